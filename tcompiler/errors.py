@@ -8,7 +8,7 @@ class TCompilerError(Exception):
 
 
 class UserError(TCompilerError):
-    """Something the user gave is wrong; the message says what, where, what was expected and what would work."""
+    """Something the user gave is wrong; the message says what, where, what was expected, what would work."""
 
 
 class InternalError(TCompilerError):
@@ -50,7 +50,7 @@ class VerifyError(UserError):
 
 
 class ScheduleError(UserError):
-    """A schedule primitive refuses: the rewrite would not keep the program's meaning (or has no meaning here)."""
+    """A schedule primitive refuses: the rewrite would not keep the program's meaning, or has none here."""
 
 
 class CompileError(UserError):
