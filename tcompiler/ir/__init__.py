@@ -1,0 +1,1 @@
+"""The four languages: scalar, graph, expr and loop. No pass lives here."""

@@ -1,0 +1,1 @@
+"""Tensor expressions: scopes with loops and reductions, the language that derivation rewrites."""

@@ -1,0 +1,1 @@
+"""Operators on tensors: the language that models are read into."""

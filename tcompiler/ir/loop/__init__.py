@@ -1,0 +1,1 @@
+"""Loop nests over buffers with blocks: the language that schedules rewrite."""

@@ -1,0 +1,1 @@
+"""Index and value expressions, shared by graph, expr and loop."""
