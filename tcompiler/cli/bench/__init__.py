@@ -1,0 +1,1 @@
+"""Measuring a model beside other systems, each in a process of its own."""

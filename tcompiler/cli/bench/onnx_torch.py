@@ -1,0 +1,352 @@
+"""ONNX models run with PyTorch's kernels: a peer to measure beside, and in float64 a reference for tests.
+
+One function per ONNX operator (ai.onnx, opset 13 and later), in one table. Nothing here is shared with the compiler.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tcompiler.errors import UserError
+
+Attributes: TypeAlias = dict[str, Any]
+Operator: TypeAlias = Callable[..., Any]
+
+_DTYPES = {
+    onnx.TensorProto.FLOAT: torch.float32,
+    onnx.TensorProto.DOUBLE: torch.float64,
+    onnx.TensorProto.FLOAT16: torch.float16,
+    onnx.TensorProto.BFLOAT16: torch.bfloat16,
+    onnx.TensorProto.INT64: torch.int64,
+    onnx.TensorProto.INT32: torch.int32,
+    onnx.TensorProto.INT8: torch.int8,
+    onnx.TensorProto.UINT8: torch.uint8,
+    onnx.TensorProto.BOOL: torch.bool,
+}
+
+
+class TorchModel:
+    """An ONNX model as a PyTorch function, run eagerly node by node.
+
+    Args:
+        path: The ONNX file.
+        floats: What the model's f32 values are computed in: torch.float32 or torch.float64.
+
+    Raises:
+        UserError: An operator of the model is not in the table.
+    """
+
+    def __init__(self, path: str | Path, floats: torch.dtype = torch.float32) -> None:
+        model = onnx.load(str(path))
+        self._floats = floats
+        self._opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+        self._values = {t.name: self._tensor(t) for t in model.graph.initializer}
+        self.input_names = [i.name for i in model.graph.input if i.name not in self._values]
+        self.output_names = [o.name for o in model.graph.output]
+        self._steps: list[tuple[Callable[..., Any], list[str], list[str], list[str]]] = []
+        last_use = {name: i for i, node in enumerate(model.graph.node) for name in node.input}
+        for i, node in enumerate(model.graph.node):
+            operator = OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+            if operator is None:
+                raise UserError(
+                    f"the PyTorch evaluator has no operator {node.domain or 'ai.onnx'}.{node.op_type} "
+                    f"(node {node.name!r}); it has: {', '.join(sorted(OPERATORS))}"
+                )
+            attributes = {a.name: self._attribute(a) for a in node.attribute}
+            dying = [n for n in set(node.input) if last_use[n] == i and n and n not in self._values]
+            dying = [n for n in dying if n not in self.output_names]
+            self._steps.append((self._bind(operator, attributes), list(node.input), list(node.output), dying))
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        """Run the model.
+
+        Args:
+            *inputs: The inputs in the model's order.
+
+        Returns:
+            The outputs in the model's order.
+        """
+        values: dict[str, Any] = dict(self._values)
+        values[""] = None
+        for name, value in zip(self.input_names, inputs, strict=True):
+            values[name] = value.to(self._floats) if value.dtype == torch.float32 else value
+        with torch.inference_mode():
+            for function, arguments, results, dying in self._steps:
+                out = function(*(values[a] for a in arguments))
+                if isinstance(out, Tensor):
+                    values[results[0]] = out
+                else:
+                    values.update(zip(results, out, strict=False))
+                for name in dying:
+                    del values[name]
+        return [values[name] for name in self.output_names]
+
+    def _tensor(self, proto: onnx.TensorProto) -> Tensor:
+        value = torch.from_numpy(np.array(onnx.numpy_helper.to_array(proto)))
+        return value.to(self._floats) if value.dtype == torch.float32 else value
+
+    def _attribute(self, attribute: onnx.AttributeProto) -> Any:
+        value = onnx.helper.get_attribute_value(attribute)
+        match value:
+            case onnx.TensorProto():
+                return self._tensor(value)
+            case bytes():
+                return value.decode()
+            case _:
+                return list(value) if attribute.type == onnx.AttributeProto.INTS else value
+
+    def _bind(self, operator: Operator, attributes: Attributes) -> Operator:
+        """The operator with its attributes; those that name a dtype are told what a float is here."""
+        attributes["_opset"] = self._opset
+        if "to" in attributes:
+            dtype = _DTYPES[attributes["to"]]
+            attributes["_dtype"] = self._floats if dtype == torch.float32 else dtype
+        return lambda *inputs: operator(attributes, *inputs)
+
+
+def _ints(value: Tensor | Sequence[int] | None) -> list[int] | None:
+    return None if value is None else [int(v) for v in (value.tolist() if isinstance(value, Tensor) else value)]
+
+
+def _split_pads(x: Tensor, a: Attributes, kernel: Sequence[int], fill: float = 0.0) -> tuple[Tensor, list[int]]:
+    """The padding torch's operator is to do, after doing ourselves what it cannot (asymmetric or SAME)."""
+    rank = len(kernel)
+    auto = a.get("auto_pad", "NOTSET")
+    pads = a.get("pads", [0] * (2 * rank))
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        strides, dilations = a.get("strides", [1] * rank), a.get("dilations", [1] * rank)
+        low, high = [], []
+        for i, size in enumerate(x.shape[2:]):
+            reach = (kernel[i] - 1) * dilations[i] + 1
+            total = max((math.ceil(size / strides[i]) - 1) * strides[i] + reach - size, 0)
+            small, large = total // 2, total - total // 2
+            low.append(small if auto == "SAME_UPPER" else large)
+            high.append(large if auto == "SAME_UPPER" else small)
+        pads = low + high
+    if pads[:rank] == pads[rank:]:
+        return x, list(pads[:rank])
+    flat = [p for i in reversed(range(rank)) for p in (pads[i], pads[rank + i])]
+    return functional.pad(x, flat, value=fill), [0] * rank
+
+
+def _conv(a: Attributes, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+    rank = w.dim() - 2
+    x, padding = _split_pads(x, a, w.shape[2:])
+    function: Callable[..., Tensor] = (functional.conv1d, functional.conv2d, functional.conv3d)[rank - 1]
+    ones = [1] * rank
+    return function(x, w, b, a.get("strides", ones), padding, a.get("dilations", ones), a.get("group", 1))
+
+
+def _conv_transpose(a: Attributes, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+    rank = w.dim() - 2
+    ones, pads = [1] * rank, a.get("pads", [0] * (2 * rank))
+    if a.get("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in a or pads[:rank] != pads[rank:]:
+        raise UserError("the PyTorch evaluator takes ConvTranspose with explicit symmetric pads only")
+    function: Callable[..., Tensor]
+    function = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)[rank - 1]
+    strides, dilations = a.get("strides", ones), a.get("dilations", ones)
+    extra = a.get("output_padding", [0] * rank)
+    return function(x, w, b, strides, pads[:rank], extra, a.get("group", 1), dilations)
+
+
+def _pool(a: Attributes, x: Tensor, kind: str) -> Tensor:
+    function: Callable[..., Tensor]
+    kernel = a["kernel_shape"]
+    rank = len(kernel)
+    strides, ceil = a.get("strides", [1] * rank), bool(a.get("ceil_mode", 0))
+    if kind == "max":
+        x, padding = _split_pads(x, a, kernel, -math.inf)
+        function = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)[rank - 1]
+        return function(x, kernel, strides, padding, a.get("dilations", [1] * rank), ceil)
+    pads = a.get("pads", [0] * (2 * rank))
+    if pads[:rank] != pads[rank:] or a.get("auto_pad", "NOTSET") != "NOTSET":
+        raise UserError("the PyTorch evaluator takes AveragePool with explicit symmetric pads only")
+    function = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[rank - 1]
+    return function(x, kernel, strides, pads[:rank], ceil, bool(a.get("count_include_pad", 0)))
+
+
+def _gemm(a: Attributes, x: Tensor, y: Tensor, c: Tensor | None = None) -> Tensor:
+    x = x.T if a.get("transA", 0) else x
+    y = y.T if a.get("transB", 0) else y
+    alpha, beta = a.get("alpha", 1.0), a.get("beta", 1.0)
+    return alpha * (x @ y) if c is None else torch.addmm(c, x, y, alpha=alpha, beta=beta)
+
+
+def _batch_norm(a: Attributes, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+    return functional.batch_norm(x, mean, var, scale, bias, False, 0.0, a.get("epsilon", 1e-5))
+
+
+def _layer_norm(a: Attributes, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
+    axis = a.get("axis", -1) % x.dim()
+    shape = list(x.shape[axis:])
+    bias = None if bias is None else bias.expand(shape)
+    return functional.layer_norm(x, shape, scale.expand(shape), bias, a.get("epsilon", 1e-5))
+
+
+def _reduce(function: Callable[[Tensor, list[int], bool], Tensor]) -> Operator:
+    def operator(a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
+        dims = _ints(axes if axes is not None else a.get("axes"))
+        if not dims:
+            if a.get("noop_with_empty_axes", 0):
+                return x
+            dims = list(range(x.dim()))
+        return function(x, dims, bool(a.get("keepdims", 1)))
+
+    return operator
+
+
+def _reshape(a: Attributes, x: Tensor, shape: Tensor) -> Tensor:
+    sizes = _ints(shape) or []
+    if not a.get("allowzero", 0):
+        sizes = [x.shape[i] if s == 0 else s for i, s in enumerate(sizes)]
+    return x.reshape(sizes)
+
+
+def _squeeze(a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
+    dims = _ints(axes if axes is not None else a.get("axes"))
+    return x.squeeze() if dims is None else x.squeeze(dims)
+
+
+def _unsqueeze(a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
+    dims = _ints(axes if axes is not None else a["axes"]) or []
+    for dim in sorted(d % (x.dim() + len(dims)) for d in dims):
+        x = x.unsqueeze(dim)
+    return x
+
+
+def _slice(
+    a: Attributes, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None
+) -> Tensor:
+    first, last = _ints(starts) or [], _ints(ends) or []
+    dims = _ints(axes) or list(range(len(first)))
+    strides = _ints(steps) or [1] * len(first)
+    for start, end, dim, step in zip(first, last, dims, strides, strict=True):
+        index = range(x.shape[dim])[start:end:step]
+        chosen = slice(start, end, step) if step > 0 else torch.tensor(list(index), dtype=torch.int64)
+        x = x[(slice(None),) * (dim % x.dim()) + (chosen,)]
+    return x
+
+
+def _split(a: Attributes, x: Tensor, sizes: Tensor | None = None) -> Sequence[Tensor]:
+    axis = a.get("axis", 0)
+    return torch.split(x, _ints(sizes) or math.ceil(x.shape[axis] / a["num_outputs"]), axis)
+
+
+def _gather(a: Attributes, x: Tensor, index: Tensor) -> Tensor:
+    axis = a.get("axis", 0) % x.dim()
+    flat = torch.where(index < 0, index + x.shape[axis], index).reshape(-1)
+    return x.index_select(axis, flat).reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+
+
+def _flatten(a: Attributes, x: Tensor) -> Tensor:
+    axis = a.get("axis", 1)
+    axis = axis + x.dim() if axis < 0 else axis
+    return x.reshape(math.prod(x.shape[:axis]), -1)
+
+
+def _expand(a: Attributes, x: Tensor, shape: Tensor) -> Tensor:
+    return x.expand(np.broadcast_shapes(tuple(x.shape), tuple(_ints(shape) or [])))
+
+
+def _constant(a: Attributes) -> Tensor:
+    if "value" in a:
+        value: Tensor = a["value"]
+        return value
+    for name, dtype in (("value_int", torch.int64), ("value_ints", torch.int64), ("value_float", torch.float32)):
+        if name in a:
+            return torch.tensor(a[name], dtype=dtype)
+    raise UserError("the PyTorch evaluator takes Constant with a value, value_int, value_ints or value_float only")
+
+
+def _shape(a: Attributes, x: Tensor) -> Tensor:
+    return torch.tensor(list(x.shape)[a.get("start", 0) : a.get("end")], dtype=torch.int64)
+
+
+def _gelu(a: Attributes, x: Tensor) -> Tensor:
+    return functional.gelu(x, approximate=a.get("approximate", "none"))
+
+
+def _clip(a: Attributes, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
+    return x if low is None and high is None else torch.clamp(x, low, high)
+
+
+def _fold(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
+    def operator(a: Attributes, first: Tensor, *rest: Tensor) -> Tensor:
+        for x in rest:
+            first = function(first, x)
+        return first
+
+    return operator
+
+
+def _divide(a: Attributes, x: Tensor, y: Tensor) -> Tensor:
+    return x / y if x.is_floating_point() else torch.div(x, y, rounding_mode="trunc")
+
+
+def _plain(function: Callable[..., Tensor]) -> Operator:
+    return lambda a, *inputs: function(*inputs)
+
+
+OPERATORS: dict[str, Operator] = {
+    **{
+        name: _plain(function)
+        for name, function in cast(dict[str, Callable[..., Tensor]], {
+            "Abs": torch.abs, "Add": torch.add, "And": torch.logical_and, "Ceil": torch.ceil, "Cos": torch.cos,
+            "Equal": torch.eq, "Erf": torch.erf, "Exp": torch.exp, "Floor": torch.floor, "Greater": torch.gt,
+            "GreaterOrEqual": torch.ge, "Identity": torch.clone, "Less": torch.lt, "LessOrEqual": torch.le,
+            "Log": torch.log, "MatMul": torch.matmul, "Mul": torch.mul, "Neg": torch.neg, "Not": torch.logical_not,
+            "Or": torch.logical_or, "Pow": torch.pow, "Reciprocal": torch.reciprocal, "Relu": torch.relu,
+            "Sigmoid": torch.sigmoid, "Sign": torch.sign, "Sin": torch.sin, "Softplus": functional.softplus,
+            "Sqrt": torch.sqrt, "Sub": torch.sub, "Tanh": torch.tanh, "Where": torch.where,
+        }).items()
+    },
+    "AveragePool": lambda a, x: _pool(a, x, "average"),
+    "BatchNormalization": _batch_norm,
+    "Cast": lambda a, x: x.to(a["_dtype"]),
+    "CastLike": lambda a, x, like: x.to(like.dtype),
+    "Clip": _clip,
+    "Concat": lambda a, *inputs: torch.cat(inputs, a["axis"]),
+    "Constant": _constant,
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Div": _divide,
+    "Elu": lambda a, x: functional.elu(x, a.get("alpha", 1.0)),
+    "Expand": _expand,
+    "Flatten": _flatten,
+    "Gather": _gather,
+    "Gelu": _gelu,
+    "Gemm": _gemm,
+    "GlobalAveragePool": lambda a, x: x.mean(list(range(2, x.dim())), keepdim=True),
+    "GlobalMaxPool": lambda a, x: x.amax(list(range(2, x.dim())), keepdim=True),
+    "HardSigmoid": lambda a, x: torch.clamp(a.get("alpha", 0.2) * x + a.get("beta", 0.5), 0.0, 1.0),
+    "HardSwish": lambda a, x: functional.hardswish(x),
+    "LayerNormalization": _layer_norm,
+    "LeakyRelu": lambda a, x: functional.leaky_relu(x, a.get("alpha", 0.01)),
+    "LogSoftmax": lambda a, x: torch.log_softmax(x, a.get("axis", -1)),
+    "Max": _fold(torch.maximum),
+    "MaxPool": lambda a, x: _pool(a, x, "max"),
+    "Min": _fold(torch.minimum),
+    "ReduceMax": _reduce(lambda x, dims, keep: x.amax(dims, keep)),
+    "ReduceMean": _reduce(lambda x, dims, keep: x.mean(dims, keep)),
+    "ReduceMin": _reduce(lambda x, dims, keep: x.amin(dims, keep)),
+    "ReduceSum": _reduce(lambda x, dims, keep: x.sum(dims, keep)),
+    "Reshape": _reshape,
+    "Shape": _shape,
+    "Slice": _slice,
+    "Softmax": lambda a, x: torch.softmax(x, a.get("axis", -1)),
+    "Split": _split,
+    "Squeeze": _squeeze,
+    "Sum": _fold(torch.add),
+    "Transpose": lambda a, x: x.permute(a.get("perm", list(reversed(range(x.dim()))))),
+    "Unsqueeze": _unsqueeze,
+}  # fmt: skip
