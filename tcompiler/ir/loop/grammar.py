@@ -15,8 +15,11 @@ Meaning:
     result of a legal program: the interpreter runs every kind as serial.
   * A Block is a unit of computation with a signature: each iter var ranges over a domain [0, extent) and is bound to
     an expression of the loops around it. For each point of the surrounding loops where predicate holds, the body runs
-    with the iter vars set to their bindings. The body names iter vars, parameters and buffers, never loops around the
-    block. If init is given, it runs first at points where all iter vars of kind "reduce" are 0.
+    with the iter vars set to their bindings. Bindings and predicate name the loops around the block (for a block
+    inside another: also the outer block's iter vars) and parameters, and load nothing. The body names the block's own
+    iter vars, loops inside the block, parameters and buffers, never anything around the block. If init is given, it
+    runs first at points where all iter vars of kind "reduce" are 0.
+  * Stores, updates and intrinsics stand inside a block: what has an effect has a signature.
   * Iter kinds: "spatial" iterations are independent; "reduce" iterations combine with an Update and may be reordered,
     not run in parallel; "ordered" iterations run in order and are never reordered.
   * What a block reads and writes follows from its body. An opaque block declares it in reads and writes instead and
@@ -25,22 +28,24 @@ Meaning:
   * An Intrinsic is one machine instruction, by name, with the regions it writes and reads. With a queue it is
     asynchronous: its effect is visible after a Wait on that queue that leaves no more than `pending` groups, as
     closed by Commit, unfinished.
-  * A buffer lives as long as the function. Its elements are undefined before they are written. Inputs are never
-    written. Buffers of scope "register" are small arrays that code generation keeps in registers: every index must
-    be constant once unrolled loops are expanded. Buffers of any other scope than "global" written under a parallel
-    loop are private to the iteration of that loop.
+  * A buffer lives as long as the function. Its elements are undefined before they are written, and reading an
+    undefined element or one outside the buffer is an error. Inputs are never written. Buffers of scope "register" are
+    small arrays that code generation keeps in registers: every index must be constant once unrolled loops are
+    expanded. Buffers of any other scope than "global" written under a parallel loop are private to the iteration of
+    that loop: undefined when it starts and lost when it ends.
   * Buffers do not overlap, except where a plan says that an output takes an input's place.
   * Memory order: element (i0, i1, …) lies at sum of index*stride; strides None is row-major and compact.
 
-Names of blocks, loop variables and buffers are unique in a function; they are the handles of schedule primitives.
-Statements compare by identity. `seq` flattens.
+Names are the handles of schedule primitives: those of blocks and loop variables are unique in a function, and so are
+those of buffers, loop variables and parameters (identifiers; a block's name may be any string). Iter vars are named
+within their block. Statements compare by identity. `seq` flattens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from tcompiler.ir.dtypes import DType
 from tcompiler.ir.scalar.grammar import TRUE, Load, Reducer, Scalar, Var
@@ -65,6 +70,23 @@ SCOPES = ("global", "shared", "local", "register", "fragment")
 Annotation = int | float | bool | str
 Annotations = tuple[tuple[str, Annotation], ...]
 """Sorted (key, value) pairs: hints that never change a result."""
+
+
+class Memo:
+    """Base of statements and functions: room for facts derived from a node, which are never part of its meaning."""
+
+    __slots__ = ("_memo",)
+    _memo: dict[str, Any]
+
+
+def memo(node: Memo) -> dict[str, Any]:
+    """The facts kept with a node: analyses store what they derived from it, each under a key of its own."""
+    try:
+        return node._memo
+    except AttributeError:
+        facts: dict[str, Any] = {}
+        object.__setattr__(node, "_memo", facts)
+        return facts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,7 +125,7 @@ class IterVar:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Store:
+class Store(Memo):
     """buffer[indices] = value."""
 
     buffer: str
@@ -112,7 +134,7 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Update:
+class Update(Memo):
     """targets = reducer(targets, values)."""
 
     targets: tuple[Load, ...]
@@ -121,7 +143,7 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Intrinsic:
+class Intrinsic(Memo):
     """One machine instruction with declared regions."""
 
     name: str
@@ -132,14 +154,14 @@ class Intrinsic:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Commit:
+class Commit(Memo):
     """Closes the group of asynchronous intrinsics issued since the last one on this queue."""
 
     queue: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Wait:
+class Wait(Memo):
     """Waits until at most `pending` committed groups of a queue are unfinished."""
 
     queue: str
@@ -147,7 +169,7 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Block:
+class Block(Memo):
     """A unit of computation behind a signature; see the module's text."""
 
     name: str
@@ -163,7 +185,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class For:
+class For(Memo):
     """A loop over [0, var.extent)."""
 
     var: Var
@@ -173,7 +195,7 @@ class For:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seq:
+class Seq(Memo):
     """Statements in order; never nested directly in another Seq. Empty does nothing."""
 
     stmts: tuple[Stmt, ...]
@@ -183,7 +205,7 @@ Stmt = For | Seq | Block | Store | Update | Intrinsic | Commit | Wait
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Function:
+class Function(Memo):
     """A kernel.
 
     Attributes:
