@@ -1,1 +1,37 @@
 """Measuring a model beside other systems, each in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tcompiler.cli.bench.rounds import Bench, Result
+from tcompiler.cli.bench.systems import PEERS, SYSTEMS
+
+__all__ = ["PEERS", "SYSTEMS", "Bench", "Result", "run_bench"]
+
+
+def run_bench(model_path: str | Path, against: Sequence[str], threads: int, rounds: int = 7) -> Result:
+    """Measure an ONNX model with this compiler and with peers, in alternating rounds beside the FMA units' peak.
+
+    Args:
+        model_path: The ONNX file.
+        against: Names from `PEERS`.
+        threads: Threads that each system may use.
+        rounds: Turns per system.
+
+    Returns:
+        The object that `tcompiler bench --json` prints. Errors are relative to the first peer's outputs (None where
+        outputs differ in shape or in their NaNs); a system that cannot run the model has an `error` instead of
+        figures.
+
+    Raises:
+        UserError: A peer is unknown, or no inputs can be made for the model.
+    """
+    from tcompiler.cli.bench.flops import model_flops, random_inputs
+
+    inputs, flops = random_inputs(model_path), model_flops(model_path)
+    with Bench([*against, "tcompiler"], threads) as bench:
+        result = bench.measure(model_path, inputs, rounds=rounds, flops=flops)
+    result["rows"].sort(key=lambda row: row["system"] != "tcompiler")
+    return result

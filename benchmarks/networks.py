@@ -1,0 +1,38 @@
+"""Whole networks beside other systems.
+
+Example: python -m benchmarks.networks resnet18 --threads 1,2 --against onnxruntime
+"""
+
+from __future__ import annotations
+
+from benchmarks import models
+from benchmarks.common import Recorder, parser
+from tcompiler.cli.bench import Bench
+from tcompiler.cli.bench.flops import model_flops
+
+_DEFAULT = ("resnet18", "mlp", "transformer")
+
+
+def main() -> None:
+    """Measure the chosen networks."""
+    options = parser(__doc__, rounds=9)
+    options.add_argument("names", nargs="*", help=f"some of {', '.join(models.NAMES)} (default: {' '.join(_DEFAULT)})")
+    chosen = options.parse_args()
+    for name in chosen.names:
+        if name not in models.NAMES:
+            options.error(f"no network is named {name!r}; there are: {', '.join(models.NAMES)}")
+    recorder = Recorder("Networks", chosen)
+    for threads in chosen.threads:
+        with Bench([*chosen.against, "tcompiler"], threads) as bench:
+            for name in chosen.names or _DEFAULT:
+                file = models.build(name)
+                flops = model_flops(file.path)
+                result = bench.measure(
+                    file.path, file.inputs, rounds=chosen.rounds, flops=flops, seconds=chosen.seconds
+                )
+                recorder.add(name, result)
+    recorder.finish(recorder.means())
+
+
+if __name__ == "__main__":
+    main()

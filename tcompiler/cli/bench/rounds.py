@@ -1,0 +1,288 @@
+"""Alternating rounds: one process per system and one for the machine's peak, so that they do not disturb each other.
+
+Thread pools that spin disturb each other inside one process, and a machine's clock drifts over seconds. So every round
+gives each system a short turn, in an order that rotates, and what is reported is the median over the rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, TypedDict
+
+import numpy as np
+
+from tcompiler.cli.bench.systems import SYSTEMS, Array
+from tcompiler.errors import UserError
+
+_SETTLE_S = 0.05
+"""Pause after each turn: a pool that spins for a while after its last call falls asleep."""
+_LIMIT_S = 900.0
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Row(TypedDict, total=False):
+    """One system's figures; with `error` alone beside `system` if it could not run the model."""
+
+    system: str
+    median_ms: float
+    min_ms: float
+    gflops: float
+    of_peak: float
+    max_rel_error: float | None
+    compile_s: float
+    round_ms: list[float]
+    error: str
+
+
+class Result(TypedDict):
+    """What `tcompiler bench --json` prints: times in ms, rates in GFLOP/s, `flops` of one call."""
+
+    model: str
+    threads: int
+    peak_gflops: float
+    flops: int
+    rows: list[Row]
+
+
+class MeasureError(UserError):
+    """A measured system could not do what it was asked; the message is its own."""
+
+
+class Worker:
+    """A process that runs one system.
+
+    Args:
+        system: A key of `SYSTEMS`, or "peak".
+        threads: Thread count, also set in the environment of the process.
+        log: File that takes what the process prints.
+    """
+
+    def __init__(self, system: str, threads: int, log: Path) -> None:
+        self.system, self.threads = system, threads
+        self._log = log
+        self._rest = b""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def request(self, **request: Any) -> dict[str, Any]:
+        """Ask the process, starting it if need be, and wait for its answer.
+
+        Args:
+            **request: One request of `child`'s protocol.
+
+        Returns:
+            The answer.
+
+        Raises:
+            MeasureError: The system refused, died, or did not answer in time.
+        """
+        process = self._process or self._start()
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            line = self._read_line(process.stdout)
+        except BrokenPipeError:
+            line = b""
+        if not line:
+            raise MeasureError(self._last_words())
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise MeasureError(answer["error"])
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+            self._rest = b""
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        environment = os.environ | {name: str(self.threads) for name in _THREAD_VARIABLES}
+        # A source tree that is not installed is found where this process found it.
+        root = str(Path(__file__).parents[3])
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
+        with open(self._log, "wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tcompiler.cli.bench.child", self.system],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+            )
+        return self._process
+
+    def _read_line(self, stream: IO[bytes]) -> bytes:
+        """One line, or nothing if the process ended; a process that takes longer than the limit is ended."""
+        end = time.monotonic() + _LIMIT_S
+        while b"\n" not in self._rest:
+            ready, _, _ = select.select([stream], [], [], max(0.0, end - time.monotonic()))
+            if not ready:
+                self.close()
+                raise MeasureError(f"no answer within {_LIMIT_S:.0f} s")
+            chunk = os.read(stream.fileno(), 65536)
+            if not chunk:
+                return b""
+            self._rest += chunk
+        line, self._rest = self._rest.split(b"\n", 1)
+        return line
+
+    def _last_words(self) -> str:
+        """Why the process ended: the last line it wrote, and its exit status."""
+        assert self._process is not None
+        status = self._process.wait()
+        text = self._log.read_text(encoding="utf-8", errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        self.close()
+        how = f"ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        return f"{lines[-1]} ({how})" if lines else how
+
+
+class Bench:
+    """Systems ready to be measured at one thread count; a context manager that ends their processes.
+
+    Args:
+        systems: Keys of `SYSTEMS`, the first one being the reference of the others' errors.
+        threads: Threads that each system, and the peak, may use.
+
+    Raises:
+        UserError: There is no such system.
+    """
+
+    def __init__(self, systems: Sequence[str], threads: int) -> None:
+        for system in systems:
+            if system not in SYSTEMS:
+                raise UserError(f"no system is named {system!r}; there are: {', '.join(SYSTEMS)}")
+        self.threads = threads
+        self._folder = tempfile.TemporaryDirectory(prefix="tcompiler-bench-")
+        folder = Path(self._folder.name)
+        self._workers = [Worker(system, threads, folder / f"{system}.log") for system in systems]
+        self._peak = Worker("peak", threads, folder / "peak.log")
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in (*self._workers, self._peak):
+            worker.close()
+        self._folder.cleanup()
+
+    def measure(
+        self,
+        model: str | Path,
+        inputs: Mapping[str, Array],
+        *,
+        rounds: int,
+        flops: int,
+        dtype: str = "f32",
+        seconds: float = 0.15,
+        paths: Mapping[str, str | Path] | None = None,
+    ) -> Result:
+        """Measure one model with every system.
+
+        Args:
+            model: Path of the model, an ONNX file.
+            inputs: Arrays by input name.
+            rounds: How many turns each system gets.
+            flops: Floating-point operations of one call, for the rates.
+            dtype: Of which type the peak is measured.
+            seconds: Length of a turn; at least three calls are made.
+            paths: For a system that reads another file than `model`.
+
+        Returns:
+            The figures; a system that cannot run the model has a row with its error.
+        """
+        rows: dict[str, Row] = {}
+        ready: list[Worker] = []
+        reference: list[Array] | None = None
+        given = Path(self._folder.name) / "inputs.npz"
+        np.savez(given, *inputs.values())
+        for worker in self._workers:
+            path = str((paths or {}).get(worker.system, model))
+            results = given.with_name("outputs.npz")
+            try:
+                loaded = worker.request(op="load", path=path, threads=self.threads)
+                worker.request(op="inputs", path=str(given), names=list(inputs))
+                worker.request(op="outputs", path=str(results))
+                worker.request(op="round", seconds=seconds / 3, calls=2)  # warm up
+            except MeasureError as error:
+                rows[worker.system] = {"system": worker.system, "error": str(error)}
+                continue
+            with np.load(results) as archive:
+                outputs = [archive[name] for name in archive.files]
+            reference = outputs if reference is None else reference
+            rows[worker.system] = {
+                "system": worker.system,
+                "compile_s": loaded["seconds"],
+                "max_rel_error": max_relative_error(outputs, reference),
+            }
+            ready.append(worker)
+        turns: dict[str, list[dict[str, float]]] = {worker.system: [] for worker in (*ready, self._peak)}
+        for i in range(rounds):
+            order = [*ready, self._peak]
+            start = i % len(order)
+            for worker in order[start:] + order[:start]:
+                time.sleep(_SETTLE_S)
+                if worker is self._peak:
+                    turn = worker.request(op="peak", dtype=dtype, threads=self.threads, seconds=seconds)
+                else:
+                    turn = worker.request(op="round", seconds=seconds, calls=3)
+                turns[worker.system].append(turn)
+        peaks = [turn["gflops"] for turn in turns["peak"]]
+        for worker in ready:
+            times = [turn["median_ms"] for turn in turns[worker.system]]
+            row = rows[worker.system]
+            row["median_ms"] = statistics.median(times)
+            row["min_ms"] = min(turn["min_ms"] for turn in turns[worker.system])
+            row["gflops"] = flops / row["median_ms"] / 1e6
+            # Round by round, so that a clock that drifts moves both sides of the ratio.
+            row["of_peak"] = statistics.median(
+                flops / ms / 1e6 / peak for ms, peak in zip(times, peaks, strict=True)
+            )
+            row["round_ms"] = times
+        return {
+            "model": str(model),
+            "threads": self.threads,
+            "peak_gflops": statistics.median(peaks),
+            "flops": flops,
+            "rows": list(rows.values()),
+        }
+
+
+def max_relative_error(outputs: Sequence[Array], reference: Sequence[Array]) -> float | None:
+    """Largest |y − r| over an output, relative to that output's largest |r|; the worst output counts.
+
+    Args:
+        outputs: What a system gave.
+        reference: What the first system gave.
+
+    Returns:
+        The error; None if the outputs differ in number, shape, or in where they are NaN or infinite.
+    """
+    if len(outputs) != len(reference):
+        return None
+    worst = 0.0
+    for y, r in zip(outputs, reference, strict=True):
+        if y.shape != r.shape:
+            return None
+        a, b = np.asarray(y, np.float64), np.asarray(r, np.float64)
+        finite = np.isfinite(b)
+        if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.isfinite(a[finite]).all():
+            return None
+        if finite.any():
+            difference, scale = float(np.abs(a - b)[finite].max()), float(np.abs(b[finite]).max())
+            worst = max(worst, difference / scale if scale else difference)
+    return worst
