@@ -4,8 +4,8 @@ Each worker has a cache line of its own: a sequence number that the caller raise
 flag that says that it sleeps. Raising the number and then reading the flag on one side, setting the flag and then
 reading the number on the other, both sequentially consistent, loses no wake-up (Dekker's pattern). Workers and the
 waiting caller spin for `PAUSE_CYCLES` of the time-stamp counter, then give their processor to whoever else wants it
-(perhaps the very thread that they wait for) up to `SPIN_CYCLES`, then sleep on a futex. Only workers that take part read
-the job, and the caller returns after the last of them has finished, so the job needs no further protection.
+(perhaps the very thread that they wait for) up to `SPIN_CYCLES`, then sleep on a futex. Only workers that take part
+read the job, and the caller returns after the last of them has finished, so the job needs no further protection.
 
 One job runs at a time: a second caller finds the pool busy and runs its body alone, as does a nested call.
 """

@@ -11,7 +11,6 @@ import json
 from collections.abc import Sequence
 from typing import IO, Protocol
 
-from tcompiler.errors import LoadError
 from tcompiler.runtime.dtypes import SAFETENSORS
 from tcompiler.runtime.manifest import ConstantEntry
 from tcompiler.runtime.memory import Array, aligned_bytes, constant_bytes
@@ -52,8 +51,10 @@ def write(sink: _Sink, entries: Sequence[ConstantEntry], block: Array) -> str:
     """
     digest = hashlib.sha256()
     header = header_of(entries)
-    view = memoryview(block)
-    for part in (header, *(view[e["offset"] : e["offset"] + constant_bytes(e)] for e in entries)):
+    view = block.data
+    parts: list[bytes | memoryview] = [header]
+    parts += [view[entry["offset"] : entry["offset"] + constant_bytes(entry)] for entry in entries]
+    for part in parts:
         digest.update(part)
         sink.write(part)
     return digest.hexdigest()
@@ -72,21 +73,21 @@ def read(source: IO[bytes], size: int, entries: Sequence[ConstantEntry], block_s
         The block, read-only, and the SHA-256 of what was read.
 
     Raises:
-        LoadError: The file holds other constants, or ends early; the message is a clause that begins with "weights".
+        ValueError: The file holds other constants, or ends early.
     """
     expected = header_of(entries)
     if size != len(expected) + sum(map(constant_bytes, entries)) or source.read(len(expected)) != expected:
-        raise LoadError("weights.safetensors does not hold the constants that the manifest lists")
+        raise ValueError("weights.safetensors does not hold the constants that the manifest lists")
     digest = hashlib.sha256(expected)
     block = aligned_bytes(block_size)
-    view = memoryview(block)
+    view = block.data
     for entry in entries:
         place = view[entry["offset"] : entry["offset"] + constant_bytes(entry)]
         done = 0
         while done < len(place):
             count = source.readinto(place[done:])  # type: ignore[attr-defined]
             if not count:
-                raise LoadError("weights.safetensors ends early")
+                raise ValueError("weights.safetensors ends early")
             done += count
         digest.update(place)
     block.flags.writeable = False

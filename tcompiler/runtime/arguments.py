@@ -1,0 +1,163 @@
+"""Checks a call's arguments against the model's inputs, and makes arrays for its outputs.
+
+Nothing is cast silently: a wrong type or shape is an error that says how to make it right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tcompiler.errors import ArgumentError
+from tcompiler.runtime.abi import ALIGNMENT
+from tcompiler.runtime.dtypes import NUMPY
+from tcompiler.runtime.manifest import TensorEntry
+from tcompiler.runtime.memory import Array, address_of
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """An input or an output of a compiled model.
+
+    Attributes:
+        name: Its name in the model.
+        dtype: Element type: f32, f64, f16, bf16, i8, u8, i16, i32, i64 or bool.
+        shape: Extents.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @staticmethod
+    def of(entry: TensorEntry) -> TensorSpec:
+        """Make one from a manifest's entry."""
+        return TensorSpec(entry["name"], entry["dtype"], tuple(entry["shape"]))
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The numpy type that holds its elements (uint16 for bf16)."""
+        return NUMPY[self.dtype]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+def bind(specs: Sequence[TensorSpec], args: tuple[object, ...], named: Mapping[str, object]) -> list[object]:
+    """Put arguments into the order of the inputs.
+
+    Args:
+        specs: The inputs.
+        args: Arguments by position.
+        named: Arguments by name.
+
+    Returns:
+        One argument per input.
+
+    Raises:
+        ArgumentError: Too many or too few, an unknown name, or one input given twice.
+    """
+    if len(args) > len(specs):
+        raise ArgumentError(f"{_takes(specs)}, but {len(args)} were given")
+    values = dict(zip((spec.name for spec in specs), args, strict=False))
+    names = [spec.name for spec in specs]
+    for name, value in named.items():
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ArgumentError(f"the model has no input {name!r}{hint}; {_takes(specs)}")
+        if name in values:
+            raise ArgumentError(
+                f"input {name!r} is given twice: by position (argument {names.index(name) + 1}) and by name"
+            )
+        values[name] = value
+    missing = [str(spec) for spec in specs if spec.name not in values]
+    if missing:
+        raise ArgumentError(f"{_takes(specs)}; missing: {'; '.join(missing)}")
+    return [values[name] for name in names]
+
+
+def convert(spec: TensorSpec, position: int, value: object) -> Array:
+    """Make a C-contiguous, element-aligned array of an argument, copying only if it has another layout.
+
+    Args:
+        spec: The input that it is for.
+        position: Which input, from 0.
+        value: An array, a numpy scalar, or any object with `__dlpack__` on the CPU.
+
+    Returns:
+        The array, of the input's type and shape.
+
+    Raises:
+        ArgumentError: It is no array, or has another type or shape.
+    """
+    what = f"input {spec.name!r} (argument {position + 1})"
+    wanted = spec.numpy_dtype
+    array: Array
+    if isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+    elif hasattr(value, "__dlpack__"):
+        try:
+            array = np.from_dlpack(value)
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            kind = type(value).__name__
+            raise ArgumentError(
+                f"{what} is a {kind} that numpy cannot view: {error}; pass an array in the CPU's memory"
+            ) from error
+    else:
+        raise ArgumentError(
+            f"{what} is a {type(value).__name__}, but the model takes an array of {wanted} with shape {spec.shape}; "
+            f"make one with numpy.asarray(value, numpy.{wanted})"
+        )
+    if array.dtype != wanted:
+        if spec.dtype == "bf16" and array.dtype.name == "bfloat16":
+            array = array.view(np.uint16)
+        else:
+            expected = "bfloat16 (or its bits in uint16)" if spec.dtype == "bf16" else str(wanted)
+            cast = "ml_dtypes.bfloat16" if spec.dtype == "bf16" else f"numpy.{wanted}"
+            raise ArgumentError(
+                f"{what} has elements of {array.dtype}, but the model takes {expected}; convert with .astype({cast})"
+            )
+    if array.shape != spec.shape:
+        raise ArgumentError(f"{what} has shape {array.shape}, but the model takes {spec.shape}")
+    if array.flags.c_contiguous and array.flags.aligned:
+        return array
+    return np.array(array, order="C")
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPlan:
+    """How to allocate an output, worked out once.
+
+    Attributes:
+        shape: Its extents.
+        dtype: Its numpy type.
+        elements: How many elements to allocate so that an aligned stretch of the output's size fits.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    elements: int
+
+    @staticmethod
+    def of(spec: TensorSpec) -> OutputPlan:
+        """Make one for an output."""
+        dtype = spec.numpy_dtype
+        return OutputPlan(spec.shape, dtype, math.prod(spec.shape) + ALIGNMENT // dtype.itemsize)
+
+    def allocate(self) -> tuple[Array, int]:
+        """Return a new uninitialised array and its address, a multiple of 64."""
+        raw = np.empty(self.elements, self.dtype)
+        address = address_of(raw)
+        offset = -address % ALIGNMENT
+        return np.ndarray(self.shape, self.dtype, raw, offset), address + offset
+
+
+def _takes(specs: Sequence[TensorSpec]) -> str:
+    count = len(specs)
+    return f"the model takes {count} input{'' if count == 1 else 's'} ({'; '.join(map(str, specs))})"
