@@ -1,0 +1,1 @@
+"""Memory planning: where each of a model's intermediate buffers lies in its arena."""
