@@ -136,6 +136,22 @@ def test_the_pytorch_evaluator_refuses_what_it_does_not_know(tmp_path: Path) -> 
         TorchModel(path)
 
 
+@pytest.mark.parametrize("name", ["transformer", "transformer_odd"])
+def test_attention_as_pytorch_writes_it_is_the_same_function(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    fused = torch.nn.functional.scaled_dot_product_attention
+
+    def counted(*args: object, **kwargs: object) -> torch.Tensor:
+        calls.append(args)
+        return fused(*args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counted)
+    file = models.build(name)
+    (y,) = TorchModel(file.path)(torch.from_numpy(file.inputs["x"]))
+    assert models.relative_l2(y, models.reference64(file.path, file.inputs)[0]) < 2e-6
+    assert len(calls) == 1
+
+
 def test_a_system_that_refuses_or_dies_says_why_and_can_be_asked_again(tmp_path: Path) -> None:
     worker = Worker("onnxruntime", 1, tmp_path / "log")
     try:

@@ -35,6 +35,10 @@ _DTYPES = {
 }
 
 
+_FUSED = "tcompiler.fused"
+"""Domain of the nodes that we make ourselves; ONNX's own Attention is another operator."""
+
+
 class TorchModel:
     """An ONNX model as a PyTorch function, run eagerly node by node.
 
@@ -54,9 +58,12 @@ class TorchModel:
         self.input_names = [i.name for i in model.graph.input if i.name not in self._values]
         self.output_names = [o.name for o in model.graph.output]
         self._steps: list[tuple[Callable[..., Any], list[str], list[str], list[str]]] = []
-        last_use = {name: i for i, node in enumerate(model.graph.node) for name in node.input}
-        for i, node in enumerate(model.graph.node):
-            operator = OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        nodes = list(model.graph.node)
+        if floats == torch.float32:
+            nodes = _fuse_attention(nodes, self._values, self.output_names)
+        last_use = {name: i for i, node in enumerate(nodes) for name in node.input}
+        for i, node in enumerate(nodes):
+            operator = OPERATORS.get(f"{node.domain}.{node.op_type}".removeprefix("ai.onnx").removeprefix("."))
             if operator is None:
                 raise UserError(
                     f"the PyTorch evaluator has no operator {node.domain or 'ai.onnx'}.{node.op_type} "
@@ -112,6 +119,48 @@ class TorchModel:
             dtype = _DTYPES[attributes["to"]]
             attributes["_dtype"] = self._floats if dtype == torch.float32 else dtype
         return lambda *inputs: operator(attributes, *inputs)
+
+
+def _fuse_attention(
+    nodes: list[onnx.NodeProto], values: dict[str, Tensor], outputs: Sequence[str]
+) -> list[onnx.NodeProto]:
+    """softmax(q @ kᵀ · scale) @ v as PyTorch's own attention: as a PyTorch user would have written it."""
+    makers = {name: node for node in nodes for name in node.output}
+    users: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+
+    def maker(name: str, *kinds: str) -> onnx.NodeProto | None:
+        """The node of one of these kinds that makes a value nobody else reads."""
+        node = makers.get(name)
+        alone = len(users[name]) == 1 and name not in outputs
+        return node if node is not None and alone and node.op_type in kinds else None
+
+    fused: dict[str, onnx.NodeProto] = {}
+    for last in nodes:
+        softmax = maker(last.input[0], "Softmax") if last.op_type == "MatMul" else None
+        scaled = maker(softmax.input[0], "Mul", "Div") if softmax is not None else None
+        first = maker(scaled.input[0], "MatMul") if scaled is not None else None
+        if softmax is None or scaled is None or first is None:
+            continue
+        factor = values.get(scaled.input[1])
+        axis = [a.i for a in softmax.attribute if a.name == "axis"]
+        if factor is None or factor.numel() != 1 or axis not in ([], [-1]):
+            continue
+        scale = float(factor) if scaled.op_type == "Mul" else 1.0 / float(factor)
+        inputs = [first.input[0], first.input[1], last.input[1]]
+        node = onnx.helper.make_node("Attention", inputs, list(last.output), domain=_FUSED, scale=scale)
+        fused |= {last.output[0]: node} | {gone.output[0]: node for gone in (softmax, scaled, first)}
+    return [
+        fused.get(node.output[0], node)
+        for node in nodes
+        if node.output[0] not in fused or node.output[0] == fused[node.output[0]].output[0]
+    ]
+
+
+def _attention(a: Attributes, q: Tensor, transposed_k: Tensor, v: Tensor) -> Tensor:
+    return functional.scaled_dot_product_attention(q, transposed_k.transpose(-2, -1), v, scale=a["scale"])
 
 
 def _ints(value: Tensor | Sequence[int] | None) -> list[int] | None:
@@ -310,6 +359,7 @@ OPERATORS: dict[str, Operator] = {
             "Sqrt": torch.sqrt, "Sub": torch.sub, "Tanh": torch.tanh, "Where": torch.where,
         }).items()
     },
+    f"{_FUSED}.Attention": _attention,
     "AveragePool": lambda a, x: _pool(a, x, "average"),
     "BatchNormalization": _batch_norm,
     "Cast": lambda a, x: x.to(a["_dtype"]),
