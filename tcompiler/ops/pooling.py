@@ -1,0 +1,249 @@
+"""Pooling over windows of the trailing axes: maximum, average, and Lp."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tcompiler.ir import dtypes as dt
+from tcompiler.ir.expr.grammar import Program
+from tcompiler.ir.graph.grammar import TensorType
+from tcompiler.ir.scalar.grammar import Scalar, as_int, conjunction, const, index
+from tcompiler.ir.scalar.reducers import named_reducer
+from tcompiler.ops.convolution import padded, window_attribute, window_extent
+from tcompiler.ops.define import (
+    Definition,
+    Handle,
+    accumulator,
+    binary,
+    cast,
+    inside,
+    over,
+    select,
+    times,
+    unary,
+)
+from tcompiler.ops.registry import Attribute, Attrs, Operator, Types, register
+from tcompiler.ops.types import expect_kind, fail, flag, integer, integers, required, show
+
+
+class _Window:
+    """The geometry of a pool: kernel, strides, dilations, and pads with what rounding up adds at the end.
+
+    With ceil_mode a window may begin inside the padded data and end outside; one that would begin in the padding
+    after the data is left out. `edge` is how far windows reach past the padding, per axis.
+    """
+
+    def __init__(self, op: str, x: TensorType, attrs: Attrs) -> None:
+        self.kernel = integers(attrs, "kernel")
+        self.rank = rank = len(self.kernel)
+        if rank < 1 or rank > len(x.shape) or any(k < 1 for k in self.kernel):
+            fail(f"{op}: kernel is {self.kernel} for data {show(x)}, expected 1 or more extents of at least 1")
+        self.strides = window_attribute(op, attrs, "strides", rank, 1, 1)
+        self.dilations = window_attribute(op, attrs, "dilations", rank, 1, 1)
+        pads = window_attribute(op, attrs, "pads", 2 * rank, 0, 0)
+        self.before, self.after = pads[:rank], pads[rank:]
+        self.spatial = x.shape[len(x.shape) - rank :]
+        self.lead = x.shape[: len(x.shape) - rank]
+        outputs, edge = [], []
+        for k, extent in enumerate(self.spatial):
+            total = self.before[k] + self.after[k]
+            out = window_extent(extent, self.kernel[k], self.strides[k], self.dilations[k], total)
+            extra = 0
+            value, size = as_int(out), as_int(extent)
+            if flag(attrs, "ceil_mode"):
+                if value is None or size is None:
+                    fail(f"{op}: data is {show(x)}, expected constant extents with ceil_mode")
+                span = self.dilations[k] * (self.kernel[k] - 1) + 1
+                last = value * self.strides[k]
+                if last + span > size + total > last + span - self.strides[k] and last < size + self.before[k]:
+                    value += 1
+                    extra = last + span - size - total
+                    out = index(value)
+            if value is not None and value < 1:
+                fail(f"{op}: data {show(x)}, kernel {self.kernel}: the window does not fit into axis {k} of the window")
+            outputs.append(out)
+            edge.append(extra)
+        self.shape = (*self.lead, *outputs)
+        self.edge = tuple(edge)
+
+    def source(self, at: Sequence[Scalar]) -> list[Scalar]:
+        """Indices into padded data from the output's indices followed by the window's."""
+        rank, n = self.rank, len(self.shape)
+        lead, points, taps = at[: n - rank], at[n - rank : n], at[n:]
+        return [
+            *lead,
+            *(i * s + t * l for i, s, t, l in zip(points, self.strides, taps, self.dilations, strict=True)),
+        ]
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """Padding after the data, rounding included."""
+        return tuple(a + e for a, e in zip(self.after, self.edge, strict=True))
+
+
+_ATTRIBUTES = {
+    "kernel": Attribute("ints"),
+    "strides": Attribute("ints", ()),
+    "pads": Attribute("ints", ()),
+    "dilations": Attribute("ints", ()),
+    "ceil_mode": Attribute("bool", False),
+}
+
+
+def _max_pool_type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x = required(types, 0)
+    expect_kind("max_pool", x, "number")
+    return (TensorType(x.dtype, _Window("max_pool", x, attrs).shape),)
+
+
+def _lowest(dtype: dt.DType) -> float:
+    if dtype.is_float:
+        return -math.inf
+    return 0 if dtype.kind == "uint" else -(1 << (dtype.bits - 1))
+
+
+def _max_pool(types: Types, attrs: Attrs) -> Program:
+    d = Definition("max_pool", types, ("x",))
+    x, w = d.input(0), _Window("max_pool", required(types, 0), attrs)
+    xp = padded(d, x, w.before, w.reach, _lowest(x.dtype))
+    y = d.reduce("max", "y", w.shape, [index(k) for k in w.kernel], lambda *at: xp[w.source(at)])
+    return d.program(y)
+
+
+register(Operator("max_pool", ("x",), _max_pool_type, _max_pool, _ATTRIBUTES))
+
+
+def _argmax_pool_type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x = required(types, 0)
+    expect_kind("argmax_pool", x, "number")
+    return (TensorType(dt.i64, _Window("argmax_pool", x, attrs).shape),)
+
+
+def _argmax_pool(types: Types, attrs: Attrs) -> Program:
+    """Where each maximum of a max_pool lies, as an index into the flattened tensor."""
+    d = Definition("argmax_pool", types, ("x",))
+    x, w = d.input(0), _Window("argmax_pool", required(types, 0), attrs)
+    guarded = any(w.before) or any(w.reach)
+
+    def body(*at: Scalar) -> tuple[Scalar, Scalar]:
+        place = w.source(at)
+        lead, points = place[: len(w.lead)], place[len(w.lead) :]
+        points = [p - b for p, b in zip(points, w.before, strict=True)]
+        # Column-major order turns the spatial axes around and leaves the leading ones in front.
+        order = list(zip(points, w.spatial, strict=True))
+        flat: Scalar = index(0)
+        for p, extent in zip(lead, w.lead, strict=True):
+            flat = flat * extent + p
+        for p, extent in reversed(order) if flag(attrs, "column_major") else order:
+            flat = flat * extent + p
+        value = x[[*lead, *points]]
+        if guarded:
+            guard = conjunction(*(inside(p, e) for p, e in order))
+            value = select(guard, value, _lowest(x.dtype))
+        return value, flat
+
+    _, at = d.reduce_tuple(
+        lambda dtypes: named_reducer("argmax", *dtypes), ("best", "y"), w.shape, [index(k) for k in w.kernel], body
+    )
+    return d.program(at)
+
+
+register(
+    Operator(
+        "argmax_pool",
+        ("x",),
+        _argmax_pool_type,
+        _argmax_pool,
+        {**_ATTRIBUTES, "column_major": Attribute("bool", False)},
+    )
+)
+
+
+def _average_pool_type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x = required(types, 0)
+    expect_kind("average_pool", x, "float")
+    return (TensorType(x.dtype, _Window("average_pool", x, attrs).shape),)
+
+
+def _window_counts(
+    d: Definition, w: _Window, k: int, out: Scalar, extent: Scalar, before: int, after: int, dtype: dt.DType
+) -> Handle:
+    """How many taps of each window lie in [0, extent), along one axis."""
+
+    def one(i: Scalar, t: Scalar) -> Scalar:
+        at = i * w.strides[k] + t * w.dilations[k] - before
+        return select(inside(at, extent, before > 0, after > 0), const(dtype, 1.0), const(dtype, 0.0))
+
+    return d.reduce("sum", f"count{k}", (out,), (index(w.kernel[k]),), one)
+
+
+def _average_pool(types: Types, attrs: Attrs) -> Program:
+    d = Definition("average_pool", types, ("x",))
+    x, w = d.input(0), _Window("average_pool", required(types, 0), attrs)
+    wide = accumulator(x.dtype)
+    xp = padded(d, x, w.before, w.reach, 0.0)
+    total = d.reduce("sum", "total", w.shape, [index(k) for k in w.kernel], lambda *at: cast(wide, xp[w.source(at)]))
+    # What counts is the data, or data and pads; what rounding up reaches beyond the pads never counts.
+    include = flag(attrs, "count_include_pad")
+    counts: list[Handle | None] = []
+    for k in range(w.rank):
+        before, after = (0, w.edge[k]) if include else (w.before[k], w.reach[k])
+        extent = w.spatial[k] + (w.before[k] + w.after[k] if include else 0)
+        out = w.shape[len(w.lead) + k]
+        counts.append(_window_counts(d, w, k, out, extent, before, after, wide) if before or after else None)
+    fixed = math.prod(size for size, c in zip(w.kernel, counts, strict=True) if c is None)
+
+    def mean(*at: Scalar) -> Scalar:
+        value = total[at]
+        varying: Scalar | None = None
+        for k, c in enumerate(counts):
+            if c is not None:
+                n = c[at[len(w.lead) + k]]
+                varying = n if varying is None else times(varying, n)
+        if varying is None:
+            return cast(x.dtype, times(value, 1.0 / fixed))
+        return cast(x.dtype, over(value, varying if fixed == 1 else times(varying, float(fixed))))
+
+    return d.program(d.compute("y", w.shape, mean))
+
+
+register(
+    Operator(
+        "average_pool",
+        ("x",),
+        _average_pool_type,
+        _average_pool,
+        {**_ATTRIBUTES, "count_include_pad": Attribute("bool", False)},
+    )
+)
+
+
+def _lp_pool_type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x = required(types, 0)
+    expect_kind("lp_pool", x, "float")
+    if integer(attrs, "p") < 1:
+        fail(f"lp_pool: p is {integer(attrs, 'p')}, expected at least 1")
+    return (TensorType(x.dtype, _Window("lp_pool", x, attrs).shape),)
+
+
+def _lp_pool(types: Types, attrs: Attrs) -> Program:
+    d = Definition("lp_pool", types, ("x",))
+    x, w = d.input(0), _Window("lp_pool", required(types, 0), attrs)
+    wide, p = accumulator(x.dtype), integer(attrs, "p")
+    xp = padded(d, x, w.before, w.reach, 0.0)
+
+    def power(*at: Scalar) -> Scalar:
+        value = cast(wide, xp[w.source(at)])
+        return times(value, value) if p == 2 else binary("pow", unary("abs", value), float(p))
+
+    total = d.reduce("sum", "total", w.shape, [index(k) for k in w.kernel], power)
+
+    def root(*at: Scalar) -> Scalar:
+        value = total[at]
+        return cast(x.dtype, unary("sqrt", value) if p == 2 else binary("pow", value, 1.0 / p))
+
+    return d.program(d.compute("y", w.shape, root))
+
+
+register(Operator("lp_pool", ("x",), _lp_pool_type, _lp_pool, {**_ATTRIBUTES, "p": Attribute("int", 2)}))
