@@ -1,0 +1,1 @@
+"""Backends: scheduled loop programs to machine code."""

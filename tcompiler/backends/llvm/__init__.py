@@ -1,0 +1,1 @@
+"""The LLVM backend: loop programs to object code for CPUs."""
