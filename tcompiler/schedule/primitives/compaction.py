@@ -1,0 +1,140 @@
+"""Shrinking a buffer to what one iteration of a loop touches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tcompiler.ir.scalar.canonical import simplify
+
+from tcompiler.ir.loop.analysis import names, readers, touched, writers
+from tcompiler.ir.loop.grammar import Block, Buffer, Function, IterKind, IterVar
+from tcompiler.ir.scalar.grammar import Scalar, Var, as_int, sub
+from tcompiler.ir.scalar.rewrite import free_vars, substitute
+from tcompiler.schedule.primitives.boxes import ZERO, Span, box, inner_loops, linear
+from tcompiler.schedule.primitives.motion import buffer_of, is_output, retarget, simple_body, with_iters
+from tcompiler.schedule.tree import blocks_under, fresh, loop_named, replace, tree
+
+
+def compacted(function: Function, buffer: str, loop: str) -> Function:
+    """Shrinks an intermediate buffer to the box that one iteration of a loop touches, and makes it private to it.
+
+    Before, with B read and written inside i only:
+
+        B = alloc(f32[64, 32])
+        for i in range(16):
+            ... B[vi, vj] ...               # vi = spatial(64, i * 4 + i1)
+
+    After:
+
+        B = alloc(f32[4, 32], scope="local")
+        for i in range(16):
+            ... B[vi - v_i * 4, vj] ...     # v_i = spatial(16, i)
+
+    The caller knows that every value read in an iteration of the loop was written in that iteration. Where a
+    dimension's box is not known as a constant extent, or a block touches the buffer by regions, the dimension stays.
+    A buffer of scope "global" becomes "local", so that the loop and those around it may become parallel. Buffers
+    with accesses outside the loop, inputs and outputs are left as they are.
+
+    Args:
+        function: The function.
+        buffer: Name of the buffer.
+        loop: Name of the loop.
+    """
+    around = loop_named(function, loop)
+    old = buffer_of(function, buffer)
+    under = blocks_under(around)
+    users = [b for b in under if buffer in touched(b).reads or buffer in touched(b).writes]
+    everywhere = {*readers(function, buffer), *writers(function, buffer)}
+    if is_output(function, buffer) or not users or len(everywhere) != len(users):
+        return function
+    scope = "local" if old.scope == "global" else old.scope
+    new = Buffer(old.name, old.dtype, old.shape, old.strides, scope)
+    if all(simple_body(b) for b in users):
+        spans = box(function, old, users, inner_loops(around.body))
+        assert spans is not None
+        shape = tuple(s.extent for s in spans)
+        if any(a is not b for a, b in zip(shape, old.shape, strict=True)):
+            shifted = _shift(function, users, buffer, spans)
+            if shifted is not None:
+                new = Buffer(old.name, old.dtype, shape, None, scope)
+                return _with_blocks(function, shifted, old, new)
+    if scope == old.scope:
+        return function
+    return _with_blocks(function, {}, old, new)
+
+
+def _with_blocks(function: Function, new: Mapping[Block, Block], old: Buffer, buffer: Buffer) -> Function:
+    buffers = tuple(buffer if b is old else b for b in function.buffers)
+    body = function.body
+    for block, changed in new.items():
+        function = replace(function, tree(function).blocks[block.name], changed)
+        body = function.body
+    return Function(function.name, function.params, buffers, function.inputs, function.outputs, body)
+
+
+def _shift(function: Function, users: Sequence[Block], buffer: str, spans: Sequence[Span]) -> dict[Block, Block] | None:
+    """The users with the spans' starts subtracted from their indices; None where one of them cannot say a start."""
+    changed: dict[Block, Block] = {}
+    taken = set(names(function))
+    for block in users:
+        added: list[tuple[IterVar, Scalar]] = []
+        starts = []
+        for span in spans:
+            mapping: dict[Scalar, Scalar] = {}
+            for var in sorted(free_vars(span.start), key=lambda v: v.name):
+                if var.extent is None:
+                    continue
+                name = _iter_for(block, var, added, taken)
+                if name is None:
+                    return None
+                mapping[var] = name
+            starts.append(substitute(span.start, mapping))
+        if all(s is ZERO for s in starts):
+            continue
+
+        def at(name: str, indices: tuple[Scalar, ...], starts: list[Scalar] = starts) -> tuple[str, tuple[Scalar, ...]]:
+            return name, tuple(_minus(i, s) for i, s in zip(indices, starts, strict=True))
+
+        body = retarget(block.body, {buffer}, at)
+        init = None if block.init is None else retarget(block.init, {buffer}, at)
+        changed[block] = with_iters(block, added, body, init)
+    return changed
+
+
+def _minus(node: Scalar, start: Scalar) -> Scalar:
+    """node - start, with constants gathered and a start that cancels gone."""
+    if start is ZERO:
+        return node
+    if as_int(node) is not None or as_int(start) is not None:
+        return simplify(sub(node, start))
+    cancels = not linear(node)[0].keys().isdisjoint(linear(start)[0])
+    return simplify(sub(node, start)) if cancels else sub(node, start)
+
+
+def _iter_for(block: Block, var: Var, added: list[tuple[IterVar, Scalar]], taken: set[str]) -> Var | None:
+    """An iter var of the block that is bound to a loop variable; a new one where there is none.
+
+    A new iter var has the kind of those that the loop feeds already. None where a new reduce iter var might not be 0
+    at the points where init runs.
+    """
+    for it, binding in [*zip(block.iters, block.bindings, strict=True), *added]:
+        if binding is var:
+            return it.var
+    kinds = {it.kind for it, binding in zip(block.iters, block.bindings, strict=True) if var in free_vars(binding)}
+    kind: IterKind = "ordered" if "ordered" in kinds else "reduce" if "reduce" in kinds else "spatial"
+    if kind != "spatial" and block.init is not None and not _zero_with_reduce_iters(block, var):
+        return None
+    (name,) = fresh(taken, [f"v_{var.name}"])
+    new = Var(name, var.dtype, var.extent)
+    added.append((IterVar(new, kind), var))
+    return new
+
+
+def _zero_with_reduce_iters(block: Block, var: Var) -> bool:
+    """Whether a loop variable is 0 wherever all reduce iters are."""
+    for it, binding in zip(block.iters, block.bindings, strict=True):
+        if it.kind == "reduce":
+            terms, constant = linear(binding)
+            if var in terms and constant >= 0 and all(c > 0 and isinstance(n, Var) for n, c in terms.items()):
+                return True
+    return False

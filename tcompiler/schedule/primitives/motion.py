@@ -1,0 +1,386 @@
+"""What moving blocks needs: nests, program order, dependences, and loops made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+
+from tcompiler.ir.scalar.canonical import prove, simplify
+
+from tcompiler.ir.loop.analysis import accesses, touched, writers
+from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, IterVar, LoopKind, Seq, Stmt, Store, Update, seq
+from tcompiler.ir.scalar.grammar import (
+    TRUE,
+    Load,
+    Scalar,
+    Var,
+    add,
+    as_int,
+    conjunction,
+    greater_equal,
+    less,
+    loop_var,
+)
+from tcompiler.ir.scalar.rewrite import free_vars, loads, rewrite, substitute
+from tcompiler.schedule.legality import At, Condition, refuse
+from tcompiler.schedule.primitives.boxes import ZERO, Span, clip
+from tcompiler.schedule.tree import conjuncts, fresh, tree
+
+
+def nest(function: Function, block: Block) -> Stmt:
+    """The largest statement that holds this block and no other statement beside it."""
+    parent = tree(function).parent
+    stmt: Stmt = block
+    above = parent[stmt]
+    while isinstance(above, For):
+        stmt, above = above, parent[above]
+    return stmt
+
+
+def top(function: Function, stmt: Stmt) -> Stmt:
+    """The statement at the function's top level that holds this one."""
+    parent = tree(function).parent
+    above = parent[stmt]
+    while above is not None and not (isinstance(above, Seq) and parent[above] is None):
+        stmt, above = above, parent[above]
+    return stmt
+
+
+def child_towards(function: Function, loop: For, block: Block) -> Stmt:
+    """The statement directly in a loop's body (or one of its sequence) that holds a block below the loop."""
+    parent = tree(function).parent
+    stmt: Stmt = block
+    while True:
+        above = parent[stmt]
+        if above is loop or (isinstance(above, Seq) and parent[above] is loop):
+            return stmt
+        assert above is not None
+        stmt = above
+
+
+def order(function: Function) -> dict[str, int]:
+    """Every block's position in program order."""
+    return {name: k for k, name in enumerate(tree(function).blocks)}
+
+
+def shared_loops(function: Function, a: Stmt, b: Stmt) -> list[For]:
+    """The loops around both statements, outermost first (a loop counts as around itself)."""
+    t = tree(function)
+    first = t.loops_above(a) + ([a] if isinstance(a, For) else [])
+    second = t.loops_above(b) + ([b] if isinstance(b, For) else [])
+    result = []
+    for x, y in zip(first, second, strict=False):
+        if x is not y:
+            break
+        result.append(x)
+    return result
+
+
+def is_output(function: Function, buffer: str) -> bool:
+    """Whether the caller sees the buffer."""
+    return buffer in function.outputs or buffer in function.inputs
+
+
+def blocks_between(function: Function, first: int, last: int) -> list[Block]:
+    """The blocks at positions first < k < last of the program order."""
+    return [b for k, b in enumerate(tree(function).blocks.values()) if first < k < last]
+
+
+def written_once(failed: Condition, function: Function, block: Block, verb: str) -> None:
+    """Refuses where another block writes what this one writes."""
+    for name in sorted(touched(block).writes):
+        for other in writers(function, name):
+            if other is not block:
+                refuse(
+                    failed,
+                    other,
+                    f"{name}, which {block.name} writes, is also written by {other.name}",
+                    f"{verb} before the block is split in several (decompose_reduction, peel)",
+                )
+
+
+def bound_to(block: Block, around: Set[Var]) -> set[Scalar]:
+    """The iter vars of a block that are bound to expressions of the given loop variables, constants left out."""
+    result: set[Scalar] = set()
+    for it, binding in zip(block.iters, block.bindings, strict=True):
+        running = [v for v in free_vars(binding) if v.extent is not None]
+        if running and all(v in around for v in running):
+            result.add(it.var)
+    return result
+
+
+def own_domain(block: Block) -> list[Scalar]:
+    """The conjuncts of a block's predicate that do more than keep its bindings inside their domains."""
+    if block.predicate is TRUE:
+        return []
+    inside: set[Scalar] = set()
+    facts: list[Scalar] = []
+    for it, binding in zip(block.iters, block.bindings, strict=True):
+        assert it.var.extent is not None
+        upper, lower = less(binding, it.var.extent), greater_equal(binding, 0)
+        inside.update((upper, lower, simplify(upper), simplify(lower)))
+        facts += [upper, lower]
+    return [
+        c
+        for c in conjuncts(block.predicate)
+        if c not in inside and simplify(c) not in inside and prove(c, facts) is not True
+    ]
+
+
+def within(values: Iterable[tuple[Scalar, Scalar]]) -> list[Scalar]:
+    """The conditions 0 <= value < extent that are not provable, for (value, extent) pairs."""
+    conditions = []
+    for value, extent in values:
+        for c in (greater_equal(value, 0), less(value, extent)):
+            if prove(c) is not True:
+                conditions.append(simplify(c))
+    return conditions
+
+
+def loops(variables: Sequence[Var], body: Stmt, kinds: Sequence[LoopKind] | None = None) -> Stmt:
+    """A nest of loops around a body, the first variable outermost; serial unless kinds are given."""
+    for k in range(len(variables) - 1, -1, -1):
+        body = For(variables[k], "serial" if kinds is None else kinds[k], body)
+    return body
+
+
+def regenerated(
+    block: Block,
+    spans: Mapping[Scalar, Span],
+    kept: Set[Scalar],
+    used: set[str],
+    conditions: Sequence[Scalar] = (),
+) -> Stmt:
+    """A block in new serial loops, one per iter var, that run over the given spans; spatial loops stand outside.
+
+    Args:
+        block: The block; its old bindings and predicate are dropped.
+        spans: What to run over, clipped by predicates to the iter vars' domains; the whole domain where not given.
+        kept: Iter vars that keep their bindings.
+        used: Names in use; those of the new loops (`{block}_ax{k}`, k counting iter vars) are added.
+        conditions: More conjuncts for the predicate, over the block's iter vars and the loops around.
+    """
+    bindings: list[Scalar] = []
+    outer: list[Var] = []
+    inner: list[Var] = []
+    bounded: list[tuple[Scalar, Scalar]] = []
+    for k, (it, old) in enumerate(zip(block.iters, block.bindings, strict=True)):
+        if it.var in kept:
+            bindings.append(old)
+            continue
+        extent = it.var.extent
+        assert extent is not None
+        span = clip(spans.get(it.var), extent)
+        value = span.start
+        if as_int(span.extent) != 1:
+            (name,) = fresh(used, [f"{block.name}_ax{k}"])
+            var = loop_var(name, span.extent)
+            (outer if it.kind == "spatial" else inner).append(var)
+            value = add(span.start, var)
+        bindings.append(value)
+        if not (span.start is ZERO and span.extent is extent):
+            bounded.append((value, extent))
+    predicate: dict[Scalar, None] = {}
+    if conditions:
+        mapping: dict[Scalar, Scalar] = {it.var: b for it, b in zip(block.iters, bindings, strict=True)}
+        predicate = dict.fromkeys(and_parts(conditions, mapping))
+    predicate.update(dict.fromkeys(within(bounded)))
+    return loops(
+        outer + inner,
+        Block(
+            block.name,
+            block.iters,
+            tuple(bindings),
+            block.body,
+            conjunction(*predicate),
+            block.init,
+            block.opaque,
+            block.reads,
+            block.writes,
+            block.annotations,
+        ),
+    )
+
+
+def with_iters(
+    block: Block,
+    more: Iterable[tuple[IterVar, Scalar]],
+    body: Stmt,
+    init: Stmt | None,
+) -> Block:
+    """The block with more iter vars, another body and another init."""
+    added = list(more)
+    return Block(
+        block.name,
+        (*block.iters, *(it for it, _ in added)),
+        (*block.bindings, *(b for _, b in added)),
+        body,
+        block.predicate,
+        init,
+        block.opaque,
+        block.reads,
+        block.writes,
+        block.annotations,
+    )
+
+
+Retarget = Callable[[str, tuple[Scalar, ...]], tuple[str, tuple[Scalar, ...]]]
+
+
+def retarget(stmt: Stmt, buffers: Set[str], at: Retarget, *, reads: bool = True, writes: bool = True) -> Stmt:
+    """Sends the accesses to some buffers elsewhere.
+
+    Args:
+        stmt: A statement without nested blocks and intrinsics on these buffers.
+        buffers: Names of the buffers.
+        at: The new buffer and indices of an access.
+        reads: Change loads.
+        writes: Change targets of stores and updates.
+    """
+
+    def load(node: Scalar) -> Scalar:
+        if isinstance(node, Load) and node.buffer in buffers:
+            name, indices = at(node.buffer, node.indices)
+            return Load(name, node.dtype, indices)
+        return node
+
+    def value(node: Scalar) -> Scalar:
+        if not reads or all(n.buffer not in buffers for n in loads(node)):
+            return node
+        return rewrite(node, load)
+
+    return map_scalars(stmt, value, (lambda b, i: at(b, i) if b in buffers else (b, i)) if writes else None)
+
+
+def map_scalars(stmt: Stmt, value: Callable[[Scalar], Scalar], target: Retarget | None = None) -> Stmt:
+    """Applies `value` to every expression of a statement and `target` to every element it writes; loops keep theirs."""
+    match stmt:
+        case Store(buffer=buffer, indices=indices, value=v):
+            indices = tuple(map(value, indices))
+            if target is not None:
+                buffer, indices = target(buffer, indices)
+            return Store(buffer, indices, value(v))
+        case Update(targets=targets, reducer=reducer, values=values):
+            new = []
+            for t in targets:
+                name, indices = t.buffer, tuple(map(value, t.indices))
+                if target is not None:
+                    name, indices = target(name, indices)
+                new.append(Load(name, t.dtype, indices))
+            return Update(tuple(new), reducer, tuple(map(value, values)))
+        case Seq(stmts=stmts):
+            return seq(*[map_scalars(s, value, target) for s in stmts])
+        case For(var=var, kind=kind, body=body, annotations=annotations):
+            return For(var, kind, map_scalars(body, value, target), annotations)
+        case _:
+            return stmt
+
+
+def simple_body(block: Block) -> bool:
+    """Whether a block consists of stores and updates, in loops perhaps: no blocks, no intrinsics, nothing opaque."""
+    a = accesses(block)
+    if block.opaque or a.read_regions or a.write_regions:
+        return False
+    stack = [block.body] if block.init is None else [block.body, block.init]
+    while stack:
+        s = stack.pop()
+        match s:
+            case Store() | Update():
+                pass
+            case Seq(stmts=stmts):
+                stack.extend(stmts)
+            case For(body=body):
+                stack.append(body)
+            case _:
+                return False
+    return True
+
+
+def lanes_above(failed: Condition, function: Function, loop: For, what: str) -> None:
+    """Refuses where a loop or one around it is vectorized."""
+    for around in (*tree(function).loops_above(loop), loop):
+        if around.kind == "vectorized":
+            refuse(
+                failed,
+                around,
+                f"the loop {around.var.name} is vectorized: its iterations are lanes, which hold no {what}",
+                "vectorize afterwards, or choose a loop outside",
+            )
+
+
+def block_with_init(block: Block) -> bool:
+    """Whether a block is a whole reduction: spatial and reduce iters, an init, an Update."""
+    return block.init is not None and isinstance(block.body, Update)
+
+
+def reads_own_target(block: Block) -> bool:
+    """Whether a block reads what it writes, apart from the targets of its updates."""
+    a = accesses(block)
+    names = touched(block).writes
+    return any(r.buffer in names for r in a.reads) or any(r.buffer in names for r in a.read_regions)
+
+
+def whole(failed: Condition, block: Block, verb: str) -> None:
+    """Refuses a block that cannot be computed at will: each point once more or elsewhere gives the same."""
+    ordered = [it for it in block.iters if it.kind == "ordered"]
+    if ordered:
+        name = ordered[0].var.name
+        refuse(
+            failed,
+            At(block, f"{name} = ordered"),
+            f"{block.name} runs {name} in order",
+            f"{verb} only blocks of spatial and reduce iters",
+        )
+    elif not simple_body(block):
+        refuse(
+            failed,
+            block,
+            f"{block.name} is opaque, or holds blocks or intrinsics",
+            f"{verb} it before it is made so",
+        )
+    elif reads_own_target(block):
+        refuse(
+            failed,
+            block,
+            f"{block.name} reads what it writes",
+            "let it write another buffer (cache_write)",
+        )
+    elif accesses(block).updates and not block_with_init(block):
+        refuse(
+            failed,
+            block,
+            f"{block.name} updates {accesses(block).updates[0].buffer} and has no init",
+            f"{verb} before decompose_reduction takes the init away",
+        )
+
+
+def guarded_only_by_domain(failed: Condition, block: Block, verb: str) -> None:
+    """Refuses a block whose predicate leaves out points of its domain."""
+    extra = own_domain(block)
+    if extra:
+        refuse(
+            failed,
+            At(block, "where="),
+            f"the predicate of {block.name} leaves out points of its iter vars' domains",
+            f"{verb} before the block is split in several (peel), or shrink the domains to what is computed",
+        )
+
+
+def mixes(binding: Scalar, inner: Set[Var]) -> bool:
+    """Whether an expression names any of the variables."""
+    return not free_vars(binding).isdisjoint(inner)
+
+
+def buffer_of(function: Function, name: str) -> Buffer:
+    """The buffer with a name that is known to exist."""
+    return next(b for b in function.buffers if b.name == name)
+
+
+def and_parts(nodes: Iterable[Scalar], mapping: Mapping[Scalar, Scalar]) -> list[Scalar]:
+    """Conditions with variables replaced, simplified; those that hold always are left out."""
+    result = []
+    for c in nodes:
+        new = simplify(substitute(c, mapping))
+        if new is TRUE:
+            continue
+        result.append(new)
+    return result
