@@ -1,0 +1,120 @@
+"""The table of vector functions. To add one: write it with the emitter, and give it a row in `FUNCTIONS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from types import MappingProxyType
+
+from tcompiler.backends.llvm.math import error_function, exponential, logarithm, power, trigonometric
+from tcompiler.backends.llvm.math.emit import FLOATS, Emitter, Value, type_suffix
+from tcompiler.errors import InternalError
+
+Implementation = Callable[..., Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A row of the table.
+
+    Args:
+        arity: How many arguments.
+        implementations: By dtype: takes an `Emitter` and the arguments, returns the result.
+        ulp: By dtype: the greatest error, in units in the last place of the exact result.
+    """
+
+    arity: int
+    implementations: Mapping[str, Implementation]
+    ulp: Mapping[str, float]
+
+
+def _row(implementation: Implementation, f32: float, f64: float) -> Function:
+    return Function(
+        1,
+        MappingProxyType({"f32": implementation, "f64": implementation}),
+        MappingProxyType({"f32": f32, "f64": f64}),
+    )
+
+
+FUNCTIONS: Mapping[str, Function] = MappingProxyType(
+    {
+        "exp": _row(exponential.exp, 1.0, 1.0),
+        "log": _row(logarithm.log, 1.0, 1.0),
+        "tanh": _row(exponential.tanh, 1.0, 1.5),
+        "erf": _row(error_function.erf, 1.0, 1.5),
+        "sin": _row(trigonometric.sin, 2.0, 2.0),
+        "cos": _row(trigonometric.cos, 2.0, 2.0),
+        "pow": Function(2, MappingProxyType({"f32": power.pow_f32}), MappingProxyType({"f32": 1.0})),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MathFunction:
+    """A vector function as LLVM IR.
+
+    Args:
+        symbol: Its name, without the sigil.
+        ir: Its definition: internal, always inlined, without side effects.
+        declarations: What else the module must hold, each text once: declarations of intrinsics and, for some
+            functions, shared helpers. Equal texts stand for equal symbols.
+        ulp_bound: The greatest error in units in the last place of the exact result.
+    """
+
+    symbol: str
+    ir: str
+    declarations: tuple[str, ...]
+    ulp_bound: float
+
+
+def _find(name: str, dtype: str) -> Function:
+    function = FUNCTIONS.get(name)
+    if function is None:
+        close = get_close_matches(name, FUNCTIONS, 1)
+        hint = f"; the nearest is {close[0]}" if close else ""
+        raise InternalError(f"no vector function {name}: there are {', '.join(FUNCTIONS)}{hint}")
+    if dtype not in function.implementations:
+        raise InternalError(f"vector function {name} has no {dtype}: there are {', '.join(function.implementations)}")
+    return function
+
+
+@cache
+def definition(name: str, dtype: str, lanes: int, fma: bool = True) -> MathFunction:
+    """The IR of a vector function.
+
+    Args:
+        name: A key of `FUNCTIONS`.
+        dtype: "f32" or "f64", of the arguments and the result.
+        lanes: Lanes of the vectors; 1 for scalars.
+        fma: Whether the target has fused multiply-add (without it the same bounds hold, more slowly).
+
+    Returns:
+        The definition and what it needs.
+
+    Raises:
+        InternalError: There is no such function, or not for that dtype.
+    """
+    function = _find(name, dtype)
+    e = Emitter(lanes, fma)
+    element = FLOATS[dtype]
+    parameters = [e.parameter(p, element) for p in ("x", "y")[: function.arity]]
+    result = function.implementations[dtype](e, *parameters)
+    symbol = f"tc.{name}.{type_suffix(element, lanes)}"
+    signature = ", ".join(f"{p.type} {p.name}" for p in parameters)
+    body = "\n".join(e.lines)
+    ir = (
+        f"define internal {result.type} @{symbol}({signature}) alwaysinline nounwind willreturn memory(none) {{\n"
+        f"entry:\n{body}\n  ret {result.type} {result.name}\n}}\n"
+    )
+    return MathFunction(symbol, ir, tuple(sorted(e.declarations)), function.ulp[dtype])
+
+
+def ulp_bound(name: str, dtype: str) -> float:
+    """The greatest error of a vector function, in units in the last place of the exact result.
+
+    Raises:
+        InternalError: There is no such function, or not for that dtype.
+    """
+    return _find(name, dtype).ulp[dtype]
