@@ -1,0 +1,40 @@
+"""The schedule primitives: each a pure function from IR to IR, and the one table of all of them."""
+
+from __future__ import annotations
+
+from tcompiler.schedule.legality import Primitive
+from tcompiler.schedule.primitives.accumulate import stage_accumulate
+from tcompiler.schedule.primitives.cache import cache_read, cache_write
+from tcompiler.schedule.primitives.compute_at import compute_at
+from tcompiler.schedule.primitives.elide import elide
+from tcompiler.schedule.primitives.fuse import fuse
+from tcompiler.schedule.primitives.inline import compute_inline, reverse_compute_inline
+from tcompiler.schedule.primitives.parallel import parallel
+from tcompiler.schedule.primitives.reduction import decompose_reduction
+from tcompiler.schedule.primitives.reorder import reorder
+from tcompiler.schedule.primitives.reverse_compute_at import reverse_compute_at
+from tcompiler.schedule.primitives.split import split
+from tcompiler.schedule.primitives.storage import set_scope, transform_layout
+from tcompiler.schedule.primitives.unroll import unroll
+from tcompiler.schedule.primitives.vectorize import vectorize
+
+PRIMITIVES: dict[str, Primitive] = {
+    "split": split,
+    "fuse": fuse,
+    "reorder": reorder,
+    "elide": elide,
+    "vectorize": vectorize,
+    "parallel": parallel,
+    "unroll": unroll,
+    "cache_read": cache_read,
+    "cache_write": cache_write,
+    "stage_accumulate": stage_accumulate,
+    "compute_at": compute_at,
+    "reverse_compute_at": reverse_compute_at,
+    "compute_inline": compute_inline,
+    "reverse_compute_inline": reverse_compute_inline,
+    "decompose_reduction": decompose_reduction,
+    "set_scope": set_scope,
+    "transform_layout": transform_layout,
+}
+"""Every primitive by name; `Schedule` has a method for each."""

@@ -1,0 +1,291 @@
+"""The loop tree of a function: handles to nodes, parents, and rewriting by copying the path to the root only.
+
+What lies inside a block is not part of the tree: primitives see a block by its signature.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from tcompiler.ir.loop.analysis import loops as every_loop
+from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, Seq, Stmt, memo, seq
+from tcompiler.ir.scalar.canonical import simplify
+from tcompiler.ir.scalar.grammar import TRUE, Binary, Scalar, Var, conjunction
+from tcompiler.ir.scalar.rewrite import free_vars, substitute
+from tcompiler.schedule.legality import UnknownName
+
+
+class Tree:
+    """Handles of one function: loops and blocks outside of block bodies, and every statement's parent."""
+
+    __slots__ = ("blocks", "function", "loops", "parent")
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.loops: dict[str, For] = {}
+        self.blocks: dict[str, Block] = {}
+        self.parent: dict[Stmt, Stmt | None] = {function.body: None}
+        loops, blocks, parent = self.loops, self.blocks, self.parent
+        stack = [function.body]
+        while stack:
+            stmt = stack.pop()
+            kind = type(stmt)
+            if kind is For:
+                loops[stmt.var.name] = stmt  # type: ignore[union-attr]
+                child = stmt.body  # type: ignore[union-attr]
+                parent[child] = stmt
+                stack.append(child)
+            elif kind is Block:
+                blocks[stmt.name] = stmt  # type: ignore[union-attr, assignment]
+            elif kind is Seq:
+                for child in stmt.stmts:  # type: ignore[union-attr]
+                    parent[child] = stmt
+                stack.extend(reversed(stmt.stmts))  # type: ignore[union-attr]
+
+    def ancestors(self, stmt: Stmt) -> Iterator[Stmt]:
+        """The statements around one, innermost first."""
+        above = self.parent[stmt]
+        while above is not None:
+            yield above
+            above = self.parent[above]
+
+    def loops_above(self, stmt: Stmt) -> list[For]:
+        """The loops around a statement, outermost first."""
+        found = [s for s in self.ancestors(stmt) if type(s) is For]
+        found.reverse()
+        return found
+
+
+def tree(function: Function) -> Tree:
+    """The function's tree, made once."""
+    facts = memo(function)
+    found: Tree | None = facts.get("tree")
+    if found is None:
+        found = facts["tree"] = Tree(function)
+    return found
+
+
+def loop_named(function: Function, name: str) -> For:
+    """The loop with this name.
+
+    Raises:
+        UnknownName: If there is none.
+    """
+    found = tree(function).loops.get(name)
+    if found is None:
+        raise _unknown(function, "loop", name)
+    return found
+
+
+def block_named(function: Function, name: str) -> Block:
+    """The block with this name.
+
+    Raises:
+        UnknownName: If there is none.
+    """
+    found = tree(function).blocks.get(name)
+    if found is None:
+        raise _unknown(function, "block", name)
+    return found
+
+
+def buffer_named(function: Function, name: str) -> Buffer:
+    """The buffer with this name.
+
+    Raises:
+        UnknownName: If there is none.
+    """
+    for b in function.buffers:
+        if b.name == name:
+            return b
+    raise _unknown(function, "buffer", name)
+
+
+def _unknown(function: Function, kind: str, name: str) -> UnknownName:
+    t = tree(function)
+    names: dict[str, list[str]] = {
+        "loop": list(t.loops),
+        "block": list(t.blocks),
+        "buffer": [b.name for b in function.buffers],
+    }
+    for other, those in names.items():
+        if other != kind and name in those:
+            return UnknownName(name, f'"{name}" is a {other}; expected a {kind}, and these are {_listed(names[kind])}')
+    if kind == "loop" and any(s.var.name == name for s in every_loop(function)):
+        return UnknownName(name, f'the loop "{name}" is inside a block; primitives see a block by its signature alone')
+    near = difflib.get_close_matches(name, names[kind], n=1)
+    hint = f' (did you mean "{near[0]}"?)' if near else ""
+    return UnknownName(name, f'there is no {kind} "{name}"{hint}; the {kind}s are {_listed(names[kind])}')
+
+
+def _listed(names: list[str], most: int = 16) -> str:
+    shown = ", ".join(names[:most])
+    return (shown + f" and {len(names) - most} more" if len(names) > most else shown) or "none"
+
+
+def replace(
+    function: Function,
+    old: Stmt,
+    new: Stmt,
+    buffers: tuple[Buffer, ...] | None = None,
+) -> Function:
+    """The function with one statement of its tree replaced; only the path to the root is copied.
+
+    Args:
+        function: Where old stands.
+        old: A statement of the function's tree.
+        new: Takes its place; an empty Seq removes old, and loops that are left with nothing to do go as well.
+        buffers: The buffers of the new function, if they change.
+    """
+    parent = tree(function).parent
+    above = parent[old]
+    while above is not None:
+        if type(above) is For:
+            if type(new) is not Seq or new.stmts:
+                new = For(above.var, above.kind, new, above.annotations)
+        else:
+            new = seq(*[new if s is old else s for s in above.stmts])  # type: ignore[union-attr]
+        old, above = above, parent[above]
+    return Function(
+        function.name,
+        function.params,
+        function.buffers if buffers is None else buffers,
+        function.inputs,
+        function.outputs,
+        new,
+    )
+
+
+def blocks_under(stmt: Stmt) -> list[Block]:
+    """The blocks of a subtree in program order."""
+    found: list[Block] = []
+    stack = [stmt]
+    while stack:
+        s = stack.pop()
+        kind = type(s)
+        if kind is Block:
+            found.append(s)  # type: ignore[arg-type]
+        elif kind is For:
+            stack.append(s.body)  # type: ignore[union-attr]
+        elif kind is Seq:
+            stack.extend(reversed(s.stmts))  # type: ignore[union-attr]
+    return found
+
+
+def loops_under(stmt: Stmt) -> list[For]:
+    """The loops of a subtree in program order, the statement itself included if it is one."""
+    found: list[For] = []
+    stack = [stmt]
+    while stack:
+        s = stack.pop()
+        kind = type(s)
+        if kind is For:
+            found.append(s)  # type: ignore[arg-type]
+            stack.append(s.body)  # type: ignore[union-attr]
+        elif kind is Seq:
+            stack.extend(reversed(s.stmts))  # type: ignore[union-attr]
+    return found
+
+
+def map_blocks(stmt: Stmt, fn: Callable[[Block], Block]) -> Stmt:
+    """Applies fn to every block of a subtree; what does not change is shared."""
+    kind = type(stmt)
+    if kind is Block:
+        return fn(stmt)  # type: ignore[arg-type]
+    if kind is For:
+        body = map_blocks(stmt.body, fn)  # type: ignore[union-attr]
+        return stmt if body is stmt.body else For(stmt.var, stmt.kind, body, stmt.annotations)  # type: ignore[union-attr]
+    if kind is Seq:
+        old = stmt.stmts  # type: ignore[union-attr]
+        new = [map_blocks(s, fn) for s in old]
+        return stmt if all(a is b for a, b in zip(new, old, strict=True)) else seq(*new)
+    return stmt
+
+
+def conjuncts(predicate: Scalar) -> list[Scalar]:
+    """The conditions that a predicate joins by "and", from left to right."""
+    if type(predicate) is Binary and predicate.op == "and":
+        return [*conjuncts(predicate.a), *conjuncts(predicate.b)]
+    return [] if predicate is TRUE else [predicate]
+
+
+def with_header(block: Block, bindings: tuple[Scalar, ...], predicate: Scalar) -> Block:
+    """The block with other bindings and another predicate; itself if they are the same."""
+    if predicate is block.predicate and all(a is b for a, b in zip(bindings, block.bindings, strict=True)):
+        return block
+    return Block(
+        block.name,
+        block.iters,
+        bindings,
+        block.body,
+        predicate,
+        block.init,
+        block.opaque,
+        block.reads,
+        block.writes,
+        block.annotations,
+    )
+
+
+def rebind(stmt: Stmt, mapping: Mapping[Scalar, Scalar], guard: Scalar = TRUE) -> Stmt:
+    """Replaces loop variables in the headers of a subtree's blocks, simplifies, and adds a guard to every predicate."""
+    replaced = frozenset(mapping)
+
+    def header(block: Block) -> Block:
+        bindings = tuple(
+            [b if free_vars(b).isdisjoint(replaced) else simplify(substitute(b, mapping)) for b in block.bindings]
+        )
+        predicate = block.predicate
+        if predicate is not TRUE and not free_vars(predicate).isdisjoint(replaced):
+            predicate = conjunction(*[simplify(substitute(c, mapping)) for c in conjuncts(predicate)])
+        if guard is not TRUE:
+            predicate = conjunction(predicate, guard)
+        return with_header(block, bindings, predicate)
+
+    return map_blocks(stmt, header)
+
+
+def feeds(block: Block, var: Var) -> set[str]:
+    """The kinds of the iter vars whose bindings name a loop variable."""
+    return {v.kind for v, b in zip(block.iters, block.bindings, strict=True) if var in free_vars(b)}
+
+
+def fed_iters(block: Block, var: Var) -> list[str]:
+    """The names of the iter vars whose bindings name a loop variable, with their kinds, for messages."""
+    return [f"{v.var.name} ({v.kind})" for v, b in zip(block.iters, block.bindings, strict=True) if var in free_vars(b)]
+
+
+def names_used(function: Function) -> set[str]:
+    """Every handle of a function: loops, blocks, buffers and parameters."""
+    t = tree(function)
+    used = {*t.loops, *t.blocks}
+    used.update([b.name for b in function.buffers])
+    used.update([p.name for p in function.params])
+    return used
+
+
+def fresh(used: set[str], wanted: Iterable[str]) -> tuple[str, ...]:
+    """The wanted names where they are free, else with the first free suffix _2, _3, …; they count as used from now."""
+    result = []
+    for name in wanted:
+        free, k = name, 2
+        while free in used:
+            free, k = f"{name}_{k}", k + 1
+        used.add(free)
+        result.append(free)
+    return tuple(result)
+
+
+def substitute_loop_vars(stmt: Stmt, mapping: Mapping[Scalar, Scalar]) -> Stmt:
+    """As `rebind`, for pure renamings: no simplification."""
+    replaced = frozenset(mapping)
+
+    def header(block: Block) -> Block:
+        bindings = tuple([b if free_vars(b).isdisjoint(replaced) else substitute(b, mapping) for b in block.bindings])
+        predicate = block.predicate
+        if predicate is not TRUE and not free_vars(predicate).isdisjoint(replaced):
+            predicate = substitute(predicate, mapping)
+        return with_header(block, bindings, predicate)
+
+    return map_blocks(stmt, header)
