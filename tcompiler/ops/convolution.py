@@ -134,7 +134,7 @@ def _conv(types: Types, attrs: Attrs) -> Program:
     per_group = known("conv", w.shape[0], "the number of filters") // groups
 
     def read(n: Scalar, c: Scalar, at: Sequence[Scalar], taps: Sequence[Scalar]) -> Scalar:
-        return xp[[n, c, *(i * s + t * l for i, s, t, l in zip(at, strides, taps, dilations, strict=True))]]
+        return xp[[n, c, *(i * s + t * gap for i, s, t, gap in zip(at, strides, taps, dilations, strict=True))]]
 
     return d.program(
         _grouped_sum(d, out, read, lambda g, k, c, t: w[[g * per_group + k, c, *t]], w.shape[1:], groups, bias)
@@ -233,6 +233,11 @@ def _conv_transpose_type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     return (TensorType(x.dtype, (x.shape[0], filters, *spatial)),)
 
 
+def _negative(extent: Scalar) -> bool:
+    value = as_int(extent)
+    return value is not None and value < 0
+
+
 def _conv_transpose(types: Types, attrs: Attrs) -> Program:
     """A convolution of the data spread out by the strides, with the weight turned around."""
     (out,) = _conv_transpose_type(types, attrs)
@@ -241,8 +246,8 @@ def _conv_transpose(types: Types, attrs: Attrs) -> Program:
     rank = len(x.shape) - 2
     strides, pads, dilations, _ = _transposed_geometry(attrs, rank)
     taps = [known("conv_transpose", e, "") for e in w.shape[2:]]
-    before = [l * (t - 1) - p for l, t, p in zip(dilations, taps, pads, strict=False)]
-    shape = [e + l * (t - 1) for e, l, t in zip(out.shape[2:], dilations, taps, strict=True)]
+    before = [gap * (t - 1) - p for gap, t, p in zip(dilations, taps, pads, strict=False)]
+    shape = [e + gap * (t - 1) for e, gap, t in zip(out.shape[2:], dilations, taps, strict=True)]
 
     def spread(*axes: Scalar) -> Scalar:
         n, c, *at = axes
@@ -250,7 +255,7 @@ def _conv_transpose(types: Types, attrs: Attrs) -> Program:
         source = [floordiv(i, index(s)) for i, s in zip(moved, strides, strict=True)]
         on_grid = [equal(floormod(i, index(s)), 0) for i, s in zip(moved, strides, strict=True) if s > 1]
         in_range = [
-            inside(i, e, b > 0, as_int(grown) != as_int((e - 1) * s + (b + 1)))
+            inside(i, e, b > 0, not _negative(grown - 1 - b - e * s))
             for i, e, b, s, grown in zip(source, x.shape[2:], before, strides, shape, strict=True)
         ]
         return select(conjunction(*in_range, *on_grid), x[[n, c, *source]], 0)
@@ -259,7 +264,7 @@ def _conv_transpose(types: Types, attrs: Attrs) -> Program:
     xs = x if trivial else d.compute("spread", (*x.shape[:2], *shape), spread)
 
     def read(n: Scalar, c: Scalar, at: Sequence[Scalar], t: Sequence[Scalar]) -> Scalar:
-        return xs[[n, c, *(i + s * l for i, s, l in zip(at, t, dilations, strict=True))]]
+        return xs[[n, c, *(i + tap * gap for i, tap, gap in zip(at, t, dilations, strict=True))]]
 
     groups = integer(attrs, "groups")
     per_group = known("conv_transpose", x.shape[1], "the number of channels") // groups

@@ -73,7 +73,7 @@ class _Window:
         lead, points, taps = at[: n - rank], at[n - rank : n], at[n:]
         return [
             *lead,
-            *(i * s + t * l for i, s, t, l in zip(points, self.strides, taps, self.dilations, strict=True)),
+            *(i * s + t * gap for i, s, t, gap in zip(points, self.strides, taps, self.dilations, strict=True)),
         ]
 
     @property
