@@ -36,8 +36,8 @@ from tcompiler.ir.scalar.grammar import (
     maximum,
     minimum,
     mul,
-    postorder,
 )
+from tcompiler.ir.scalar.rewrite import free_vars, loads, substitute
 
 _ZERO = index(0)
 
@@ -56,8 +56,8 @@ class Accesses(NamedTuple):
         reads: Loads in values and indices. The targets of an Update are not among them.
         writes: Targets of stores and updates, those of init included.
         updates: Targets of updates, which are read as well as written.
-        read_regions: Regions that intrinsics read; for an opaque block those that it declares, and nothing else.
-        write_regions: Regions that intrinsics write; for an opaque block those that it declares, and nothing else.
+        read_regions: Regions that intrinsics read. An opaque block has the declared ones, and nothing in `reads`.
+        write_regions: Regions that intrinsics write. An opaque block has the declared ones, and nothing in `writes`.
     """
 
     reads: tuple[Load, ...]
@@ -69,18 +69,19 @@ class Accesses(NamedTuple):
 
 def accesses(block: Block) -> Accesses:
     """What a block reads and writes; blocks nested in it are seen through their bindings."""
+    return Accesses((), (), (), block.reads, block.writes) if block.opaque else body_accesses(block)
+
+
+def body_accesses(block: Block) -> Accesses:
+    """What the body and the init of a block read and write, even if the block is opaque and declares it."""
     facts = memo(block)
     result: Accesses | None = facts.get("accesses")
     if result is None:
-        if block.opaque:
-            result = Accesses((), (), (), block.reads, block.writes)
-        else:
-            collector = _Collector()
-            if block.init is not None:
-                collector.visit(block.init)
-            collector.visit(block.body)
-            result = collector.result()
-        facts["accesses"] = result
+        collector = _Collector()
+        if block.init is not None:
+            collector.visit(block.init)
+        collector.visit(block.body)
+        result = facts["accesses"] = collector.result()
     return result
 
 
@@ -104,9 +105,9 @@ class _Collector:
         )
 
     def _loads(self, *values: Scalar) -> None:
-        for node in postorder(*values):
-            if isinstance(node, Load):
-                self.reads[node] = None
+        for value in values:
+            for load in loads(value):
+                self.reads[load] = None
 
     def visit(self, stmt: Stmt) -> None:
         stack = [stmt]
@@ -136,8 +137,6 @@ class _Collector:
 
     def _nested(self, block: Block) -> None:
         """Takes a nested block's accesses with its iter vars replaced by their bindings."""
-        from tcompiler.ir.scalar.rewrite import substitute
-
         inner = accesses(block)
         mapping: dict[Scalar, Scalar] = {
             it.var: binding for it, binding in zip(block.iters, block.bindings, strict=True)
@@ -474,7 +473,6 @@ def region(function: Function, block: Block, access: Access | Load, inner: Set[V
         inner: Loop variables (also those of loops inside the block) that run within the box.
     """
     from tcompiler.ir.scalar.canonical import simplify
-    from tcompiler.ir.scalar.rewrite import substitute
 
     mapping: dict[Scalar, Scalar] = {it.var: b for it, b in zip(block.iters, block.bindings, strict=True)}
     shape: Sequence[Scalar] | None = None
@@ -493,10 +491,9 @@ def region(function: Function, block: Block, access: Access | Load, inner: Set[V
 def _span(node: Scalar, inner: Set[Var]) -> tuple[Scalar, Scalar] | None:
     """Bounds (lo, width) with lo <= node <= lo + width for all values of the inner variables, or None."""
     from tcompiler.ir.scalar.canonical import bounds, simplify
-    from tcompiler.ir.scalar.rewrite import free_vars
 
     if free_vars(node).isdisjoint(inner):
-        return None if any(isinstance(n, Load) for n in postorder(node)) else (node, _ZERO)
+        return None if loads(node) else (node, _ZERO)
     if isinstance(node, Var):
         return None if node.extent is None else (_ZERO, node.extent - 1)
     if not isinstance(node, Binary):

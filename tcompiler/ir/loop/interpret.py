@@ -56,13 +56,24 @@ def interpret(
         VerifyError: If the function reads an undefined element, leaves a buffer or an iter var's domain, or calls an
             intrinsic without a meaning.
     """
-    machine = _Machine(function, inputs, params or {}, shuffle, intrinsics or {})
+    machine = Machine(function, inputs, params or {}, shuffle, intrinsics or {})
     machine.run(function.body, dict(machine.params), "")
     machine.finish()
     return {name: machine.arrays[name] for name in function.outputs}
 
 
-class _Machine:
+class Machine:
+    """Memory, queues and hardware order: what running a function needs besides the statement at hand.
+
+    Args:
+        function: The function.
+        inputs: Arrays by name.
+        params: Values of the parameters by name.
+        shuffle: Seed of the order of parallel iterations; None for the written order.
+        intrinsics: Meanings of intrinsics by name.
+        strict: Whether to keep track of undefined elements.
+    """
+
     def __init__(
         self,
         function: Function,
@@ -70,10 +81,11 @@ class _Machine:
         params: Mapping[str, int],
         shuffle: int | None,
         intrinsics: Mapping[str, IntrinsicMeaning],
+        strict: bool = True,
     ) -> None:
         self.params = parameters(function, params)
         self.arrays = allocate(function, inputs, self.params)
-        self.defined = {n: np.full(a.shape, n in function.inputs) for n, a in self.arrays.items()}
+        self.defined = {n: np.full(a.shape, n in function.inputs or not strict) for n, a in self.arrays.items()}
         self.buffers: dict[str, Buffer] = {b.name: b for b in function.buffers}
         self.intrinsics = intrinsics
         self.random = None if shuffle is None else np.random.default_rng(shuffle)
@@ -94,12 +106,13 @@ class _Machine:
                 self._write(buffer, self._element(buffer, indices, env, block), result)
             case Update():
                 self._update(stmt, env, block)
-            case Intrinsic(queue=None):
-                self._intrinsic(stmt, env, block)
-            case Intrinsic(queue=str(queue)):
-                self._groups(queue)[-1].append((stmt, dict(env), block))
-                for r in stmt.writes:
-                    self.defined[r.buffer][self._box(r, env, block)] = False
+            case Intrinsic(queue=queue):
+                if queue is None:
+                    self._intrinsic(stmt, env, block)
+                else:
+                    self._groups(queue)[-1].append((stmt, dict(env), block))
+                    for r in stmt.writes:
+                        self.defined[r.buffer][self._box(r, env, block)] = False
             case Commit(queue=queue):
                 self._groups(queue).append([])
             case Wait(queue=queue, pending=pending):

@@ -12,6 +12,7 @@ from tcompiler.errors import ArgumentError
 from tcompiler.ir.dtypes import DType
 from tcompiler.ir.loop.grammar import Buffer, Function
 from tcompiler.ir.scalar.grammar import Scalar, Var
+from tcompiler.ir.scalar.reducers import largest
 from tcompiler.ir.scalar.interpret import interpret as scalar_value
 
 Array = NDArray[Any]
@@ -52,10 +53,10 @@ def _no_load(buffer: str, _indices: tuple[int, ...]) -> Any:
 def poison(dtype: DType, shape: tuple[int, ...]) -> Array:
     """An array of undefined elements: NaN, or the integer that is least likely to go unnoticed."""
     if dtype.is_float:
-        return np.full(shape, np.nan, dtype.numpy)
+        return np.full(shape, float("nan"), dtype.numpy)
     if dtype.kind == "bool":
         return np.zeros(shape, dtype.numpy)
-    return np.full(shape, np.iinfo(dtype.numpy).max, dtype.numpy)
+    return np.full(shape, largest(dtype).value, dtype.numpy)
 
 
 def allocate(function: Function, inputs: Mapping[str, Array], env: Mapping[Var, Any]) -> dict[str, Array]:
