@@ -118,7 +118,8 @@ class ConstantStore:
     def put(self, array: NDArray[np.generic]) -> str:
         """Stores an array (C order) and returns its SHA-256 in hex."""
         contiguous = np.array(array, order="C", copy=None)
-        digest = hashlib.sha256(contiguous.data if contiguous.size else b"").hexdigest()
+        data = contiguous.reshape(-1).view(np.uint8).data if contiguous.size else b""
+        digest = hashlib.sha256(data).hexdigest()
         if digest not in self.arrays:
             contiguous = contiguous.view()
             contiguous.flags.writeable = False
