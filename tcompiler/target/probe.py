@@ -17,7 +17,7 @@ _QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
 _SYSCONF = {1: "SC_LEVEL1_DCACHE_SIZE", 2: "SC_LEVEL2_CACHE_SIZE", 3: "SC_LEVEL3_CACHE_SIZE"}
 # What an x86-64 of the last ten years has at least; the third level may be hidden or absent.
 _DEFAULT_CACHES = {1: 32 * KIB, 2: 256 * KIB, 3: 0}
-# What LLVM may use of itself for plain arithmetic, loads and stores; the rest (system, cryptography, atomics) would only
+# What LLVM may use by itself for arithmetic, loads and stores; the rest (system, cryptography, atomics) would only
 # make code for one machine look unfit for another.
 _CODE_FEATURES = re.compile(
     r"s?sse.*|avx.*|amx.*|fma4?|f16c|bmi2?|cmov|lzcnt|popcnt|movbe|gfni|xop|tbm|egpr|ndd|nf|cf|zu|ccmp|ppx|push2pop2"
