@@ -9,8 +9,9 @@ from tcompiler.ir.scalar.canonical import simplify
 
 from tcompiler.ir.loop.analysis import Access, accesses, region
 from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, Stmt, Store, Update, walk
-from tcompiler.ir.scalar.grammar import Binary, Const, Load, Scalar, Unary, Var, add, as_int, floordiv, floormod, index
+from tcompiler.ir.scalar.grammar import Binary, Load, Scalar, Var, add, as_int, floordiv, floormod, index
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
+from tcompiler.schedule.affine.linear import linear
 from tcompiler.schedule.tree import blocks_under, loops_under
 
 ZERO = index(0)
@@ -22,38 +23,6 @@ class Span(NamedTuple):
 
     start: Scalar
     extent: Scalar
-
-
-def linear(node: Scalar) -> tuple[dict[Scalar, int], int]:
-    """An i64 expression as a sum of coefficient times atom and a constant; atoms are whatever is not linear."""
-    terms: dict[Scalar, int] = {}
-    constant = 0
-    stack = [(node, 1)]
-    while stack:
-        n, m = stack.pop()
-        if isinstance(n, Const):
-            constant += m * int(n.value)
-            continue
-        if isinstance(n, Binary):
-            if n.op == "add":
-                stack += [(n.b, m), (n.a, m)]
-                continue
-            if n.op == "sub":
-                stack += [(n.b, -m), (n.a, m)]
-                continue
-            if n.op == "mul":
-                a, b = as_int(n.a), as_int(n.b)
-                if b is not None:
-                    stack.append((n.a, m * b))
-                    continue
-                if a is not None:
-                    stack.append((n.b, m * a))
-                    continue
-        elif isinstance(n, Unary) and n.op == "neg":
-            stack.append((n.a, -m))
-            continue
-        terms[n] = terms.get(n, 0) + m
-    return {n: c for n, c in terms.items() if c}, constant
 
 
 def difference(a: Scalar, b: Scalar) -> int | None:
@@ -224,44 +193,64 @@ def bound_indices(block: Block, indices: Sequence[Scalar]) -> list[Scalar]:
     return [simplify(substitute(i, mapping)) for i in indices]
 
 
-def iter_spans(indices: Sequence[Scalar], spans: Sequence[Span]) -> dict[Scalar, Span]:
+def iter_spans(indices: Sequence[Scalar], spans: Sequence[Span], known: Mapping[Scalar, Scalar]) -> dict[Scalar, Span]:
     """The iterations that touch a box: the span of each iter var that the box bounds.
 
-    Understands indices `v + c`, and the pair `v // c`, `v % c` of a blocked layout; other iter vars are not bounded.
+    Understands indices `v + c`, c a constant or over known iter vars, and the pair `v // c`, `v % c` of a blocked
+    layout; other iter vars are not bounded.
 
     Args:
         indices: An access over iter vars.
         spans: The box, a span per index.
+        known: Iter vars that have bindings already.
     """
     found: dict[Scalar, Span] = {}
     quotient: dict[Scalar, tuple[int, Span]] = {}
     remainder: dict[Scalar, tuple[int, Span]] = {}
     for node, span in zip(indices, spans, strict=True):
         terms, constant = linear(node)
-        if len(terms) != 1:
+        unknown = [atom for atom in terms if not free_vars(atom) <= known.keys()]
+        if len(unknown) != 1 or terms[unknown[0]] != 1:
             continue
-        ((atom, weight),) = terms.items()
-        if weight != 1:
-            continue
-        at = Span(simplify(span.start - constant), span.extent)
+        atom = unknown[0]
         if isinstance(atom, Var):
-            found[atom] = at
-        elif isinstance(atom, Binary) and isinstance(atom.a, Var) and not constant:
+            rest = simplify(substitute(node, {**known, atom: ZERO})) if len(terms) > 1 else index(constant)
+            found[atom] = Span(simplify(span.start - rest), span.extent)
+        elif isinstance(atom, Binary) and isinstance(atom.a, Var) and not constant and len(terms) == 1:
             c = as_int(atom.b)
             if c is not None and c > 0:
                 if atom.op == "floordiv":
-                    quotient[atom.a] = (c, at)
+                    quotient[atom.a] = (c, span)
                 elif atom.op == "floormod":
-                    remainder[atom.a] = (c, at)
+                    remainder[atom.a] = (c, span)
     for var, (c, high) in quotient.items():
         if var in found:
             continue
         low = remainder.get(var)
-        if low is not None and low[0] == c and high.extent is ONE:
+        if low is not None and low[0] == c and as_int(high.extent) == 1:
             found[var] = Span(simplify(high.start * c + low[1].start), low[1].extent)
         else:
             found[var] = Span(simplify(high.start * c), simplify(high.extent * c))
     return found
+
+
+def filled(block: Block, buffer: str) -> tuple[Span, ...] | None:
+    """The box that a block fills, if its iter vars index the buffer plainly; None if that is not so."""
+    targets = {w.indices for w in accesses(block).writes if w.buffer == buffer}
+    if len(targets) != 1:
+        return None
+    result = []
+    seen: set[Scalar] = set()
+    for node in next(iter(targets)):
+        terms, constant = linear(node)
+        extent: Scalar = ONE
+        for atom, by in terms.items():
+            if not isinstance(atom, Var) or atom.extent is None or by != 1 or len(terms) != 1 or atom in seen:
+                return None
+            extent = atom.extent
+            seen.add(atom)
+        result.append(Span(index(constant), extent))
+    return tuple(result)
 
 
 def clip(span: Span | None, extent: Scalar | None) -> Span:
@@ -272,45 +261,3 @@ def clip(span: Span | None, extent: Scalar | None) -> Span:
         if size is not None and (most is None or size < most):
             return span
     return Span(ZERO, extent)
-
-
-def common(a: Mapping[Scalar, Span], b: Mapping[Scalar, Span]) -> dict[Scalar, Span]:
-    """Per variable the span that holds both; a variable that one of them does not bound is unbounded."""
-    result = {}
-    for var, span in a.items():
-        other = b.get(var)
-        joined = None if other is None else union([span, other])
-        if joined is not None:
-            result[var] = joined
-    return result
-
-
-def exact_box(block: Block, buffer: str, inner: Set[Var]) -> tuple[Span, ...] | None:
-    """The box that a block fills while the inner loop variables run, where that is known exactly.
-
-    Elements that the block's predicate leaves out count as filled.
-
-    Args:
-        block: The writer.
-        buffer: What it writes.
-        inner: The variables that run.
-
-    Returns:
-        A span per dimension; None if the block writes no box, or writes by several accesses.
-    """
-    targets = {w.indices for w in accesses(block).writes if w.buffer == buffer}
-    if len(targets) != 1:
-        return None
-    seen: set[Var] = set()
-    spans = []
-    for node in bound_indices(block, next(iter(targets))):
-        split = axis_of(node, inner)
-        if split is None:
-            return None
-        start, axis = split
-        variables = {v for v, _ in axis.parts}
-        if not variables.isdisjoint(seen):
-            return None
-        seen |= variables
-        spans.append(Span(start, index(axis.extent)))
-    return tuple(spans)

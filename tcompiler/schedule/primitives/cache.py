@@ -8,17 +8,20 @@ from tcompiler.ir.loop.analysis import accesses, readers, touched, writers
 from tcompiler.ir.loop.grammar import SCOPES, Block, Buffer, Function, IterVar, Stmt, Store, seq
 from tcompiler.ir.scalar.grammar import Load, Scalar, Var, add, as_int, index, loop_var, sub
 from tcompiler.schedule.legality import Condition, Result, condition, primitive, refuse
-from tcompiler.schedule.primitives.boxes import ZERO, Span, box, inner_loops
-from tcompiler.schedule.primitives.motion import loops, order, retarget, simple_body, top, with_iters
+from tcompiler.schedule.primitives.boxes import ZERO, Span, box, filled, inner_loops
+from tcompiler.schedule.primitives.motion import loops, order, own_domain, retarget, simple_body, top, with_iters
 from tcompiler.schedule.tree import block_named, blocks_under, buffer_named, fresh, names_used, replace, tree
 
 CR_SCOPE = condition("cache_read.scope", "the scope is global, shared, local, register or fragment")
 CR_READS = condition("cache_read.reads", "the block reads the buffer by plain loads and does not write it")
 CR_BEFORE = condition("cache_read.before", "what the buffer holds is complete before the block's outermost loop")
 
+CR_DEFINED = condition("cache_read.defined", "all of the box that the block reads has been written, by one block")
+
 CW_SCOPE = condition("cache_write.scope", "the scope is global, shared, local, register or fragment")
 CW_WRITES = condition("cache_write.writes", "the block is the only writer of the buffer, by stores and updates")
 CW_AFTER = condition("cache_write.after", "nothing else in the block's outermost loop reads the buffer")
+CW_FILLS = condition("cache_write.fills", "the block fills a box: its iter vars index the buffer plainly")
 CW_PRIVATE = condition(
     "cache_write.private", "the scope is global where a parallel loop surrounds the block: the copy back stands outside"
 )
@@ -82,7 +85,14 @@ def cache_read(function: Function, block: str, buffer: str, scope: str) -> Resul
             )
     used = names_used(function)
     (name,) = fresh(used, [f"{buffer}_cache"])
-    spans = _clipped(function, old, b, root, reads=True)
+    spans = _clipped(function, old, b, root)
+    if buffer not in function.inputs and not any(_fills(w, buffer, spans) for w in writers(function, buffer)):
+        refuse(
+            CR_DEFINED,
+            old,
+            f"no block is known to write all of {buffer} that {block} reads",
+            f"cache before the layout of {buffer} is changed",
+        )
     cache = Buffer(name, old.dtype, tuple(s.extent for s in spans), None, scope)
 
     def at_cache(_: str, indices: tuple[Scalar, ...]) -> tuple[str, tuple[Scalar, ...]]:
@@ -164,7 +174,7 @@ def cache_write(function: Function, block: str, buffer: str, scope: str) -> Resu
             )
     used = names_used(function)
     (name,) = fresh(used, [f"{buffer}_cache"])
-    spans = _clipped(function, old, b, root, reads=False)
+    spans = _written(b, old)
     cache = Buffer(name, old.dtype, tuple(s.extent for s in spans), None, scope)
 
     def at_cache(_: str, indices: tuple[Scalar, ...]) -> tuple[str, tuple[Scalar, ...]]:
@@ -183,9 +193,9 @@ def _scope(failed: Condition, buffer: Buffer, scope: str) -> None:
         refuse(failed, buffer, f'there is no scope "{scope}"', f"choose one of {', '.join(SCOPES)}")
 
 
-def _clipped(function: Function, buffer: Buffer, b: Block, root: Stmt, *, reads: bool) -> list[Span]:
-    """The box that a block touches, inside the buffer."""
-    spans = box(function, buffer, [b], inner_loops(root), reads=reads, writes=not reads)
+def _clipped(function: Function, buffer: Buffer, b: Block, root: Stmt) -> list[Span]:
+    """The box that a block reads, inside the buffer."""
+    spans = box(function, buffer, [b], inner_loops(root), writes=False)
     assert spans is not None
     result = []
     for span, size in zip(spans, buffer.shape, strict=True):
@@ -196,6 +206,35 @@ def _clipped(function: Function, buffer: Buffer, b: Block, root: Stmt, *, reads:
         low, high = max(0, start), min(most, start + extent)
         result.append(Span(ZERO, size) if low >= high else Span(index(low), index(high - low)))
     return result
+
+
+def _fills(w: Block, buffer: str, spans: list[Span]) -> bool:
+    """Whether a block writes all of a box."""
+    extents = filled(w, buffer)
+    return extents is not None and not own_domain(w) and all(map(_covers, extents, spans))
+
+
+def _covers(big: Span, small: Span) -> bool:
+    if big.start is small.start and big.extent is small.extent:
+        return True
+    start, extent = as_int(big.start), as_int(big.extent)
+    at, size = as_int(small.start), as_int(small.extent)
+    if start is None or extent is None or at is None or size is None:
+        return False
+    return start <= at and at + size <= start + extent
+
+
+def _written(b: Block, buffer: Buffer) -> list[Span]:
+    """The box that a block fills."""
+    spans = filled(b, buffer.name)
+    if spans is None or own_domain(b):
+        refuse(
+            CW_FILLS,
+            b,
+            f"{b.name} is not known to fill a box of {buffer.name}",
+            f"cache before the layout of {buffer.name} is changed",
+        )
+    return [Span(ZERO, n) for n in buffer.shape] if spans is None else list(spans)
 
 
 def _shifted(node: Scalar, span: Span) -> Scalar:

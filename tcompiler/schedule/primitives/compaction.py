@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from tcompiler.ir.scalar.canonical import simplify
 
-from tcompiler.ir.loop.analysis import names, readers, touched, writers
+from tcompiler.ir.loop.analysis import readers, touched, writers
 from tcompiler.ir.loop.grammar import Block, Buffer, Function, IterKind, IterVar
 from tcompiler.ir.scalar.grammar import Scalar, Var, as_int, sub
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
-from tcompiler.schedule.primitives.boxes import ZERO, Span, box, inner_loops, linear
+from tcompiler.schedule.affine.linear import linear
+from tcompiler.schedule.primitives.boxes import ZERO, Span, box, inner_loops
 from tcompiler.schedule.primitives.motion import buffer_of, is_output, retarget, simple_body, with_iters
-from tcompiler.schedule.tree import blocks_under, fresh, loop_named, replace, tree
+from tcompiler.schedule.tree import blocks_under, fresh, loop_named, names_used, replace, tree
 
 
 def compacted(function: Function, buffer: str, loop: str) -> Function:
@@ -75,9 +76,10 @@ def _with_blocks(function: Function, new: Mapping[Block, Block], old: Buffer, bu
 def _shift(function: Function, users: Sequence[Block], buffer: str, spans: Sequence[Span]) -> dict[Block, Block] | None:
     """The users with the spans' starts subtracted from their indices; None where one of them cannot say a start."""
     changed: dict[Block, Block] = {}
-    taken = set(names(function))
+    used = names_used(function)
     for block in users:
         added: list[tuple[IterVar, Scalar]] = []
+        taken = used | {it.var.name for it in block.iters}
         starts = []
         for span in spans:
             mapping: dict[Scalar, Scalar] = {}

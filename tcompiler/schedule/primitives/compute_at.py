@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from tcompiler.ir.loop.analysis import accesses, readers, touched, writers
 from tcompiler.ir.loop.grammar import Block, For, Function, Seq, Stmt, seq
@@ -21,6 +21,7 @@ from tcompiler.schedule.primitives.motion import (
     order,
     regenerated,
     shared_loops,
+    untied,
     whole,
     written_once,
 )
@@ -40,6 +41,11 @@ AT_INPUTS = condition(
     "compute_at.inputs", "what the block reads is complete, and not written again, where the block will stand"
 )
 AT_LANES = condition("compute_at.lanes", "neither the loop nor one around it is vectorized")
+
+
+AT_TIED = condition(
+    "compute_at.tied", "the loops that say which part of a private buffer the block writes stay around it"
+)
 
 
 @primitive
@@ -107,8 +113,10 @@ def compute_at(function: Function, block: str, loop: str) -> Result:
 
     function = replace(function, nest(function, b), Seq(()))
     around = loop_named(function, loop)
-    spans = _needed(function, b, around, written)
-    kept = bound_to(b, {s.var for s in stay}) - spans.keys()
+    stayed = bound_to(b, {s.var for s in stay})
+    spans = _needed(function, b, around, written, stayed)
+    kept = stayed - spans.keys()
+    untied(AT_TIED, b, spans, kept)
     moved = regenerated(b, spans, kept, names_used(function))
     targets = touched(b).writes
     stmts: Sequence[Stmt] = around.body.stmts if isinstance(around.body, Seq) else (around.body,)
@@ -187,10 +195,15 @@ def _inputs_stay(function: Function, b: Block, around: For, stay: Sequence[For])
                 )
 
 
-def _needed(function: Function, b: Block, around: For, written: Sequence[str]) -> dict[Scalar, Span]:
+def _needed(
+    function: Function, b: Block, around: For, written: Sequence[str], stayed: Set[Scalar]
+) -> dict[Scalar, Span]:
     """Spans of the block's iter vars that make all that one iteration of the loop reads of what the block writes."""
     inner = inner_loops(around.body)
     under = blocks_under(around)
+    known: dict[Scalar, Scalar] = {
+        it.var: binding for it, binding in zip(b.iters, b.bindings, strict=True) if it.var in stayed
+    }
     needed: dict[Scalar, list[Span]] = {}
     count = 0
     for name in written:
@@ -199,7 +212,7 @@ def _needed(function: Function, b: Block, around: For, written: Sequence[str]) -
             continue
         for w in dict.fromkeys(w.indices for w in accesses(b).writes if w.buffer == name):
             count += 1
-            for var, span in iter_spans(w, spans).items():
+            for var, span in _unknown_first(w, spans, known).items():
                 needed.setdefault(var, []).append(span)
     result = {}
     for var, several in needed.items():
@@ -207,3 +220,12 @@ def _needed(function: Function, b: Block, around: For, written: Sequence[str]) -
         if joined is not None:
             result[var] = joined
     return result
+
+
+def _unknown_first(
+    indices: tuple[Scalar, ...], spans: Sequence[Span], known: Mapping[Scalar, Scalar]
+) -> dict[Scalar, Span]:
+    """Spans of iter vars: those that index plainly are bounded even if their bindings are known."""
+    found = iter_spans(indices, spans, {})
+    found.update({v: s for v, s in iter_spans(indices, spans, known).items() if v not in found})
+    return found

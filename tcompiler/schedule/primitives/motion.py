@@ -108,6 +108,30 @@ def bound_to(block: Block, around: Set[Var]) -> set[Scalar]:
     return result
 
 
+def untied(failed: Condition, block: Block, spans: Mapping[Scalar, Span], kept: Set[Scalar]) -> None:
+    """Refuses a block whose iter vars would get new loops although the old ones say more than their domains.
+
+    So it is where the loops that feed an iter var feed another one too, and where what the block writes does not
+    depend on a spatial iter var: its buffer is private to a loop that would not stay around.
+    """
+    fed = [{v for v in free_vars(b) if v.extent is not None} for b in block.bindings]
+    named = [frozenset().union(*map(free_vars, w.indices)) for w in accesses(block).writes]
+    for k, it in enumerate(block.iters):
+        if it.var in kept or it.var in spans or not fed[k]:
+            continue
+        tied = [fed[k] & fed[j] for j in range(len(fed)) if j != k and fed[k] & fed[j]]
+        if it.kind == "spatial" and not all(it.var in variables for variables in named):
+            tied.append(fed[k])
+        if tied:
+            loop = min(v.name for v in tied[0])
+            refuse(
+                failed,
+                At(block, f"{it.var.name} = "),
+                f"{block.name} writes a buffer of the iteration of {loop}, which would not stay around it",
+                f"choose a loop inside {loop}, or move the block before a buffer is made private to {loop}",
+            )
+
+
 def own_domain(block: Block) -> list[Scalar]:
     """The conjuncts of a block's predicate that do more than keep its bindings inside their domains."""
     if block.predicate is TRUE:
@@ -165,7 +189,9 @@ def regenerated(
     bounded: list[tuple[Scalar, Scalar]] = []
     for k, (it, old) in enumerate(zip(block.iters, block.bindings, strict=True)):
         if it.var in kept:
+            assert it.var.extent is not None
             bindings.append(old)
+            bounded.append((old, it.var.extent))
             continue
         extent = it.var.extent
         assert extent is not None

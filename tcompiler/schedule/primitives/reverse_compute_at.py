@@ -11,8 +11,9 @@ from tcompiler.ir.loop.analysis import accesses, touched, writers
 from tcompiler.ir.loop.grammar import Block, For, Function, Seq, Stmt, seq
 from tcompiler.ir.scalar.grammar import Load, Scalar, Var, greater_equal, index, less, parameter, sub
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
+from tcompiler.schedule.affine.linear import linear
 from tcompiler.schedule.legality import At, Result, condition, primitive, refuse
-from tcompiler.schedule.primitives.boxes import ZERO, Axis, Span, axis_of, bound_indices, clip, inner_loops, linear
+from tcompiler.schedule.primitives.boxes import ZERO, Axis, Span, axis_of, bound_indices, clip, inner_loops
 from tcompiler.schedule.primitives.compaction import compacted
 from tcompiler.schedule.primitives.motion import (
     bound_to,
@@ -22,6 +23,7 @@ from tcompiler.schedule.primitives.motion import (
     order,
     regenerated,
     shared_loops,
+    untied,
     whole,
     written_once,
 )
@@ -54,6 +56,12 @@ BETWEEN = condition(
 LANES = condition("reverse_compute_at.lanes", "neither the loop nor one around it is vectorized")
 REDUCTION = condition(
     "reverse_compute_at.reduction", "each iteration of the loop makes all that one reduction of the block reads"
+)
+
+
+TIED = condition(
+    "reverse_compute_at.tied",
+    "the loops that say which part of a private buffer the block writes stay around it",
 )
 
 
@@ -104,6 +112,7 @@ def reverse_compute_at(function: Function, block: str, loop: str) -> Result:
     _reductions_inside(b, around, spans)
 
     kept = bound_to(b, {s.var for s in stay}) - spans.keys()
+    untied(TIED, b, spans, kept)
     function = replace(function, nest(function, b), Seq(()))
     around = loop_named(function, loop)
     moved = regenerated(b, spans, kept, names_used(function), conditions)

@@ -12,25 +12,23 @@ from tcompiler.ir.scalar.evaluate import evaluate
 
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.layout import IndexMap
-from tcompiler.ir.loop.analysis import accesses, readers, touched, writers
+from tcompiler.ir.loop.analysis import readers, writers
 from tcompiler.ir.loop.grammar import SCOPES, Block, Buffer, For, Function, IterVar, Store, seq
 from tcompiler.ir.scalar.grammar import Scalar, Var, as_int, const, index, loop_var, parameter
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
 from tcompiler.ir.scalar.text import ScalarReader
+from tcompiler.schedule.affine.dependence import stays_inside
 from tcompiler.schedule.legality import Result, condition, primitive, refuse
-from tcompiler.schedule.primitives.boxes import Span, box, exact_box, inner_loops, linear
 from tcompiler.schedule.primitives.compaction import compacted
 from tcompiler.schedule.primitives.motion import (
     is_output,
     loops,
-    own_domain,
     retarget,
-    shared_loops,
     simple_body,
     top,
     with_iters,
 )
-from tcompiler.schedule.tree import blocks_under, buffer_named, fresh, loop_named, names_used, replace, tree
+from tcompiler.schedule.tree import buffer_named, fresh, loop_named, names_used, replace, tree
 
 SCOPE = condition("set_scope.scope", "the scope is global, shared, local, register or fragment")
 OWNED = condition("set_scope.intermediate", "the buffer is no input or output of the function")
@@ -158,7 +156,8 @@ def compact(function: Function, buffer: str, loop: str | None = None) -> Result:
         )
         return Result(function)
     innermost = around[-1] if chosen is None else chosen
-    if not _flows_within(function, old, innermost):
+    inside = [*(s.var for s in tree(function).loops_above(innermost)), innermost.var]
+    if not stays_inside(function, innermost.body, inside, buffer):
         refuse(
             COMPACT_FLOW,
             innermost,
@@ -166,38 +165,6 @@ def compact(function: Function, buffer: str, loop: str | None = None) -> Result:
             "choose a loop outside, or move the block that writes it under the loop (compute_at)",
         )
     return Result(compacted(function, buffer, innermost.var.name))
-
-
-def _flows_within(function: Function, buffer: Buffer, loop: For) -> bool:
-    """Whether one block writes, in each iteration and before anything reads, a box that holds all that is read."""
-    name = buffer.name
-    users = [b for b in blocks_under(loop) if name in touched(b).reads or name in touched(b).writes]
-    first = users[0]
-    if not simple_body(first) or any(r.buffer == name for r in accesses(first).reads) or own_domain(first):
-        return False
-    if any(u.buffer == name for u in accesses(first).updates) and first.init is None:
-        return False
-    inner = inner_loops(loop.body)
-    for it, binding in zip(first.iters, first.bindings, strict=True):
-        if it.kind != "spatial" and any(v.extent is not None and v not in inner for v in free_vars(binding)):
-            return False
-    for other in users[1:]:
-        if len(shared_loops(function, first, other)) > len(tree(function).loops_above(loop)) + 1:
-            return False
-    written = exact_box(first, name, inner)
-    needed = box(function, buffer, users, inner)
-    return written is not None and needed is not None and all(map(_holds, written, needed))
-
-
-def _holds(big: Span, small: Span) -> bool:
-    """Whether a span holds another."""
-    terms, shift = linear(small.start - big.start)
-    extent, wanted = as_int(big.extent), as_int(small.extent)
-    if terms:
-        return False
-    if extent is None or wanted is None:
-        return shift == 0 and big.extent is small.extent
-    return shift >= 0 and shift + wanted <= extent
 
 
 @primitive
