@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from tcompiler.errors import InternalError, ScheduleError, VerifyError
 from tcompiler.ir.loop.analysis import touched
+from tcompiler.ir.loop.analysis import accesses
 from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, IterVar
 from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.schedule.legality import UnknownName
 from tcompiler.schedule.primitives import PRIMITIVES
-from tcompiler.schedule.trace import Step, Trace
-from tcompiler.schedule.tree import block_named, buffer_named, loop_named, tree
+from tcompiler.schedule.trace import Step, Trace, plain
+from tcompiler.schedule.tree import block_named, blocks_under, buffer_named, loop_named, tree
 
 
 class Schedule:
@@ -28,6 +29,7 @@ class Schedule:
     """
 
     def __init__(self, function: Function, debug: bool | None = None) -> None:
+        self.start = function
         self.function = function
         self.trace = Trace()
         self._debug = os.environ.get("TCOMPILER_DEBUG") == "1" if debug is None else debug
@@ -74,6 +76,16 @@ class Schedule:
                 return f'\n"{name}" was consumed by step {k}, {self.trace.steps[k]}{into}'
         return ""
 
+    def mark(self) -> int:
+        """The number of steps so far: a point to rewind to."""
+        return len(self.trace.steps)
+
+    def rewind(self, mark: int) -> None:
+        """Takes back every step behind a mark."""
+        del self.trace.steps[mark:]
+        del self._history[mark + 1 :]
+        self.function = self._history[mark]
+
     def loops(self, block: str) -> list[str]:
         """Names of the loops around a block, outermost first."""
         return [s.var.name for s in tree(self.function).loops_above(block_named(self.function, block))]
@@ -81,6 +93,22 @@ class Schedule:
     def blocks(self) -> list[str]:
         """Names of all blocks in program order."""
         return list(tree(self.function).blocks)
+
+    def own_loops(self, block: str) -> list[str]:
+        """Names of the loops around this block and no other, outermost first."""
+        return [n for n in self.loops(block) if self.blocks_under(n) == [block]]
+
+    def loop_names(self) -> list[str]:
+        """Names of all loops in program order."""
+        return list(tree(self.function).loops)
+
+    def blocks_under(self, loop: str) -> list[str]:
+        """Names of the blocks inside a loop, in program order."""
+        return [b.name for b in blocks_under(loop_named(self.function, loop))]
+
+    def written_by(self, block: str) -> str:
+        """Name of the first buffer that a block writes."""
+        return accesses(block_named(self.function, block)).writes[0].buffer
 
     def extent(self, loop: str) -> int | None:
         """A loop's extent, None where it depends on parameters."""
@@ -144,7 +172,7 @@ def _verify(function: Function, step: Step) -> None:
 
 def _method(name: str) -> Callable[..., tuple[str, ...]]:
     def call(self: Schedule, *args: Any, **kwargs: Any) -> tuple[str, ...]:
-        return self.apply(Step(name, args, kwargs))
+        return self.apply(Step(name, tuple(map(plain, args)), {k: plain(v) for k, v in kwargs.items()}))
 
     call.__name__ = name
     call.__qualname__ = f"Schedule.{name}"

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tcompiler.errors import ParseError, ScheduleError
+from tcompiler.ir.layout import IndexMap
+from tcompiler.ir.scalar.text import print_scalar
 
 FORMAT = 1
 
@@ -119,6 +121,15 @@ def _error(node: ast.AST, lines: Sequence[str], message: str) -> ParseError:
     line, column = getattr(node, "lineno", 1), getattr(node, "col_offset", 0)
     end = getattr(node, "end_col_offset", column + 1) if getattr(node, "end_lineno", line) == line else column + 1
     return ParseError(message, line, column + 1, lines[line - 1] if line <= len(lines) else "", end - column)
+
+
+def plain(value: Any) -> Any:
+    """An argument as a trace keeps it: an index map as its text, everything else as it is."""
+    if isinstance(value, IndexMap):
+        outputs = ", ".join(map(print_scalar, value.outputs))
+        comma = "," if len(value.outputs) == 1 else ""
+        return f"lambda {', '.join(v.name for v in value.inputs)}: ({outputs}{comma})"
+    return value
 
 
 def literal_text(value: object) -> str:

@@ -10,6 +10,7 @@ from tcompiler.schedule.primitives.elide import elide
 from tcompiler.schedule.primitives.fuse import fuse
 from tcompiler.schedule.primitives.inline import compute_inline, reverse_compute_inline
 from tcompiler.schedule.primitives.parallel import parallel
+from tcompiler.schedule.primitives.peel import peel
 from tcompiler.schedule.primitives.reduction import decompose_reduction
 from tcompiler.schedule.primitives.reorder import reorder
 from tcompiler.schedule.primitives.reverse_compute_at import reverse_compute_at
@@ -26,6 +27,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "vectorize": vectorize,
     "parallel": parallel,
     "unroll": unroll,
+    "peel": peel,
     "cache_read": cache_read,
     "cache_write": cache_write,
     "stage_accumulate": stage_accumulate,

@@ -1,0 +1,162 @@
+"""Random schedules: primitives and arguments drawn from what a program has; refused calls are passed over."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable
+
+from tcompiler.errors import ScheduleError
+from tcompiler.ir.loop.analysis import touched
+from tcompiler.ir.loop.grammar import SCOPES, Function
+from tcompiler.ir.scalar.grammar import as_int
+from tcompiler.schedule import Schedule
+from tcompiler.schedule.primitives import PRIMITIVES
+from tcompiler.schedule.tree import tree
+
+Draw = Callable[[random.Random, Schedule], object]
+
+MOVING = ("cache_read", "cache_write", "compute_at", "reverse_compute_at", "stage_accumulate")
+"""Primitives that move data or the place of its computation."""
+
+
+def _loop(rng: random.Random, sch: Schedule) -> str:
+    loops = list(tree(sch.function).loops)
+    return rng.choice(loops)
+
+
+def _block(rng: random.Random, sch: Schedule) -> str:
+    return rng.choice(sch.blocks())
+
+
+def _buffer(rng: random.Random, sch: Schedule) -> str:
+    return rng.choice([b.name for b in sch.function.buffers])
+
+
+def _factors(rng: random.Random, _sch: Schedule) -> list[int | None]:
+    factors: list[int | None] = [rng.choice([2, 3, 4, 5]) for _ in range(rng.choice([1, 1, 2]))]
+    factors.insert(rng.randrange(len(factors) + 1), None)
+    return factors
+
+
+def _points(rng: random.Random, _sch: Schedule) -> list[int] | None:
+    return None if rng.random() < 0.6 else sorted(rng.sample(range(1, 8), rng.choice([1, 2])))
+
+
+def _scope(rng: random.Random, _sch: Schedule) -> str:
+    return rng.choice(SCOPES)
+
+
+def _read_of(rng: random.Random, sch: Schedule, block: str, writes: bool) -> str:
+    names = touched(tree(sch.function).blocks[block])
+    return rng.choice(sorted(names.writes if writes else names.reads) or ["none"])
+
+
+def _index_map(rng: random.Random, sch: Schedule, buffer: str) -> str:
+    rank = len(next(b.shape for b in sch.function.buffers if b.name == buffer))
+    names = [f"d{k}" for k in range(rank)]
+    outputs = list(names)
+    rng.shuffle(outputs)
+    if outputs and rng.random() < 0.6:
+        k = rng.randrange(rank)
+        c = rng.choice([2, 3, 4])
+        outputs[k] = f"{outputs[k]} // {c}"
+        outputs.append(f"{names[names.index(outputs[k].split(' ')[0])]} % {c}")
+    return f"lambda {', '.join(names)}: ({', '.join(outputs)}{',' if len(outputs) == 1 else ''})"
+
+
+def arguments(rng: random.Random, sch: Schedule, name: str) -> tuple[object, ...]:
+    """Arguments for a primitive, by the names of its parameters."""
+    if name == "fuse":
+        start = tree(sch.function).loops[_loop(rng, sch)]
+        found = [start.var.name]
+        while hasattr(start.body, "var") and len(found) < 3 and (len(found) < 2 or rng.random() < 0.3):
+            start = start.body  # type: ignore[assignment]
+            found.append(start.var.name)
+        return tuple(found)
+    if name == "reorder":
+        loops = sch.loops(_block(rng, sch))
+        count = min(len(loops), rng.choice([2, 2, 3]))
+        return tuple(rng.sample(loops, count))
+    block = _block(rng, sch)
+    result: list[object] = []
+    buffer = ""
+    for parameter in list(inspect.signature(PRIMITIVES[name]).parameters.values())[1:]:
+        match parameter.name:
+            case "block":
+                result.append(block)
+            case "loop":
+                above = sch.loops(block)
+                result.append(
+                    rng.choice(above)
+                    if above and name in ("stage_accumulate", "decompose_reduction")
+                    else _loop(rng, sch)
+                )
+            case "buffer":
+                if name in ("cache_read", "cache_write"):
+                    buffer = _read_of(rng, sch, block, name == "cache_write")
+                else:
+                    buffer = _buffer(rng, sch)
+                result.append(buffer)
+            case "factors":
+                result.append(_factors(rng, sch))
+            case "points":
+                result.append(_points(rng, sch))
+            case "scope":
+                result.append(_scope(rng, sch))
+            case "index_map":
+                result.append(_index_map(rng, sch, buffer))
+            case other if parameter.default is inspect.Parameter.empty:
+                raise AssertionError(f"{name} has a parameter {other} that the driver does not know")
+            case _:
+                break
+    return tuple(result)
+
+
+_WEIGHTS = {"split": 5, "reorder": 4, "fuse": 3, "peel": 3, "vectorize": 1, "parallel": 1, "unroll": 1, "elide": 1}
+
+
+def _small(sch: Schedule) -> bool:
+    """Whether the program is small enough to go on with."""
+    t = tree(sch.function)
+    return len(t.blocks) <= 24 and len(t.loops) <= 60 and all((as_int(s.var.extent) or 1) < 4096 for s in t.loops.values())
+
+
+def draw(function: Function, rng: random.Random, steps: int, moving: bool, attempts: int = 400) -> Schedule:
+    """A random legal schedule.
+
+    Args:
+        function: The program.
+        rng: Where chance comes from.
+        steps: How many calls must have succeeded.
+        moving: Begin with primitives that move data, until one succeeds.
+        attempts: How many calls to try.
+
+    Returns:
+        The schedule; shorter than asked where the attempts ran out.
+    """
+    sch = Schedule(function, debug=False)
+    names = list(PRIMITIVES)
+    weights = [_WEIGHTS.get(n, 2) for n in names]
+    if moving:
+        # an odd split first, so that what is moved has a tail
+        for _ in range(2):
+            _attempt(sch, rng, "split")
+        for _ in range(60):
+            if _attempt(sch, rng, rng.choice([n for n in MOVING if n in PRIMITIVES])):
+                break
+    for _ in range(attempts):
+        if len(sch.trace.steps) >= steps or not tree(sch.function).loops or not _small(sch):
+            break
+        _attempt(sch, rng, rng.choices(names, weights)[0])
+    return sch
+
+
+def _attempt(sch: Schedule, rng: random.Random, name: str) -> bool:
+    if not tree(sch.function).loops:
+        return False
+    try:
+        getattr(sch, name)(*arguments(rng, sch, name))
+    except ScheduleError:
+        return False
+    return True

@@ -1,0 +1,81 @@
+"""Random legal schedules keep a program's meaning, verify, and replay from their texts."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from tcompiler.ir.loop.evaluate import evaluate
+from tcompiler.ir.loop.grammar import Function
+from tcompiler.ir.loop.hash import structural_hash
+from tcompiler.ir.loop.verify import verify
+from tcompiler.ir.scalar.grammar import as_int
+from tcompiler.schedule import Trace, replay
+from tests.schedule import programs
+from tests.schedule.drawing import MOVING, draw
+
+COUNT = 500
+BATCHES = 20
+STEPS = 8
+_PRIMES = (3, 5, 7, 11, 13)
+
+
+def _size(rng: random.Random, prime: bool, most: int = 13) -> int:
+    return rng.choice([p for p in _PRIMES if p <= most]) if prime else rng.choice([1, 2, 4, 6, 8])
+
+
+def program(rng: random.Random, prime: bool) -> Function:
+    """A program of random small extents."""
+    size = lambda most=13: _size(rng, prime, most)  # noqa: E731
+    match rng.randrange(8):
+        case 0:
+            text = programs.matmul(size(), size(), size())
+        case 1:
+            text = programs.matmul_relu(size(), size(), size())
+        case 2:
+            text = programs.batched(rng.choice([1, 2, 3]), size(7), size(), size(7))
+        case 3:
+            text = programs.conv(1, size(3), size(5), size(7), rng.choice([1, 2]), rng.choice([1, 3]), rng.choice([1, 2]))
+        case 4:
+            text = programs.softmax(size(), size())
+        case 5:
+            text = programs.chain(size(), size())
+        case 6:
+            text = programs.pool(rng.choice([1, 3]), size(5), rng.choice([2, 3]))
+        case _:
+            text = programs.padded(rng.choice([1, 2, 3]), size())
+    return programs.parsed(text)
+
+
+def inputs(function: Function, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Random values of the size of every input; small integers, so that any order of a sum gives the same bits."""
+    found = {}
+    for b in function.buffers:
+        if b.name in function.inputs:
+            shape = tuple(as_int(e) or 0 for e in b.shape)
+            found[b.name] = rng.integers(-4, 5, shape).astype(np.float32)
+    return found
+
+
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_random_schedules_keep_the_meaning(batch: int) -> None:
+    for k in range(batch, COUNT, BATCHES):
+        rng = random.Random(1000 + k)
+        prime = k % 4 < 2
+        function = program(rng, prime)
+        sch = draw(function, rng, STEPS, moving=prime)
+        where = f"case {k}\n{sch.trace.to_python()}"
+        assert len(sch.trace.steps) >= STEPS, where
+        if prime:
+            assert any(s.primitive in MOVING for s in sch.trace.steps), where
+        verify(sch.function)
+        values = inputs(function, np.random.default_rng(k))
+        expected, found = evaluate(function, values), evaluate(sch.function, values)
+        assert expected.keys() == found.keys()
+        for name, array in expected.items():
+            np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6, err_msg=where)
+        digest = structural_hash(sch.function)
+        for trace in (Trace.from_json(sch.trace.to_json()), Trace.from_python(sch.trace.to_python())):
+            assert structural_hash(replay(function, trace).function) == digest, where
