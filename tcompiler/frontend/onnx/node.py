@@ -1,0 +1,173 @@
+"""What a converter sees of a node, and the table of converters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcompiler.errors import CompileError
+from tcompiler.frontend.onnx.data import TensorReader
+from tcompiler.frontend.onnx.limits import Limits
+from tcompiler.frontend.tensor import SymbolicTensor
+from tcompiler.ops.construct import GraphWriter
+
+Result = SymbolicTensor | Sequence[SymbolicTensor | None]
+
+# Numbers from onnx.proto's AttributeProto.AttributeType.
+_FLOAT, _INT, _STRING, _TENSOR, _GRAPH, _FLOATS, _INTS, _STRINGS = 1, 2, 3, 4, 5, 6, 7, 8
+
+
+class NodeView:
+    """One node of a model under conversion.
+
+    It notes which attributes a converter has read; one that is left over is an error, so nothing is ignored silently.
+
+    Attributes:
+        op: The operator's name.
+        name: The node's name, for messages.
+        opset: Version of the operator set that it belongs to.
+        inputs: Its inputs, None where absent.
+        outputs: Names of its outputs, empty where unused.
+        writer: The graph under construction.
+        subgraph: Converts a subgraph in place, given values for its inputs by name; returns its outputs.
+        limits: What a model may ask for.
+    """
+
+    def __init__(
+        self,
+        proto: Any,
+        opset: int,
+        inputs: Sequence[SymbolicTensor | None],
+        writer: GraphWriter,
+        reader: TensorReader,
+        subgraph: Callable[[Any, Mapping[str, SymbolicTensor]], list[SymbolicTensor]],
+        limits: Limits,
+    ) -> None:
+        self.op: str = proto.op_type
+        self.name: str = proto.name
+        self.opset = opset
+        self.inputs = list(inputs)
+        self.outputs: list[str] = list(proto.output)
+        self.writer = writer
+        self._reader = reader
+        self._attributes = {a.name: a for a in proto.attribute}
+        self._used: set[str] = set()
+        self.subgraph = subgraph
+        self.limits = limits
+
+    def x(self, k: int = 0) -> SymbolicTensor:
+        """An input that has to be there.
+
+        Raises:
+            CompileError: If it is absent.
+        """
+        value = self.optional(k)
+        if value is None:
+            raise CompileError(f"input {k} is absent, but it is required")
+        return value
+
+    def optional(self, k: int) -> SymbolicTensor | None:
+        """An input, None where absent."""
+        return self.inputs[k] if k < len(self.inputs) else None
+
+    def all(self) -> list[SymbolicTensor]:
+        """All inputs; none may be absent."""
+        return [self.x(k) for k in range(len(self.inputs))]
+
+    def array(self, k: int, what: str) -> NDArray[np.generic]:
+        """The data of an input that has to be known at compile time.
+
+        Raises:
+            CompileError: If it depends on the model's inputs.
+        """
+        data = self.known(k)
+        if data is None:
+            raise CompileError(
+                f"input {k} ({what}) depends on the model's inputs, expected a constant; pass values={{name: array}} "
+                f"to fix an input that it comes from"
+            )
+        return data
+
+    def known(self, k: int) -> NDArray[np.generic] | None:
+        """The data of an input where it is a constant, else None."""
+        return self.writer.array(self.x(k).value)
+
+    def integers(self, k: int, what: str) -> list[int]:
+        """The integers in an input that has to be known at compile time."""
+        return [int(v) for v in self.array(k, what).reshape(-1)]
+
+    def constant(self, array: Any, dtype: Any = None) -> SymbolicTensor:
+        """A constant of the graph."""
+        return SymbolicTensor(self.writer, self.writer.constant(np.asarray(array, dtype=dtype)))
+
+    def has(self, key: str) -> bool:
+        """Whether the node gives an attribute."""
+        return key in self._attributes
+
+    def int_attr(self, key: str, default: int | None = None) -> int:
+        """An integer attribute."""
+        return int(self._get(key, _INT, "i", default))
+
+    def float_attr(self, key: str, default: float | None = None) -> float:
+        """A float attribute, rounded to f32 in the file."""
+        return float(self._get(key, _FLOAT, "f", default))
+
+    def string_attr(self, key: str, default: str | None = None) -> str:
+        """A string attribute."""
+        value = self._get(key, _STRING, "s", default)
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+    def ints_attr(self, key: str, default: Sequence[int] | None = None) -> list[int]:
+        """A list of integers."""
+        return [int(v) for v in self._get(key, _INTS, "ints", default)]
+
+    def floats_attr(self, key: str, default: Sequence[float] | None = None) -> list[float]:
+        """A list of floats."""
+        return [float(v) for v in self._get(key, _FLOATS, "floats", default)]
+
+    def tensor_attr(self, key: str) -> NDArray[np.generic]:
+        """A tensor attribute."""
+        return self._reader.read(self._get(key, _TENSOR, "t", None))
+
+    def graph_attr(self, key: str) -> Any:
+        """A subgraph attribute."""
+        return self._get(key, _GRAPH, "g", None)
+
+    def ignore(self, *keys: str) -> None:
+        """Attributes that change nothing in inference."""
+        self._used.update(keys)
+
+    def _get(self, key: str, kind: int, field: str, default: Any) -> Any:
+        self._used.add(key)
+        attribute = self._attributes.get(key)
+        if attribute is None:
+            if default is None:
+                raise CompileError(f"attribute '{key}' is missing, but it is required")
+            return default
+        if attribute.type != kind:
+            raise CompileError(f"attribute '{key}' is of kind {attribute.type}, expected {kind} of onnx.proto")
+        return getattr(attribute, field)
+
+    def unread(self) -> list[str]:
+        """Attributes that no one has read."""
+        return sorted(set(self._attributes) - self._used)
+
+
+Converter = Callable[[NodeView], Result]
+
+CONVERTERS: dict[tuple[str, str], Converter] = {}
+"""Converters by domain and operator."""
+
+
+def converts(*names: str, domain: str = "") -> Callable[[Converter], Converter]:
+    """Registers the decorated function as the converter of some operators."""
+
+    def register(converter: Converter) -> Converter:
+        for name in names:
+            CONVERTERS[domain, name] = converter
+        return converter
+
+    return register

@@ -1,0 +1,359 @@
+"""Reading an ONNX model: shapes fixed, functions inlined, every node converted, every problem reported at once."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcompiler.errors import CompileError
+from tcompiler.frontend.module import GraphModule
+from tcompiler.frontend.onnx.data import TensorReader, element_type
+from tcompiler.frontend.onnx.limits import DEFAULT, Limits
+from tcompiler.frontend.onnx.node import CONVERTERS, NodeView
+from tcompiler.frontend.tensor import SymbolicTensor
+from tcompiler.ir.graph.grammar import tensor_type
+from tcompiler.ops.construct import GraphWriter
+
+OLDEST_OPSET = 7
+_FAMILIES = ("elementwise", "linear", "normalization", "reduction", "shape", "control")
+_STANDARD = ("", "ai.onnx")
+
+ShapeMap = Mapping[str, Sequence[int] | int]
+
+
+def read(
+    model: str | os.PathLike[str] | bytes | Any,
+    shapes: ShapeMap | None = None,
+    values: Mapping[str, NDArray[np.generic]] | None = None,
+    limits: Limits = DEFAULT,
+) -> GraphModule:
+    """Reads an ONNX model.
+
+    Args:
+        model: A path, the bytes of a file, or an onnx.ModelProto.
+        shapes: Shapes of inputs whose dimensions the model leaves open, by the input's name; an integer instead of a
+            shape fixes the dimension of that name everywhere.
+        values: Arrays to fix inputs to; these are then no inputs any more.
+        limits: What the model may ask for.
+
+    Returns:
+        The graph and its constants. Inputs and outputs are labelled with the model's names.
+
+    Raises:
+        CompileError: If the file is no model, an input's shape is open, or there are nodes that have no counterpart;
+            the message names all of them.
+    """
+    for family in _FAMILIES:
+        importlib.import_module(f"tcompiler.frontend.onnx.{family}")
+    proto, folder, name = _load(model)
+    opsets = _opsets(proto, name)
+    proto = _inlined(proto, name, limits)
+    importer = _Importer(name, folder, opsets, limits)
+    return importer.run(proto.graph, dict(shapes or {}), dict(values or {}))
+
+
+def _load(model: str | os.PathLike[str] | bytes | Any) -> tuple[Any, Path | None, str]:
+    """The model, its folder, and a name for messages."""
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    except ImportError:
+        raise CompileError("reading a model needs the onnx package: pip install 'tcompiler[onnx]'") from None
+    if isinstance(model, onnx.ModelProto):
+        return model, None, "the model"
+    folder, name = None, "the model"
+    if isinstance(model, (str, os.PathLike)):
+        path = Path(model)
+        name = path.name
+        folder = path.parent
+        if not path.is_file():
+            raise CompileError(f"no file '{path}'; expected an ONNX model")
+        data = path.read_bytes()
+    elif isinstance(model, (bytes, bytearray, memoryview)):
+        data = bytes(model)
+    else:
+        raise CompileError(f"a model given as {type(model).__name__}; expected a path, bytes or an onnx.ModelProto")
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except (DecodeError, RecursionError, ValueError):
+        raise CompileError(f"{name} is no ONNX model: its bytes do not parse") from None
+    if not proto.HasField("graph"):
+        raise CompileError(f"{name} is no ONNX model: it holds no graph")
+    return proto, folder, name
+
+
+def _opsets(proto: Any, name: str) -> dict[str, int]:
+    """Versions of operator sets by domain; the standard domain is the empty name."""
+    import onnx
+
+    opsets = {("" if o.domain in _STANDARD else o.domain): int(o.version) for o in proto.opset_import}
+    newest = onnx.defs.onnx_opset_version()
+    version = opsets.setdefault("", 1 if not opsets else OLDEST_OPSET)
+    if not OLDEST_OPSET <= version <= newest:
+        raise CompileError(
+            f"{name} uses opset {version}; expected {OLDEST_OPSET} to {newest} (convert it with "
+            f"onnx.version_converter.convert_version)"
+        )
+    return opsets
+
+
+def _inlined(proto: Any, name: str, limits: Limits) -> Any:
+    """The model with its own functions written out, after counting what that takes."""
+    if not proto.functions:
+        return proto
+    import onnx.inliner
+
+    functions = {(f.domain, f.name): f for f in proto.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(nodes: Any, path: tuple[tuple[str, str], ...]) -> int:
+        total = 0
+        for n in nodes:
+            key = (n.domain, n.op_type)
+            total += 1
+            if key in functions:
+                if key in path or len(path) >= limits.nesting:
+                    raise CompileError(
+                        f"{name}: function '{n.op_type}' calls itself or nests deeper than {limits.nesting}"
+                    )
+                if key not in sizes:
+                    sizes[key] = size(functions[key].node, (*path, key))
+                total += sizes[key]
+            for a in n.attribute:
+                for g in ([a.g] if a.HasField("g") else []) + list(a.graphs):
+                    total += size(g.node, path)
+            if total > limits.nodes:
+                raise CompileError(f"{name} has more than {limits.nodes} nodes once functions are inlined, the limit")
+        return total
+
+    size(proto.graph.node, ())
+    try:
+        return onnx.inliner.inline_local_functions(proto)
+    except (RuntimeError, ValueError) as error:
+        raise CompileError(f"{name}: its functions cannot be inlined: {error}") from None
+
+
+@dataclass(slots=True)
+class _Problem:
+    """Why one node cannot be converted."""
+
+    where: str
+    why: str
+
+
+class _Importer:
+    """The conversion of one model."""
+
+    def __init__(self, name: str, folder: Path | None, opsets: dict[str, int], limits: Limits) -> None:
+        self._name = name
+        self._opsets = opsets
+        self._limits = limits
+        self._writer = GraphWriter("model", max_elements=limits.elements)
+        self._tensors = TensorReader(folder, limits)
+        self._problems: list[_Problem] = []
+        self._count = 0
+        self._depth = 0
+
+    def run(self, graph: Any, shapes: dict[str, Any], values: dict[str, NDArray[np.generic]]) -> GraphModule:
+        """Converts the main graph."""
+        scope: dict[str, SymbolicTensor | None] = {}
+        self._initializers(graph, scope)
+        self._inputs(graph, scope, shapes, values)
+        self._nodes(graph, scope)
+        outputs: list[SymbolicTensor] = []
+        for out in graph.output:
+            if out.name not in scope:
+                self._problems.append(_Problem(f"output {out.name!r}", "no node defines it"))
+            elif (value := scope[out.name]) is not None:
+                outputs.append(value)
+        self._raise()
+        labels = [out.name for out in graph.output]
+        return GraphModule(self._writer.finish([v.value for v in outputs], labels), self._writer.store)
+
+    def _raise(self) -> None:
+        if not self._problems:
+            return
+        lines = [f"  {p.where}: {p.why}" for p in self._problems]
+        noun = "problem" if len(lines) == 1 else "problems"
+        raise CompileError(f"{self._name} cannot be compiled, {len(lines)} {noun}:\n" + "\n".join(lines))
+
+    def _initializers(self, graph: Any, scope: dict[str, SymbolicTensor | None]) -> None:
+        for sparse in graph.sparse_initializer:
+            self._problems.append(_Problem(f"initializer {sparse.values.name!r}", "it is sparse, expected a dense one"))
+            scope[sparse.values.name] = None
+        for tensor in graph.initializer:
+            if tensor.name in scope:
+                self._problems.append(_Problem(f"initializer {tensor.name!r}", "its name is defined twice"))
+                continue
+            try:
+                scope[tensor.name] = self._lift(self._tensors.read(tensor))
+            except CompileError as error:
+                self._problems.append(_Problem("initializer", str(error)))
+                scope[tensor.name] = None
+
+    def _lift(self, array: NDArray[np.generic]) -> SymbolicTensor:
+        return SymbolicTensor(self._writer, self._writer.constant(array))
+
+    def _inputs(
+        self,
+        graph: Any,
+        scope: dict[str, SymbolicTensor | None],
+        shapes: dict[str, Any],
+        values: dict[str, NDArray[np.generic]],
+    ) -> None:
+        sizes = {key: int(s) for key, s in shapes.items() if isinstance(s, (int, np.integer))}
+        given = {key: tuple(int(e) for e in s) for key, s in shapes.items() if key not in sizes}
+        inputs = [v for v in graph.input if v.name not in scope]
+        names = [v.name for v in inputs]
+        for key in (*given, *values):
+            if key not in names:
+                raise CompileError(f"{self._name} has no input '{key}'; its inputs are {', '.join(names) or 'none'}")
+        for v in inputs:
+            dims = v.type.tensor_type.shape.dim
+            if v.name in given and len(given[v.name]) == len(dims):
+                for d, e in zip(dims, given[v.name], strict=True):
+                    if d.dim_param:
+                        sizes.setdefault(d.dim_param, e)
+        for v in inputs:
+            if v.name in scope:
+                raise CompileError(f"{self._name}: input '{v.name}' is declared twice")
+            if v.name in values:
+                scope[v.name] = self._lift(np.asarray(values[v.name]))
+                continue
+            kind = v.type.WhichOneof("value")
+            if kind != "tensor_type":
+                found = kind or "value without a type"
+                raise CompileError(f"{self._name}: input '{v.name}' is a {found}, expected a tensor")
+            dtype = element_type(v.type.tensor_type.elem_type, f"{self._name}: input '{v.name}'")
+            shape = self._input_shape(v, sizes, given.get(v.name))
+            scope[v.name] = SymbolicTensor(self._writer, self._writer.input(tensor_type(dtype, shape), v.name))
+
+    def _input_shape(self, v: Any, sizes: dict[str, int], given: tuple[int, ...] | None) -> tuple[int, ...]:
+        """The shape of an input from the model, from named sizes and from what the caller gave."""
+        t = v.type.tensor_type
+        if not t.HasField("shape"):
+            if given is None:
+                raise CompileError(
+                    f"{self._name}: input '{v.name}' has no shape; pass shapes={{{v.name!r}: (…)}} to fix it"
+                )
+            return given
+        dims: list[int | str] = []
+        for d in t.shape.dim:
+            if d.HasField("dim_value"):
+                dims.append(int(d.dim_value))
+            else:
+                dims.append(sizes.get(d.dim_param, d.dim_param or "?"))
+        shown = "[" + ", ".join(map(str, dims)) + "]"
+        if given is not None:
+            pairs = zip(dims, given, strict=False)
+            fits = len(given) == len(dims) and all((isinstance(d, str) or d == e) and e >= 0 for d, e in pairs)
+            if not fits:
+                raise CompileError(
+                    f"{self._name}: input '{v.name}' has the shape {shown}, which {list(given)} does not fit"
+                )
+            return given
+        open_dims = [d for d in dims if isinstance(d, str)]
+        if open_dims:
+            example = ", ".join("1" if isinstance(d, str) else str(d) for d in dims)
+            raise CompileError(
+                f"{self._name}: input '{v.name}' has the shape {shown}, where {', '.join(open_dims)} "
+                f"{'is' if len(open_dims) == 1 else 'are'} not fixed; pass its shape, for example "
+                f"shapes={{{v.name!r}: ({example}{',' if len(dims) == 1 else ''})}}"
+            )
+        fixed = tuple(d for d in dims if isinstance(d, int))
+        if any(d < 0 for d in fixed):
+            raise CompileError(f"{self._name}: input '{v.name}' has the shape {shown}, expected extents of at least 0")
+        return fixed
+
+    def _nodes(self, graph: Any, scope: dict[str, SymbolicTensor | None]) -> None:
+        """Converts the nodes of a graph in order. A value of None comes from a node that could not be converted."""
+        for proto in graph.node:
+            self._count += 1
+            if self._count > self._limits.nodes:
+                raise CompileError(f"{self._name} has more than {self._limits.nodes} nodes, the limit")
+            where = f"node {proto.name!r} ({proto.op_type})" if proto.name else f"a node {proto.op_type}"
+            results = self._node(proto, where, scope)
+            for k, name in enumerate(proto.output):
+                if not name:
+                    continue
+                if name in scope:
+                    self._problems.append(_Problem(where, f"it defines '{name}', which is defined already"))
+                scope[name] = results[k] if results is not None and k < len(results) else None
+
+    def _node(
+        self, proto: Any, where: str, scope: dict[str, SymbolicTensor | None]
+    ) -> Sequence[SymbolicTensor | None] | None:
+        domain = "" if proto.domain in _STANDARD else proto.domain
+        converter = CONVERTERS.get((domain, proto.op_type))
+        if converter is None:
+            self._problems.append(_Problem(where, self._unknown(domain, proto.op_type)))
+            return None
+        undefined = [i for i in proto.input if i and i not in scope]
+        if undefined:
+            self._problems.append(_Problem(where, f"its input '{undefined[0]}' is not defined before it"))
+            return None
+        inputs = [scope[i] if i else None for i in proto.input]
+        if any(i and scope[i] is None for i in proto.input):
+            return None
+        view = NodeView(
+            proto,
+            self._opsets.get(domain, 1),
+            inputs,
+            self._writer,
+            self._tensors,
+            lambda graph, given: self._subgraph(graph, given, scope),
+            self._limits,
+        )
+        try:
+            result = converter(view)
+            if view.unread():
+                keys = ", ".join(f"'{k}'" for k in view.unread())
+                raise CompileError(f"attribute {keys} is none that {proto.op_type} has in opset {view.opset}")
+        except CompileError as error:
+            self._problems.append(_Problem(where, str(error)))
+            return None
+        results = [result] if isinstance(result, SymbolicTensor) else list(result)
+        for k, name in enumerate(proto.output):
+            if name and (k >= len(results) or results[k] is None):
+                self._problems.append(_Problem(where, f"its output {k} ('{name}') is not supported, leave it out"))
+                return None
+        return results
+
+    def _unknown(self, domain: str, op: str) -> str:
+        """What to say of an operator that has no converter."""
+        if domain:
+            return f"no converter for operator '{op}' of domain '{domain}'"
+        near = difflib.get_close_matches(op, [n for d, n in CONVERTERS if not d], n=2)
+        hint = f"; nearest: {', '.join(near)}" if near else ""
+        return f"no converter for operator '{op}' (opset {self._opsets['']}){hint}"
+
+    def _subgraph(
+        self, graph: Any, given: Mapping[str, SymbolicTensor], outer: dict[str, SymbolicTensor | None]
+    ) -> list[SymbolicTensor]:
+        """Converts a subgraph in place; it sees the values around it."""
+        if self._depth >= self._limits.nesting:
+            raise CompileError(f"subgraphs nest deeper than {self._limits.nesting}, the limit")
+        scope = {**outer, **given}
+        for name in (*(t.name for t in graph.initializer), *(o for n in graph.node for o in n.output)):
+            # A name of the subgraph may hide one of the graph around it.
+            if name not in given:
+                scope.pop(name, None)
+        before = len(self._problems)
+        self._depth += 1
+        self._initializers(graph, scope)
+        self._nodes(graph, scope)
+        self._depth -= 1
+        results = [scope.get(out.name) for out in graph.output]
+        done = [r for r in results if r is not None]
+        if len(done) != len(results) or len(self._problems) > before:
+            raise CompileError("its subgraph cannot be converted")
+        return done
