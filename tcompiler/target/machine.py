@@ -1,0 +1,152 @@
+"""An analytic model of this machine: how long computing and moving data take at best."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tcompiler.target import peak
+from tcompiler.target.named import host
+from tcompiler.target.target import Target
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Measured peaks, for one core and for all.
+
+    Args:
+        cpu: The processor's name.
+        cores: How many cores "all" are.
+        capacities: Bytes of L1, L2 (of a core) and L3 (shared).
+        gflops: By dtype ("f32", "f64"): multiply-add peak of one core and of all, in GFLOP/s.
+        gbps: By level ("L1", "L2", "L3", "DRAM"): bandwidth of reading with one core and with all, in GB/s.
+        copy_gbps: The same of copying, both arrays counted.
+    """
+
+    cpu: str
+    cores: int
+    capacities: Mapping[str, int]
+    gflops: Mapping[str, tuple[float, float]]
+    gbps: Mapping[str, tuple[float, float]]
+    copy_gbps: Mapping[str, tuple[float, float]]
+
+    def peak_gflops(self, dtype: str, threads: int = 1) -> float:
+        """The multiply-add peak on that many threads: from one core's to all cores' along a straight line."""
+        return _between(self.gflops[dtype], threads, self.cores)
+
+    def peak_gbps(self, level: str, threads: int = 1) -> float:
+        """The bandwidth of reading from a level of the memory on that many threads, in GB/s."""
+        return _between(self.gbps[level], threads, self.cores)
+
+    def level_of(self, working_set: int, threads: int = 1) -> str:
+        """The nearest level of the memory that holds so many bytes for each of the threads."""
+        for level, shared in (("L1", 1), ("L2", 1), ("L3", threads)):
+            if working_set * shared <= self.capacities[level]:
+                return level
+        return "DRAM"
+
+    def seconds(self, flops: float, traffic: Mapping[str, float], dtype: str = "f32", threads: int = 1) -> float:
+        """A lower bound for the time of a kernel: the slowest of computing and of each level's traffic.
+
+        The roofline model (S. Williams, A. Waterman, D. Patterson 2009), with a roof for each level.
+
+        Args:
+            flops: Floating-point operations, a multiply-add counted as two.
+            traffic: By level: bytes that come from there, over all threads.
+            dtype: The type that is computed in.
+            threads: How many threads.
+        """
+        computing = flops / (self.peak_gflops(dtype, threads) * 1e9)
+        moving = (count / (self.peak_gbps(level, threads) * 1e9) for level, count in traffic.items())
+        return max(computing, *moving, 0.0)
+
+
+def _between(pair: tuple[float, float], threads: int, cores: int) -> float:
+    one, every = pair
+    if cores == 1 or threads <= 1:
+        return one
+    return one + (every - one) * (min(threads, cores) - 1) / (cores - 1)
+
+
+def cache_file(target: Target) -> Path:
+    """Where the measurements of a machine are kept: in `TCOMPILER_CACHE_DIR`, else in the user's cache folder."""
+    folder = os.environ.get("TCOMPILER_CACHE_DIR")
+    if folder is None:
+        import platformdirs
+
+        folder = platformdirs.user_cache_dir("tcompiler")
+    name = re.sub(r"[^\w.-]", "_", target.cpu)
+    return Path(folder) / "machines" / f"{name}-{target.digest()}.json"
+
+
+def measure(cache: bool = True, seconds: float = 0.1) -> Machine:
+    """Measures this machine, or reads what was measured before.
+
+    Args:
+        cache: Whether to read and to keep the result in `cache_file`; a damaged file is measured anew.
+        seconds: How long to measure each of the two dozen numbers.
+    """
+    target = host()
+    file = cache_file(target)
+    if cache and (known := read(file)):
+        return known
+    counts = (1,) if target.cores == 1 else (1, target.cores)
+
+    def pair(values: list[float]) -> tuple[float, float]:
+        return values[0], values[-1]
+
+    def rates(traffic: peak.Traffic) -> dict[str, tuple[float, float]]:
+        return {
+            level: pair([peak.bandwidth(traffic, peak.level_bytes(target, level, n), n, seconds) for n in counts])
+            for level in peak.LEVELS
+        }
+
+    machine = Machine(
+        cpu=target.cpu,
+        cores=target.cores,
+        capacities={"L1": target.l1_bytes, "L2": target.l2_bytes, "L3": target.l3_bytes},
+        gflops={dtype: pair([peak.fma_peak(dtype, n, seconds) for n in counts]) for dtype in ("f32", "f64")},
+        gbps=rates("read"),
+        copy_gbps=rates("copy"),
+    )
+    if cache:
+        write(file, machine)
+    return machine
+
+
+def _checksum(body: Any) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def write(file: Path, machine: Machine) -> None:
+    """Keeps measurements: written beside the file and renamed, so that no reader sees half of them."""
+    body = asdict(machine)
+    content = {"format": FORMAT, "sha256": _checksum(body), "machine": body}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".part", delete=False) as part:
+        json.dump(content, part, indent=1)
+    os.replace(part.name, file)
+
+
+def read(file: Path) -> Machine | None:
+    """The measurements in a file; None if there is none, or if it is damaged or of another format."""
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        return None
+    body = content.get("machine")
+    if not isinstance(body, dict) or content.get("sha256") != _checksum(body):
+        return None
+    pairs = {key: {k: tuple(v) for k, v in body[key].items()} for key in ("gflops", "gbps", "copy_gbps")}
+    return Machine(**{**body, **pairs})

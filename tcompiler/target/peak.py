@@ -1,0 +1,276 @@
+"""Measured peaks of this machine: multiply-adds per second, bytes per second from each level of the memory.
+
+`python -m tcompiler.target.peak --json` measures in a process of its own, away from other libraries' thread pools.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Literal
+
+import numpy as np
+
+from tcompiler.errors import UserError
+from tcompiler.target._native import NativeFunction, best_seconds
+from tcompiler.target.named import host
+from tcompiler.target.target import MIB, Target
+
+Traffic = Literal["read", "copy", "triad"]
+LEVELS = ("L1", "L2", "L3", "DRAM")
+_FLOATS = {"f32": ("float", 32), "f64": ("double", 64)}
+_ARRAYS: dict[Traffic, int] = {"read": 1, "copy": 2, "triad": 3}
+_UNROLL = 8
+
+
+def _fma_ir(target: Target, dtype: str) -> tuple[str, int]:
+    """A loop of independent multiply-adds over all but a few registers; its text and its flops in an iteration."""
+    element, bits = _FLOATS[dtype]
+    lanes = target.vector_lanes(bits)
+    kind = f"<{lanes} x {element}>"
+    # Latency times throughput is 8 to 10 on every core of the last ten years.
+    accumulators, rounds = target.vector_registers - 4, 4
+    suffix = f"v{lanes}f{bits}"
+    phis, steps, last = [], [], [f"%a{k}.0" for k in range(accumulators)]
+    for k in range(accumulators):
+        phis.append(f"  %a{k}.0 = phi {kind} [ splat ({element} {k + 1}.0), %entry ], [ %a{k}.{rounds}, %loop ]")
+    for r in range(rounds):
+        for k in range(accumulators):
+            new = f"%a{k}.{r + 1}"
+            # x → x/2 + 1 tends to 2: no denormals, no infinities.
+            if target.fma:
+                steps.append(f"  {new} = call {kind} @llvm.fma.{suffix}({kind} {last[k]}, {kind} %half, {kind} %one)")
+            else:
+                steps.append(f"  %p{new[1:]} = fmul {kind} {last[k]}, %half")
+                steps.append(f"  {new} = fadd {kind} %p{new[1:]}, %one")
+            last[k] = new
+    sums, total = [], last[0]
+    for k in range(1, accumulators):
+        sums.append(f"  %s{k} = fadd {kind} {total}, {last[k]}")
+        total = f"%s{k}"
+    text = "\n".join(
+        [
+            f"declare {kind} @llvm.fma.{suffix}({kind}, {kind}, {kind})",
+            "define void @peak(ptr %out, i64 %n) {",
+            "entry:",
+            f"  %half = load {kind}, ptr %out, align 64",
+            f"  %place = getelementptr {kind}, ptr %out, i64 1",
+            f"  %one = load {kind}, ptr %place, align 64",
+            "  br label %loop",
+            "loop:",
+            "  %i = phi i64 [ 0, %entry ], [ %next, %loop ]",
+            *phis,
+            *steps,
+            "  %next = add i64 %i, 1",
+            "  %more = icmp slt i64 %next, %n",
+            "  br i1 %more, label %loop, label %end",
+            "end:",
+            *sums,
+            f"  %result = getelementptr {kind}, ptr %out, i64 2",
+            f"  store {kind} {total}, ptr %result, align 64",
+            "  ret void",
+            "}",
+        ]
+    )
+    return text, 2 * lanes * accumulators * rounds
+
+
+@cache
+def _fma_loop(target: Target, dtype: str) -> tuple[NativeFunction, int]:
+    text, flops = _fma_ir(target, dtype)
+    return NativeFunction(target, text, "peak", [ctypes.c_void_p, ctypes.c_int64]), flops
+
+
+def _aligned(size: int, dtype: type[np.floating]) -> np.ndarray[tuple[int], np.dtype[np.floating]]:
+    """`size` ones that start at a cache line."""
+    width = np.dtype(dtype).itemsize
+    whole = np.ones(size + 64 // width, dtype)
+    skip = -whole.ctypes.data % 64 // width
+    return whole[skip : skip + size]
+
+
+def fma_peak(dtype: str = "f32", threads: int = 1, seconds: float = 0.2) -> float:
+    """What the multiply-add units do at best: the peak that kernels are compared with.
+
+    Args:
+        dtype: "f32" or "f64".
+        threads: How many threads compute at once.
+        seconds: How long to measure; the best of about sixteen rounds counts.
+
+    Returns:
+        GFLOP/s over all threads, a multiply-add counted as two.
+
+    Raises:
+        UserError: Another dtype, or fewer than one thread.
+    """
+    if dtype not in _FLOATS:
+        raise UserError(f"the multiply-add peak of {dtype!r} cannot be measured; it can for {', '.join(_FLOATS)}")
+    _check_threads(threads)
+    loop, flops = _fma_loop(host(), dtype)
+    number = np.float32 if dtype == "f32" else np.float64
+    lanes = host().vector_lanes(_FLOATS[dtype][1])
+    places = [_aligned(3 * lanes, number) for _ in range(threads)]
+    for place in places:
+        place[:lanes] = 0.5
+
+    def bodies(repetitions: int) -> list[Callable[[], object]]:
+        return [partial(loop, place.ctypes.data, 1000 * repetitions) for place in places]
+
+    best, repetitions = best_seconds(bodies, seconds)
+    return threads * flops * 1000 * repetitions / best / 1e9
+
+
+def _check_threads(threads: int) -> None:
+    if threads < 1:
+        raise UserError(f"a measurement needs at least 1 thread, found {threads}")
+
+
+def _traffic_ir(target: Target, traffic: Traffic) -> str:
+    """Passes over arrays of f32, eight vectors at a time."""
+    lanes = target.vector_lanes(32)
+    kind = f"<{lanes} x float>"
+    lines: list[str] = []
+
+    def address(array: str, k: int) -> str:
+        lines.append(f"  %{array}{k}.at = getelementptr {kind}, ptr %{array}, i64 %i{k}")
+        return f"ptr %{array}{k}.at, align 64"
+
+    for k in range(_UNROLL):
+        lines.append(f"  %i{k} = add i64 %i, {k}")
+        lines.append(f"  %b{k} = load {kind}, {address('b', k)}")
+        match traffic:
+            case "read":
+                lines.append(f"  %s{k}.new = fadd {kind} %s{k}, %b{k}")
+            case "copy":
+                lines.append(f"  store {kind} %b{k}, {address('a', k)}")
+            case "triad":
+                lines.append(f"  %c{k} = load {kind}, {address('c', k)}")
+                lines.append(f"  %d{k} = fmul {kind} %c{k}, splat (float 3.0)")
+                lines.append(f"  %t{k} = fadd {kind} %b{k}, %d{k}")
+                lines.append(f"  store {kind} %t{k}, {address('a', k)}")
+    sums = range(_UNROLL) if traffic == "read" else ()
+    outer = [f"  %o{k} = phi {kind} [ zeroinitializer, %entry ], [ %s{k}.new, %pass.end ]" for k in sums]
+    inner = [f"  %s{k} = phi {kind} [ %o{k}, %pass ], [ %s{k}.new, %loop ]" for k in sums]
+    stores = [f"  store {kind} %s{k}.new, ptr %a, align 64" for k in sums]
+    return "\n".join(
+        [
+            "define void @traffic(ptr noalias %a, ptr noalias %b, ptr noalias %c, i64 %n, i64 %passes) {",
+            "entry:",
+            "  br label %pass",
+            "pass:",
+            "  %p = phi i64 [ 0, %entry ], [ %p.next, %pass.end ]",
+            *outer,
+            "  br label %loop",
+            "loop:",
+            "  %i = phi i64 [ 0, %pass ], [ %i.next, %loop ]",
+            *inner,
+            *lines,
+            f"  %i.next = add i64 %i, {_UNROLL}",
+            "  %more = icmp slt i64 %i.next, %n",
+            "  br i1 %more, label %loop, label %pass.end",
+            "pass.end:",
+            "  %p.next = add i64 %p, 1",
+            "  %again = icmp slt i64 %p.next, %passes",
+            "  br i1 %again, label %pass, label %end",
+            "end:",
+            *stores,
+            "  ret void",
+            "}",
+        ]
+    )
+
+
+@cache
+def _traffic_loop(target: Target, traffic: Traffic) -> NativeFunction:
+    types = [ctypes.c_void_p] * 3 + [ctypes.c_int64] * 2
+    return NativeFunction(target, _traffic_ir(target, traffic), "traffic", types)
+
+
+def level_bytes(target: Target, level: str, threads: int = 1) -> int:
+    """A working set, per thread, that lies well inside a level of the memory and well outside the one before."""
+    outer = max(target.l2_bytes, target.l3_bytes)
+    sizes = {
+        "L1": target.l1_bytes // 2,
+        "L2": target.l2_bytes // 2,
+        "L3": max(target.l3_bytes // 2 // threads, 2 * target.l2_bytes),
+        "DRAM": max(4 * outer, 64 * MIB) // threads,
+    }
+    if level not in sizes:
+        raise UserError(f"there is no level of memory {level!r}; there are {', '.join(LEVELS)}")
+    return sizes[level]
+
+
+def bandwidth(
+    traffic: Traffic = "read", working_set: int = 64 * MIB, threads: int = 1, seconds: float = 0.1
+) -> float:
+    """How fast arrays are read, copied, or combined as in STREAM's triad a = b + 3c (J. McCalpin 1995).
+
+    Args:
+        traffic: "read" (one array), "copy" (two) or "triad" (three).
+        working_set: Bytes of all arrays of a thread together; see `level_bytes`.
+        threads: How many threads, each with arrays of its own.
+        seconds: How long to measure; the best of about sixteen rounds counts.
+
+    Returns:
+        GB/s over all threads (1e9 bytes), each array counted once, as STREAM does.
+
+    Raises:
+        UserError: Another kind of traffic, fewer than one thread, or a working set too small to measure.
+    """
+    if traffic not in _ARRAYS:
+        raise UserError(f"there is no traffic {traffic!r}; there are {', '.join(_ARRAYS)}")
+    _check_threads(threads)
+    target = host()
+    vector = target.vector_bits // 8
+    arrays = _ARRAYS[traffic]
+    vectors = working_set // arrays // (vector * _UNROLL) * _UNROLL
+    if vectors == 0:
+        raise UserError(f"a working set of {working_set} bytes is too small; take {arrays * vector * _UNROLL} or more")
+    loop = _traffic_loop(target, traffic)
+    count = vectors * vector // 4
+    sets = [[_aligned(count if k < arrays else 16, np.float32) for k in range(3)] for _ in range(threads)]
+    # `read` writes one vector into a, and reads b: the long array goes second.
+    pointers = [[s[1 - k if arrays == 1 and k < 2 else k].ctypes.data for k in range(3)] for s in sets]
+
+    def bodies(repetitions: int) -> list[Callable[[], object]]:
+        return [partial(loop, *p, vectors, repetitions) for p in pointers]
+
+    best, repetitions = best_seconds(bodies, seconds)
+    return threads * arrays * vectors * vector * repetitions / best / 1e9
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(prog="python -m tcompiler.target.peak", description=main.__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--threads", type=int, default=1, help="how many threads (default 1)")
+    parser.add_argument("--seconds", type=float, default=0.2, help="how long to measure each number")
+    options = parser.parse_args()
+    target = host()
+    result = {
+        "cpu": target.cpu,
+        "threads": options.threads,
+        "gflops": {d: fma_peak(d, options.threads, options.seconds) for d in _FLOATS},
+        "gbps": {
+            traffic: {
+                level: bandwidth(traffic, level_bytes(target, level, options.threads), options.threads, options.seconds)
+                for level in LEVELS
+            }
+            for traffic in _ARRAYS
+        },
+    }
+    if options.json:
+        print(json.dumps(result))
+        return
+    print(f"{target.cpu}, {options.threads} thread(s)")
+    for dtype, value in result["gflops"].items():
+        print(f"  {dtype}: {value:.1f} GFLOP/s")
+    for traffic, levels in result["gbps"].items():
+        print(f"  {traffic}: " + ", ".join(f"{level} {value:.1f} GB/s" for level, value in levels.items()))
+
+
+if __name__ == "__main__":
+    main()
