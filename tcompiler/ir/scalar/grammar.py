@@ -115,12 +115,11 @@ class _Interning(type):
     _table: dict[tuple[Any, ...], Any]
 
     def __call__(cls, *args: Any) -> Any:
-        table = cls._table
-        node = table.get(args)
-        if node is None:
+        try:
+            return cls._table[args]
+        except KeyError:
             # setdefault is atomic: two threads that build one node get one object
-            node = table.setdefault(args, type.__call__(cls, *args))
-        return node
+            return cls._table.setdefault(args, type.__call__(cls, *args))
 
 
 class Interned(metaclass=_Interning):
@@ -217,6 +216,9 @@ class Binary(Scalar):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", dt.bool_ if self.op in COMPARISONS else self.a.dtype)
+
+
+_BINARY_TABLE: dict[tuple[Any, ...], Any] = Binary._table
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -319,6 +321,13 @@ def postorder(*roots: Scalar) -> Iterator[Scalar]:
             stack.extend((c, False) for c in reversed(children(node)) if c not in seen)
 
 
+_I64_MASK = 0xFFFFFFFFFFFFFFFF
+
+
+def _signed(bits: int) -> int:
+    return bits - 0x10000000000000000 if bits >> 63 else bits
+
+
 _ARITHMETIC: dict[str, Callable[[int, int], int]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
@@ -328,38 +337,37 @@ _ARITHMETIC: dict[str, Callable[[int, int], int]] = {
     "min": min,
     "max": max,
 }
+# (op, bits of the constant): which operand the operation gives, or that the constant itself is the result
+_NEUTRAL_RIGHT = frozenset({("add", 0), ("sub", 0), ("mul", 1), ("floordiv", 1)})
+_ABSORBING = frozenset({("mul", 0), ("floordiv", 0), ("floormod", 0)})
+_NEUTRAL_LEFT = frozenset({("add", 0), ("mul", 1)})
 
 
 def _index_op(op: str, a: Scalar | int, b: Scalar | int) -> Scalar:
     """Builds an operation, folding i64 constants and neutral elements (index arithmetic stays readable)."""
-    x = index(a) if isinstance(a, int) else a
-    y = index(b) if isinstance(b, int) else b
-    if x.dtype is dt.i64:
-        cx, cy = isinstance(x, Const), isinstance(y, Const)
-        if cx and cy:
-            return const(dt.i64, _ARITHMETIC[op](x.value, y.value))  # type: ignore[attr-defined]
-        if cy:
-            v = y.value  # type: ignore[attr-defined]
-            if v == 0:
-                if op in ("add", "sub"):
+    x = a if isinstance(a, Scalar) else Const(dt.i64, a & _I64_MASK)
+    y = b if isinstance(b, Scalar) else Const(dt.i64, b & _I64_MASK)
+    if type(y) is Const:
+        if y.dtype is dt.i64:
+            if type(x) is Const:
+                return Const(dt.i64, _ARITHMETIC[op](_signed(x.bits), _signed(y.bits)) & _I64_MASK)
+            if y.bits < 2:
+                key = (op, y.bits)
+                if key in _NEUTRAL_RIGHT:
                     return x
-                if op in ("mul", "floordiv", "floormod"):
+                if key in _ABSORBING:
                     return y
-            elif v == 1:
-                if op in ("mul", "floordiv"):
-                    return x
                 if op == "floormod":
-                    return index(0)
-        if cx:
-            v = x.value  # type: ignore[attr-defined]
-            if v == 0:
-                if op == "add":
-                    return y
-                if op in ("mul", "floordiv", "floormod"):
-                    return x
-            elif v == 1 and op == "mul":
-                return y
-    return Binary(op, x, y)
+                    return Const(dt.i64, 0)
+    elif type(x) is Const and x.bits < 2 and x.dtype is dt.i64:
+        key = (op, x.bits)
+        if key in _NEUTRAL_LEFT:
+            return y
+        if key in _ABSORBING:
+            return x
+    # a hit needs no call through the metaclass
+    found: Scalar | None = _BINARY_TABLE.get((op, x, y))
+    return Binary(op, x, y) if found is None else found
 
 
 def add(a: Scalar | int, b: Scalar | int) -> Scalar:
@@ -436,16 +444,17 @@ _COMPARE: dict[str, Callable[[int, int], bool]] = {
 
 
 def _compare(op: str, a: Scalar | int, b: Scalar | int) -> Scalar:
-    x = index(a) if isinstance(a, int) else a
-    y = index(b) if isinstance(b, int) else b
-    if isinstance(x, Const) and isinstance(y, Const):
+    x = a if isinstance(a, Scalar) else Const(dt.i64, a & _I64_MASK)
+    y = b if isinstance(b, Scalar) else Const(dt.i64, b & _I64_MASK)
+    if type(x) is Const and type(y) is Const:
         return TRUE if _COMPARE[op](int(x.value), int(y.value)) else FALSE
-    return Binary(op, x, y)
+    found: Scalar | None = _BINARY_TABLE.get((op, x, y))
+    return Binary(op, x, y) if found is None else found
 
 
 def index(value: int) -> Const:
     """An i64 constant."""
-    return Const(dt.i64, value & 0xFFFFFFFFFFFFFFFF)
+    return Const(dt.i64, value & _I64_MASK)
 
 
 def const(dtype: DType, value: int | float | bool) -> Const:

@@ -1,0 +1,565 @@
+"""The canonical form of index expressions: what decides bindings, bounds and predicates without a solver.
+
+An i64 expression is read as `constant + sum of coefficient * atom`. Atoms are variables, products of variables,
+`x // c`, `x % c` of canonical x and positive constant c, min and max, and whatever else (loads, selects), opaquely.
+Sums are collected; a division or modulo gives up every part that the divisor divides, exactly; digits of one number
+(`x // c * c + x % c`) are put together again. Variables range over their extents, so `(i*6 + j) // 6` is `i` for j < 6.
+
+Everything is over the integers: index arithmetic does not overflow. Expressions that load are only taken apart by
+sums and products, which hold modulo 2^64 as well. Forms are remembered per node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import gcd
+
+from tcompiler.ir import dtypes as dt
+from tcompiler.ir.scalar.grammar import (
+    COMPARISONS,
+    FALSE,
+    TRUE,
+    Binary,
+    Cast,
+    Const,
+    Load,
+    Scalar,
+    Select,
+    Unary,
+    Var,
+    index,
+    map_children,
+    postorder,
+)
+
+Bounds = tuple[int | None, int | None]
+
+
+class Linear:
+    """constant + sum of coefficient * atom; terms keep the order of first occurrence and have no zeros."""
+
+    __slots__ = ("const", "terms")
+
+    def __init__(self, const: int, terms: dict[Scalar, int]) -> None:
+        self.const = const
+        self.terms = terms
+
+    def plus(self, other: Linear, factor: int = 1) -> Linear:
+        """self + factor * other."""
+        if factor == 0:
+            return self
+        if not other.terms:
+            return Linear(self.const + factor * other.const, self.terms)
+        terms = dict(self.terms)
+        for atom, c in other.terms.items():
+            total = terms.get(atom, 0) + factor * c
+            if total:
+                terms[atom] = total
+            else:
+                del terms[atom]
+        return Linear(self.const + factor * other.const, terms)
+
+    def scaled(self, factor: int) -> Linear:
+        """factor * self."""
+        if factor == 1:
+            return self
+        if factor == 0:
+            return Linear(0, {})
+        return Linear(self.const * factor, {a: c * factor for a, c in self.terms.items()})
+
+    def bounds(self) -> Bounds:
+        """Inclusive bounds over the ranges of the atoms."""
+        low: int | None = self.const
+        high: int | None = self.const
+        for atom, c in self.terms.items():
+            a, b = _atom_bounds(atom)
+            if c < 0:
+                a, b = b, a
+            low = None if low is None or a is None else low + a * c
+            high = None if high is None or b is None else high + b * c
+            if low is None and high is None:
+                break
+        return low, high
+
+    def expression(self) -> Scalar:
+        """The form as a scalar: positive terms, negative terms, constant."""
+        result: Scalar | None = None
+        for positive in (True, False):
+            for atom, c in self.terms.items():
+                if (c > 0) is not positive:
+                    continue
+                size = abs(c)
+                term = atom if size == 1 else Binary("mul", atom, index(size))
+                if result is None:
+                    if positive:
+                        result = term
+                    else:
+                        result = Binary("mul", atom, index(c)) if self.const == 0 else Binary(
+                            "sub", index(self.const), term
+                        )
+                else:
+                    result = Binary("add" if positive else "sub", result, term)
+        if result is None:
+            return index(self.const)
+        started = not any(c > 0 for c in self.terms.values()) and self.const != 0
+        if self.const == 0 or started:
+            return result
+        op = "add" if self.const > 0 else "sub"
+        return Binary(op, result, index(abs(self.const)))
+
+
+_linear: dict[Scalar, Linear] = {}
+_bounds_of_atoms: dict[Scalar, Bounds] = {}
+_simplified: dict[Scalar, Scalar] = {}
+_loading: dict[Scalar, bool] = {}
+
+
+def linear(node: Scalar) -> Linear:
+    """The canonical form of an i64 expression."""
+    known = _linear.get(node)
+    if known is not None:
+        return known
+    for n in postorder(node):
+        if n not in _linear and n.dtype is dt.i64:
+            _linear[n] = _combine(n)
+    return _linear[node]
+
+
+def _form(node: Scalar) -> Linear:
+    known = _linear.get(node)
+    return known if known is not None else linear(node)
+
+
+def _single(node: Scalar) -> Linear:
+    return Linear(0, {node: 1})
+
+
+def _combine(node: Scalar) -> Linear:
+    match node:
+        case Const():
+            return Linear(int(node.value), {})
+        case Var():
+            return _single(node)
+        case Binary(op="add", a=a, b=b):
+            return _recombined(_form(a).plus(_form(b)))
+        case Binary(op="sub", a=a, b=b):
+            return _recombined(_form(a).plus(_form(b), -1))
+        case Binary(op="mul", a=a, b=b):
+            x, y = _form(a), _form(b)
+            if not y.terms:
+                return x.scaled(y.const)
+            if not x.terms:
+                return y.scaled(x.const)
+            return _product(x, y)
+        case Binary(op="floordiv" | "floormod" as op, a=a, b=b):
+            x, y = _form(a), _form(b)
+            if not y.terms and y.const > 0 and not _loads(a):
+                return _quotient(x, y.const) if op == "floordiv" else _remainder(x, y.const)
+            return _opaque(node, op, x, y)
+        case Binary(op="min" | "max" as op, a=a, b=b):
+            return _extremum(op, _form(a), _form(b))
+    return _single(map_children(node, simplify))
+
+
+def _opaque(node: Binary, op: str, x: Linear, y: Linear) -> Linear:
+    if not x.terms and not y.terms:
+        if y.const == 0:
+            return Linear(0, {})
+        return Linear(x.const // y.const if op == "floordiv" else x.const % y.const, {})
+    return _single(Binary(op, x.expression(), y.expression()))
+
+
+def _product(x: Linear, y: Linear) -> Linear:
+    """A product of two sums, multiplied out; atoms that are products are ordered by the order of first use."""
+    result = Linear(x.const * y.const, {})
+    for atom, c in x.terms.items():
+        result = result.plus(_single(atom), c * y.const)
+    for atom, c in y.terms.items():
+        result = result.plus(_single(atom), c * x.const)
+    for a, ca in x.terms.items():
+        for b, cb in y.terms.items():
+            one = Binary("mul", a, b)
+            other = Binary("mul", b, a)
+            result = result.plus(_single(other if other in _linear and one not in _linear else one), ca * cb)
+            for made in (one, other):
+                _linear.setdefault(made, _single(other if other in result.terms else one))
+    return result
+
+
+def _loads(node: Scalar) -> bool:
+    known = _loading.get(node)
+    if known is None:
+        known = _loading[node] = any(isinstance(n, Load) for n in postorder(node))
+    return known
+
+
+def _split(x: Linear, divisor: int) -> tuple[Linear, Linear]:
+    """x = divisor * quotient + rest, with every coefficient of the rest smaller than the divisor."""
+    quotient: dict[Scalar, int] = {}
+    rest: dict[Scalar, int] = {}
+    for atom, c in x.terms.items():
+        q = abs(c) // divisor * (1 if c > 0 else -1)
+        if q:
+            quotient[atom] = q
+        r = c - q * divisor
+        if r:
+            rest[atom] = r
+    return Linear(x.const // divisor, quotient), Linear(x.const % divisor, rest)
+
+
+def _within(x: Linear, low: int, high: int) -> bool:
+    a, b = x.bounds()
+    return a is not None and b is not None and low <= a and b <= high
+
+
+def _quotient(x: Linear, divisor: int) -> Linear:
+    if divisor == 1:
+        return x
+    quotient, rest = _split(x, divisor)
+    if not rest.terms:
+        return quotient
+    low, high = rest.bounds()
+    if low is not None and high is not None and low // divisor == high // divisor:
+        return Linear(quotient.const + low // divisor, quotient.terms)
+    return _recombined(quotient.plus(_quotient_atom(rest, divisor)))
+
+
+def _quotient_atom(rest: Linear, divisor: int) -> Linear:
+    common = divisor
+    for c in rest.terms.values():
+        common = gcd(common, c)
+    if common > 1:
+        smaller = Linear(rest.const // common, {a: c // common for a, c in rest.terms.items()})
+        return _quotient(smaller, divisor // common)
+    if len(rest.terms) == 1:
+        ((atom, c),) = rest.terms.items()
+        if c == 1 and isinstance(atom, Binary) and atom.op == "floordiv" and isinstance(atom.b, Const):
+            inner = int(atom.b.value)
+            if inner > 0:
+                return _quotient(_form(atom.a).plus(Linear(rest.const * inner, {})), inner * divisor)
+    made = Binary("floordiv", rest.expression(), index(divisor))
+    _linear.setdefault(made, _single(made))
+    return _single(made)
+
+
+def _remainder(x: Linear, divisor: int) -> Linear:
+    if divisor == 1:
+        return Linear(0, {})
+    # k * (y % a) is k * y modulo the divisor, if that divides k * a
+    opened = x
+    for atom, c in x.terms.items():
+        if isinstance(atom, Binary) and atom.op == "floormod" and isinstance(atom.b, Const):
+            inner = int(atom.b.value)
+            if inner > 0 and (c * inner) % divisor == 0 and not _loads(atom.a):
+                opened = opened.plus(_single(atom), -c).plus(_form(atom.a), c)
+    _, rest = _split(opened, divisor)
+    if not rest.terms:
+        return rest
+    low, high = rest.bounds()
+    if low is not None and high is not None and low // divisor == high // divisor:
+        return Linear(rest.const - low // divisor * divisor, rest.terms)
+    common = divisor
+    for c in rest.terms.values():
+        common = gcd(common, c)
+    if common > 1 and rest.const % common == 0:
+        smaller = Linear(rest.const // common, {a: c // common for a, c in rest.terms.items()})
+        return _remainder(smaller, divisor // common).scaled(common)
+    made = Binary("floormod", rest.expression(), index(divisor))
+    _linear.setdefault(made, _single(made))
+    return _single(made)
+
+
+def _recombined(x: Linear) -> Linear:
+    """Puts the digits of one number together: k*c*(x // c) + k*(x % c), and k*c*(x // c % d) + k*(x % c)."""
+    changed = True
+    while changed:
+        changed = False
+        for atom, k in x.terms.items():
+            if not (isinstance(atom, Binary) and atom.op == "floormod" and isinstance(atom.b, Const)):
+                continue
+            c = int(atom.b.value)
+            if c <= 0:
+                continue
+            number = _form(atom.a)
+            high = _quotient(number, c)
+            if high.const or len(high.terms) != 1:
+                continue
+            ((digit, one),) = high.terms.items()
+            if one != 1:
+                continue
+            if x.terms.get(digit) == k * c:
+                x = x.plus(_single(atom), -k).plus(_single(digit), -k * c).plus(number, k)
+                changed = True
+                break
+            for other, coefficient in x.terms.items():
+                if (
+                    coefficient == k * c
+                    and isinstance(other, Binary)
+                    and other.op == "floormod"
+                    and isinstance(other.b, Const)
+                    and other.a is digit
+                ):
+                    whole = _remainder(number, c * int(other.b.value))
+                    x = x.plus(_single(atom), -k).plus(_single(other), -k * c).plus(whole, k)
+                    changed = True
+                    break
+            if changed:
+                break
+    return x
+
+
+def _extremum(op: str, x: Linear, y: Linear) -> Linear:
+    low, high = x.plus(y, -1).bounds()
+    if low is not None and low >= 0:
+        return x if op == "max" else y
+    if high is not None and high <= 0:
+        return y if op == "max" else x
+    made = Binary(op, x.expression(), y.expression())
+    _linear.setdefault(made, _single(made))
+    return _single(made)
+
+
+def _atom_bounds(atom: Scalar) -> Bounds:
+    known = _bounds_of_atoms.get(atom)
+    if known is None:
+        known = _bounds_of_atoms[atom] = _range(atom)
+    return known
+
+
+def _range(atom: Scalar) -> Bounds:
+    match atom:
+        case Var(extent=None):
+            return 0, None
+        case Var(extent=extent):
+            assert extent is not None
+            high = linear(extent).bounds()[1]
+            return 0, None if high is None else max(high - 1, 0)
+        case Binary(op="floormod", b=Const() as b):
+            c = int(b.value)
+            if c == 0:
+                return 0, 0
+            low, high = linear(atom.a).bounds()
+            if c > 0 and low is not None and high is not None and low // c == high // c:
+                return low % c, high % c
+            return (0, c - 1) if c > 0 else (c + 1, 0)
+        case Binary(op="floordiv", b=Const() as b):
+            c = int(b.value)
+            low, high = linear(atom.a).bounds()
+            if c > 0:
+                return None if low is None else low // c, None if high is None else high // c
+            return None, None
+        case Binary(op="mul", a=a, b=b):
+            (a_low, a_high), (b_low, b_high) = linear(a).bounds(), linear(b).bounds()
+            if None not in (a_low, a_high, b_low, b_high):
+                corners = [p * q for p in (a_low, a_high) for q in (b_low, b_high)]  # type: ignore[operator]
+                return min(corners), max(corners)
+            if a_low is not None and b_low is not None and a_low >= 0 and b_low >= 0:
+                return a_low * b_low, None
+            return None, None
+        case Binary(op="min" | "max" as op, a=a, b=b):
+            (a_low, a_high), (b_low, b_high) = linear(a).bounds(), linear(b).bounds()
+            if op == "min":
+                return _smaller(a_low, b_low), _present(min, a_high, b_high)
+            return _present(max, a_low, b_low), _larger(a_high, b_high)
+        case Select(a=a, b=b):
+            (a_low, a_high), (b_low, b_high) = linear(a).bounds(), linear(b).bounds()
+            return _smaller(a_low, b_low), _larger(a_high, b_high)
+        case Cast(a=a) if a.dtype is dt.bool_:
+            return 0, 1
+        case Cast(a=a) if a.dtype is dt.u8:
+            return 0, 255
+    return None, None
+
+
+def _smaller(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else min(a, b)
+
+
+def _larger(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else max(a, b)
+
+
+def _present(pick: object, a: int | None, b: int | None) -> int | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return min(a, b) if pick is min else max(a, b)
+
+
+def bounds(node: Scalar) -> Bounds:
+    """Inclusive bounds of an i64 expression over the ranges of its variables; None where there is none."""
+    return linear(node).bounds()
+
+
+def simplify(node: Scalar) -> Scalar:
+    """An expression of the same value, for all values of the variables within their extents.
+
+    i64 expressions come out in canonical form, conditions that always or never hold as constants, selects on them as
+    their side. Deterministic and idempotent.
+    """
+    known = _simplified.get(node)
+    if known is not None:
+        return known
+    for n in postorder(node):
+        if n not in _simplified:
+            done = _simplify(n)
+            _simplified[n] = done
+            _simplified.setdefault(done, done)
+    return _simplified[node]
+
+
+def _simplify(node: Scalar) -> Scalar:
+    if isinstance(node, (Const, Var)):
+        return node
+    if node.dtype is dt.i64 and not isinstance(node, (Load, Select)):
+        return linear(node).expression()
+    new = map_children(node, lambda child: _simplified.get(child) or simplify(child))
+    match new:
+        case Binary(op=op, a=a, b=b) if op in COMPARISONS and a.dtype is dt.i64:
+            known = _decide(new)
+            if known is not None:
+                return TRUE if known else FALSE
+        case Binary(op="and", a=a, b=b) if new.dtype is dt.bool_:
+            if a is FALSE or b is FALSE:
+                return FALSE
+            if a is TRUE or a is b:
+                return b
+            return a if b is TRUE else new
+        case Binary(op="or", a=a, b=b) if new.dtype is dt.bool_:
+            if a is TRUE or b is TRUE:
+                return TRUE
+            if a is FALSE or a is b:
+                return b
+            return a if b is FALSE else new
+        case Unary(op="not", a=a) if a is TRUE or a is FALSE:
+            return FALSE if a is TRUE else TRUE
+        case Select(cond=cond, a=a, b=b):
+            if cond is TRUE or a is b:
+                return a
+            if cond is FALSE:
+                return b
+        case _:
+            pass
+    return new
+
+
+def _decide(node: Binary) -> bool | None:
+    """Decides a comparison of indices from the bounds of the difference."""
+    low, high = linear(node.a).plus(linear(node.b), -1).bounds()
+    return _compare_zero(node.op, low, high)
+
+
+def _compare_zero(op: str, low: int | None, high: int | None) -> bool | None:
+    if op in ("gt", "le"):
+        holds = True if low is not None and low > 0 else False if high is not None and high <= 0 else None
+        return holds if op == "gt" or holds is None else not holds
+    if op in ("ge", "lt"):
+        holds = True if low is not None and low >= 0 else False if high is not None and high < 0 else None
+        return holds if op == "ge" or holds is None else not holds
+    if low == 0 and high == 0:
+        return op == "eq"
+    if (low is not None and low > 0) or (high is not None and high < 0):
+        return op == "ne"
+    return None
+
+
+def prove(cond: Scalar, facts: Sequence[Scalar] = ()) -> bool | None:
+    """Whether a condition always holds (True), never does (False), or neither is known (None).
+
+    Args:
+        cond: A condition: comparisons of i64 expressions and connectives.
+        facts: Conditions that may be taken to hold: conjunctions of comparisons are used, others ignored.
+    """
+    known = [*_inequalities(facts)]
+    return _prove(simplify(cond), known)
+
+
+def _prove(cond: Scalar, facts: list[Linear]) -> bool | None:
+    match cond:
+        case Const():
+            return cond is TRUE
+        case Binary(op="and", a=a, b=b) if cond.dtype is dt.bool_:
+            x, y = _prove(a, facts), _prove(b, facts)
+            if x is False or y is False:
+                return False
+            return True if x and y else None
+        case Binary(op="or", a=a, b=b) if cond.dtype is dt.bool_:
+            x, y = _prove(a, facts), _prove(b, facts)
+            if x or y:
+                return True
+            return False if x is False and y is False else None
+        case Unary(op="not", a=a):
+            x = _prove(a, facts)
+            return None if x is None else not x
+        case Binary(op=op, a=a, b=b) if op in COMPARISONS and a.dtype is dt.i64:
+            return _prove_comparison(op, linear(a).plus(linear(b), -1), facts)
+    return None
+
+
+def _prove_comparison(op: str, difference: Linear, facts: list[Linear]) -> bool | None:
+    known = _compare_zero(op, *difference.bounds())
+    if known is not None or not facts:
+        return known
+    at_least = _nonnegative(difference, facts)
+    at_most = _nonnegative(difference.scaled(-1), facts)
+    above = _nonnegative(difference.plus(Linear(-1, {})), facts)
+    below = _nonnegative(difference.scaled(-1).plus(Linear(-1, {})), facts)
+    match op:
+        case "ge":
+            return True if at_least else False if below else None
+        case "lt":
+            return True if below else False if at_least else None
+        case "gt":
+            return True if above else False if at_most else None
+        case "le":
+            return True if at_most else False if above else None
+        case "eq":
+            return True if at_least and at_most else False if above or below else None
+        case _:
+            return False if at_least and at_most else True if above or below else None
+
+
+def _inequalities(facts: Iterable[Scalar]) -> list[Linear]:
+    """Forms that the facts say are at least 0."""
+    result: list[Linear] = []
+    stack = [simplify(f) for f in facts]
+    while stack:
+        fact = stack.pop()
+        if not isinstance(fact, Binary):
+            continue
+        if fact.op == "and":
+            stack += [fact.a, fact.b]
+        elif fact.op in COMPARISONS and fact.a.dtype is dt.i64:
+            d = linear(fact.a).plus(linear(fact.b), -1)
+            if fact.op in ("ge", "eq"):
+                result.append(d)
+            if fact.op in ("le", "eq"):
+                result.append(d.scaled(-1))
+            if fact.op == "gt":
+                result.append(d.plus(Linear(-1, {})))
+            if fact.op == "lt":
+                result.append(d.scaled(-1).plus(Linear(-1, {})))
+    return result
+
+
+def _nonnegative(x: Linear, facts: list[Linear], depth: int = 2) -> bool:
+    """Whether x >= 0 follows from the ranges and a positive combination of up to `depth` facts."""
+    low, _ = x.bounds()
+    if low is not None and low >= 0:
+        return True
+    if depth == 0:
+        return False
+    for k, fact in enumerate(facts):
+        tried: set[tuple[int, int]] = set()
+        for atom, c in x.terms.items():
+            f = fact.terms.get(atom, 0)
+            if f == 0 or (f > 0) != (c > 0):
+                continue
+            common = gcd(c, f)
+            p, q = abs(c) // common, abs(f) // common
+            if (p, q) in tried:
+                continue
+            tried.add((p, q))
+            # q * x = p * fact + rest, so x >= 0 if the rest is
+            if _nonnegative(x.scaled(q).plus(fact, -p), facts[:k] + facts[k + 1 :], depth - 1):
+                return True
+    return False
