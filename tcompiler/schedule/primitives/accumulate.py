@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tcompiler.ir.scalar.canonical import simplify
-
 from tcompiler.ir.loop.analysis import accesses, touched
 from tcompiler.ir.loop.grammar import SCOPES, Block, Buffer, For, Function, IterVar, Seq, Stmt, Store, Update, seq
+from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int, conjunction, index, loop_var
 from tcompiler.ir.scalar.rewrite import free_vars, loads, substitute
 from tcompiler.schedule.legality import Result, condition, primitive, refuse
@@ -22,7 +21,7 @@ from tcompiler.schedule.primitives.motion import (
     simple_body,
     with_iters,
 )
-from tcompiler.schedule.primitives.reduction import decomposed, spatial_predicate
+from tcompiler.schedule.primitives.reduction import Quoted, decomposed, spatial_predicate
 from tcompiler.schedule.tree import block_named, blocks_under, fresh, loop_named, names_used, replace, tree
 
 UPDATE = condition(
@@ -38,6 +37,11 @@ SEPARATE = condition("stage_accumulate.separate", "no loop around the block feed
 GUARD = condition(
     "stage_accumulate.predicate",
     "where the predicate depends on reduce loops it only keeps reduce iters inside their domains",
+)
+FED = condition("stage_accumulate.fed", "every loop between the given one and the block feeds an iter of it")
+DISTINCT = condition(
+    "stage_accumulate.distinct",
+    "where reduce loops stay outside, the spatial iterations inside the outermost of them init different elements",
 )
 EXTENT = condition(
     "stage_accumulate.extent", "the loops inside the given one that make up the tile have constant extents"
@@ -123,7 +127,7 @@ def stage_accumulate(function: Function, block: str, loop: str, scope: str) -> R
     outer_reduce = [s for s in above[: at + 1] if s.var in reduced]
     more: tuple[str, ...] = ()
     if b.init is not None and outer_reduce:
-        function, more = decomposed(function, b, outer_reduce[0], SEPARATE, SEPARATE, GUARD)
+        function, more = decomposed(function, b, outer_reduce[0], Quoted(SEPARATE, SEPARATE, GUARD, DISTINCT, PARALLEL))
         b, around = block_named(function, block), loop_named(function, loop)
     tile = _tile(b, update, [s.var for s in above[at + 1 :]])
     predicate = spatial_predicate(b, reduced, GUARD)
@@ -306,6 +310,14 @@ def _checked(function: Function, b: Block, around: For, scope: str) -> Update:
     for it, binding in zip(b.iters, b.bindings, strict=True):
         for v in free_vars(binding):
             kinds.setdefault(v, set()).add(it.kind)
+    for s in above[at + 1 :]:
+        if s.var not in kinds and as_int(s.var.extent) != 1:
+            refuse(
+                FED,
+                s,
+                f"{s.var.name} feeds no iter of {b.name}, which runs anew in each of its iterations",
+                f"choose {s.var.name} or a loop inside it",
+            )
     for s in above:
         if len(kinds.get(s.var, ())) > 1:
             refuse(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from tcompiler.ir.scalar.canonical import simplify
 
 from tcompiler.ir.loop.analysis import readers, touched, writers
-from tcompiler.ir.loop.grammar import Block, Buffer, Function, IterKind, IterVar
+from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, IterKind, IterVar
 from tcompiler.ir.scalar.grammar import Scalar, Var, as_int, sub
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
 from tcompiler.schedule.affine.linear import linear
@@ -33,8 +33,9 @@ def compacted(function: Function, buffer: str, loop: str) -> Function:
 
     The caller knows that every value read in an iteration of the loop was written in that iteration. Where a
     dimension's box is not known as a constant extent, or a block touches the buffer by regions, the dimension stays.
-    A buffer of scope "global" becomes "local", so that the loop and those around it may become parallel. Buffers
-    with accesses outside the loop, inputs and outputs are left as they are.
+    A buffer of scope "global" becomes "local", so that the loop and those around it may become parallel, unless a
+    loop inside is parallel already: its iterations share the buffer. Buffers with accesses outside the loop, inputs
+    and outputs are left as they are.
 
     Args:
         function: The function.
@@ -48,7 +49,7 @@ def compacted(function: Function, buffer: str, loop: str) -> Function:
     everywhere = {*readers(function, buffer), *writers(function, buffer)}
     if is_output(function, buffer) or not users or len(everywhere) != len(users):
         return function
-    scope = "local" if old.scope == "global" else old.scope
+    scope = "local" if old.scope == "global" and not _parallel_below(function, users, around) else old.scope
     new = Buffer(old.name, old.dtype, old.shape, old.strides, scope)
     if all(simple_body(b) for b in users):
         spans = box(function, old, users, inner_loops(around.body))
@@ -62,6 +63,15 @@ def compacted(function: Function, buffer: str, loop: str) -> Function:
     if scope == old.scope:
         return function
     return _with_blocks(function, {}, old, new)
+
+
+def _parallel_below(function: Function, users: Sequence[Block], around: For) -> bool:
+    """Whether a loop inside a loop, around one of the users, is parallel."""
+    for user in users:
+        above = tree(function).loops_above(user)
+        if any(s.kind == "parallel" for s in above[above.index(around) + 1 :]):
+            return True
+    return False
 
 
 def _with_blocks(function: Function, new: Mapping[Block, Block], old: Buffer, buffer: Buffer) -> Function:
@@ -109,8 +119,9 @@ def _minus(node: Scalar, start: Scalar) -> Scalar:
         return node
     if as_int(node) is not None or as_int(start) is not None:
         return simplify(sub(node, start))
+    difference = sub(node, start)
     cancels = not linear(node)[0].keys().isdisjoint(linear(start)[0])
-    return simplify(sub(node, start)) if cancels else sub(node, start)
+    return simplify(difference) if cancels else difference
 
 
 def _iter_for(block: Block, var: Var, added: list[tuple[IterVar, Scalar]], taken: set[str]) -> Var | None:

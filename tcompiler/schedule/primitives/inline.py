@@ -58,6 +58,11 @@ RCI_TARGET = condition(
     "nothing between the producer and the block reads what the block writes, nor writes the same elements",
 )
 
+RCI_PRIVATE = condition(
+    "reverse_compute_inline.private",
+    "no parallel loop around the producer that is not around the block, where the block writes a private buffer",
+)
+
 
 @primitive
 def compute_inline(function: Function, block: str) -> Result:
@@ -184,6 +189,7 @@ def reverse_compute_inline(function: Function, block: str) -> Result:
     places = _plain(RCI_INDEX, function, b, buffer.name, source.indices, [*store.indices, store.value])
     for maker, _ in made:
         _complete_at(RCI_INPUTS, function, b, maker, but=buffer.name)
+        _private(function, b, store.buffer, maker)
     _target_free(function, b, store, [maker for maker, _ in made])
 
     unit: dict[Scalar, Scalar] = {it.var: ZERO for it in b.iters if it.var not in places}
@@ -357,6 +363,20 @@ def _target_free(function: Function, b: Block, store: Store, made: list[Block]) 
                 other,
                 f"{other.name} writes {store.buffer} too",
                 f"inline {b.name} before {other.name} writes there",
+            )
+
+
+def _private(function: Function, b: Block, buffer: str, maker: Block) -> None:
+    """Refuses where the consumer's target would become private to a parallel loop around the producer."""
+    if buffer_of(function, buffer).scope == "global":
+        return
+    for s in tree(function).loops_above(maker):
+        if s.kind == "parallel" and s not in tree(function).loops_above(b):
+            refuse(
+                RCI_PRIVATE,
+                s,
+                f"{s.var.name} is parallel, and {buffer}, which {b.name} writes, would be private to its iterations",
+                f"inline {b.name} before {s.var.name} is made parallel",
             )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
-from tcompiler.ir.scalar.canonical import prove, simplify
-
 from tcompiler.ir.loop.analysis import accesses, touched, writers
 from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, IterVar, LoopKind, Seq, Stmt, Store, Update, seq
+from tcompiler.ir.scalar.canonical import bounds, prove, simplify
 from tcompiler.ir.scalar.grammar import (
     TRUE,
+    Binary,
     Load,
     Scalar,
     Var,
@@ -19,8 +19,10 @@ from tcompiler.ir.scalar.grammar import (
     greater_equal,
     less,
     loop_var,
+    postorder,
 )
 from tcompiler.ir.scalar.rewrite import free_vars, loads, rewrite, substitute
+from tcompiler.schedule.affine.linear import linear
 from tcompiler.schedule.legality import At, Condition, refuse
 from tcompiler.schedule.primitives.boxes import ZERO, Span, clip
 from tcompiler.schedule.tree import conjuncts, fresh, tree
@@ -133,21 +135,62 @@ def untied(failed: Condition, block: Block, spans: Mapping[Scalar, Span], kept: 
 
 
 def own_domain(block: Block) -> list[Scalar]:
-    """The conjuncts of a block's predicate that do more than keep its bindings inside their domains."""
+    """The conjuncts of a block's predicate that leave out points of its iter vars' domains.
+
+    What keeps a binding inside its domain leaves out none, nor does what keeps the digits of a binding from running on
+    (``i0 * 3 + i1 < 4`` beside the binding ``i * 4 + i0 * 3 + i1``): the next digit reaches the same values.
+    """
     if block.predicate is TRUE:
         return []
     inside: set[Scalar] = set()
     facts: list[Scalar] = []
+    sums: list[Scalar] = []
     for it, binding in zip(block.iters, block.bindings, strict=True):
         assert it.var.extent is not None
         upper, lower = less(binding, it.var.extent), greater_equal(binding, 0)
         inside.update((upper, lower, simplify(upper), simplify(lower)))
         facts += [upper, lower]
+        sums.append(binding)
+        for node in postorder(binding):
+            if isinstance(node, Binary) and node.op in ("floordiv", "floormod"):
+                sums.append(node.a)
+        if isinstance(binding, Binary) and binding.op == "floordiv" and (as_int(binding.b) or 0) > 0:
+            # the leading part of a fused index: x // c < n says that x < c * n
+            fused = less(binding.a, it.var.extent * binding.b)
+            inside.update((fused, simplify(fused)))
     return [
         c
         for c in conjuncts(block.predicate)
-        if c not in inside and simplify(c) not in inside and prove(c, facts) is not True
+        if c not in inside
+        and simplify(c) not in inside
+        and not any(_keeps_digit(c, s) for s in sums)
+        and prove(c, facts) is not True
     ]
+
+
+def _keeps_digit(c: Scalar, whole_sum: Scalar) -> bool:
+    """Whether a condition s < n bounds a digit of a sum: m * s, beside terms below m and multiples of m * n."""
+    n = as_int(c.b) if isinstance(c, Binary) and c.op == "lt" else None
+    if n is None or n < 1:
+        return False
+    assert isinstance(c, Binary)
+    digit, offset = linear(c.a)
+    terms, constant = linear(whole_sum)
+    if offset or constant or not digit:
+        return False
+    first, by = next(iter(digit.items()))
+    weight, rest = divmod(terms.get(first, 0), by) if by > 0 else (0, 1)
+    if rest or weight < 1 or any(terms.get(atom) != weight * by for atom, by in digit.items()):
+        return False
+    below = 0
+    for atom, by in terms.items():
+        if atom in digit or by % (weight * n) == 0:
+            continue
+        high = bounds(atom)[1]
+        if high is None or by < 0:
+            return False
+        below += by * high
+    return below < weight
 
 
 def within(values: Iterable[tuple[Scalar, Scalar]]) -> list[Scalar]:

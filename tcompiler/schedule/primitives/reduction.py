@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
-from tcompiler.ir.scalar.canonical import prove, simplify
+from collections.abc import Sequence
+from typing import NamedTuple
 
+from tcompiler.ir.loop.analysis import accesses, touched
 from tcompiler.ir.loop.grammar import Block, For, Function, LoopKind, seq
-from tcompiler.ir.scalar.grammar import Scalar, Var, conjunction, greater_equal, less
+from tcompiler.ir.scalar.canonical import prove, simplify
+from tcompiler.ir.scalar.grammar import Scalar, Var, as_int, conjunction
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
+from tcompiler.schedule.affine.dependence import injective_below
+from tcompiler.schedule.affine.digits import injective
 from tcompiler.schedule.legality import At, Condition, Result, condition, primitive, refuse
+from tcompiler.schedule.primitives.boxes import ZERO, bound_indices
 from tcompiler.schedule.primitives.motion import loops
-from tcompiler.schedule.tree import block_named, conjuncts, fresh, loop_named, names_used, replace, tree
+from tcompiler.schedule.tree import block_named, blocks_under, conjuncts, fresh, loop_named, names_used, replace, tree
 
 INIT = condition("decompose_reduction.init", "the block has an init")
 ABOVE = condition("decompose_reduction.above", "the loop surrounds the block")
 OUTSIDE = condition("decompose_reduction.outside", "no loop outside the given one feeds a reduce iter of the block")
-ALONE = condition(
+SEPARATE = condition(
     "decompose_reduction.separate", "no loop from the given one inwards feeds both spatial and reduce iters"
 )
 GUARD = condition(
     "decompose_reduction.predicate",
     "where the predicate depends on reduce loops it only keeps reduce iters inside their domains",
 )
+
+DISTINCT = condition(
+    "decompose_reduction.distinct",
+    "different spatial iterations inside the loop init different elements, which nothing else there writes",
+)
+PRIVATE = condition(
+    "decompose_reduction.private",
+    "no parallel loop from the given one inwards, where the target is a buffer private to its iterations",
+)
+
+
+class Quoted(NamedTuple):
+    """The conditions that `decomposed` quotes, those of decompose_reduction or of a primitive that uses it."""
+
+    outside: Condition
+    separate: Condition
+    guard: Condition
+    distinct: Condition
+    private: Condition
 
 
 @primitive
@@ -61,21 +86,17 @@ def decompose_reduction(function: Function, block: str, loop: str) -> Result:
     b, around = block_named(function, block), loop_named(function, loop)
     if b.init is None:
         refuse(INIT, b, f"{block} has no init", "choose a reduction that was not decomposed yet")
-    return Result(*decomposed(function, b, around, OUTSIDE, ALONE, GUARD))
+    return Result(*decomposed(function, b, around, Quoted(OUTSIDE, SEPARATE, GUARD, DISTINCT, PRIVATE)))
 
 
-def decomposed(
-    function: Function, b: Block, around: For, outside: Condition, alone: Condition, guard: Condition
-) -> tuple[Function, tuple[str]]:
+def decomposed(function: Function, b: Block, around: For, quoted: Quoted) -> tuple[Function, tuple[str]]:
     """decompose_reduction for callers that quote conditions of their own.
 
     Args:
         function: The function.
         b: The block.
         around: The loop.
-        outside: Quoted where a loop outside feeds a reduce iter.
-        alone: Quoted where an inner loop feeds both kinds of iters.
-        guard: Quoted where the predicate ties reduce loops.
+        quoted: The conditions.
 
     Returns:
         The new function and the name of the init block.
@@ -96,7 +117,7 @@ def decomposed(
     for s in above[:at]:
         if s.var in reduced:
             refuse(
-                outside,
+                quoted.outside,
                 s,
                 f"{s.var.name}, outside {around.var.name}, feeds a reduce iter of {b.name}",
                 f"choose {s.var.name} or a loop outside it",
@@ -104,15 +125,16 @@ def decomposed(
     for s in above[at:]:
         if s.var in reduced and s.var in spatial:
             refuse(
-                alone,
+                quoted.separate,
                 s,
                 f"{s.var.name} feeds spatial and reduce iters of {b.name}",
                 "fuse spatial loops with spatial loops only",
             )
-    predicate = spatial_predicate(b, reduced, guard)
+    predicate = spatial_predicate(b, reduced, quoted.guard)
+    copied = [s for s in above[at:] if s.var in spatial]
+    _hoistable(function, b, around, copied, quoted)
     used = names_used(function)
     (name,) = fresh(used, [f"{b.name}_init"])
-    copied = [s for s in above[at:] if s.var in spatial]
     fresh_names = fresh(used, [f"{name}_{s.var.name}" for s in copied])
     variables = [Var(n, s.var.dtype, s.var.extent) for n, s in zip(fresh_names, copied, strict=True)]
     kinds: list[LoopKind] = [s.kind for s in copied]
@@ -143,28 +165,76 @@ def decomposed(
     return replace(function, where, seq(loops(variables, init, kinds), where)), (name,)
 
 
+def _hoistable(function: Function, b: Block, around: For, copied: Sequence[For], quoted: Quoted) -> None:
+    """Refuses where an init before the loop would be lost or overwritten before the block uses it."""
+    above = tree(function).loops_above(b)
+    inner = above[above.index(around) if around in above else 0 :]
+    fed = {v for binding in b.bindings for v in free_vars(binding)}
+    targets = dict.fromkeys(accesses(b).writes)
+    for s in inner:
+        if s.var not in fed and as_int(s.var.extent) != 1:
+            refuse(
+                quoted.distinct,
+                s,
+                f"{s.var.name} feeds no iter of {b.name}, which runs anew in each of its iterations",
+                f"choose a loop inside {s.var.name}",
+            )
+    once: bool | None = None
+    for w in targets:
+        if injective(bound_indices(b, w.indices), frozenset(s.var for s in copied)) is True:
+            continue
+        plain = {i for i in w.indices if isinstance(i, Var)}
+        if all(it.var in plain or it.kind != "spatial" or as_int(it.var.extent) == 1 for it in b.iters):
+            once = injective_below(function, b, [s.var for s in inner]) is True if once is None else once
+            if once:
+                continue
+        refuse(
+            quoted.distinct,
+            b,
+            f"iterations of {', '.join(s.var.name for s in copied)} may init one element of {w.buffer} in turn",
+            "choose a loop inside those",
+        )
+    names = {w.buffer for w in targets}
+    for other in blocks_under(around):
+        clash = sorted(names & touched(other).writes)
+        if other is not b and clash:
+            refuse(
+                quoted.distinct,
+                other,
+                f"{other.name}, under {around.var.name} too, writes {clash[0]}",
+                f"choose a loop that does not surround {other.name}",
+            )
+    if any(x.name in names and x.scope != "global" for x in function.buffers):
+        for s in copied:
+            if s.kind == "parallel" or s.kind.startswith("blockIdx"):
+                refuse(
+                    quoted.private,
+                    s,
+                    f"{s.var.name} is {s.kind}, and what {b.name} writes is private to its iterations",
+                    f"choose a loop inside {s.var.name}",
+                )
+
+
 def spatial_predicate(b: Block, reduced: set[Var], guard: Condition) -> list[Scalar]:
     """The conjuncts of a block's predicate that hold for its spatial iters alone.
+
+    The others must hold where all reduce iters are 0, so that init runs wherever an update does.
 
     Args:
         b: A reduction.
         reduced: The loop variables that feed its reduce iters.
-        guard: Quoted where another conjunct does more than keep reduce iters inside their domains.
+        guard: Quoted where a conjunct of the others does not.
     """
-    facts: list[Scalar] | None = None
+    first: dict[Scalar, Scalar] = dict.fromkeys(reduced, ZERO)
+    at_first = all(
+        it.kind == "spatial" or as_int(simplify(substitute(binding, first))) == 0
+        for it, binding in zip(b.iters, b.bindings, strict=True)
+    )
     result = []
     for c in conjuncts(b.predicate):
         if free_vars(c).isdisjoint(reduced):
             result.append(c)
-            continue
-        if facts is None:
-            facts = [
-                simplify(f)
-                for it, binding in zip(b.iters, b.bindings, strict=True)
-                if it.kind != "spatial" and it.var.extent is not None
-                for f in (less(binding, it.var.extent), greater_equal(binding, 0))
-            ]
-        if c not in facts and prove(c, facts) is not True:
+        elif not (at_first and prove(simplify(substitute(c, first)), result) is True):
             refuse(
                 guard,
                 At(b, "where="),

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from typing import NamedTuple
 
-from tcompiler.ir.scalar.canonical import prove, simplify
-
 from tcompiler.ir.loop.analysis import accesses, touched, writers
 from tcompiler.ir.loop.grammar import Block, For, Function, Seq, Stmt, seq
+from tcompiler.ir.scalar.canonical import prove, simplify
 from tcompiler.ir.scalar.grammar import Load, Scalar, Var, greater_equal, index, less, parameter, sub
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
 from tcompiler.schedule.affine.linear import linear
@@ -17,6 +16,7 @@ from tcompiler.schedule.primitives.boxes import ZERO, Axis, Span, axis_of, bound
 from tcompiler.schedule.primitives.compaction import compacted
 from tcompiler.schedule.primitives.motion import (
     bound_to,
+    buffer_of,
     guarded_only_by_domain,
     lanes_above,
     nest,
@@ -52,6 +52,10 @@ INPUTS = condition(
 )
 BETWEEN = condition(
     "reverse_compute_at.between", "nothing between the loop's nest and the block touches what the block writes"
+)
+PRIVATE = condition(
+    "reverse_compute_at.private",
+    "no parallel loop that the block was not in before surrounds it where it writes a private buffer",
 )
 LANES = condition("reverse_compute_at.lanes", "neither the loop nor one around it is vectorized")
 REDUCTION = condition(
@@ -107,6 +111,7 @@ def reverse_compute_at(function: Function, block: str, loop: str) -> Result:
     lanes_above(LANES, function, around, "loops")
     produced = _producers(function, b, around)
     stay = shared_loops(function, b, around)
+    _private(function, b, around, stay)
     _between(function, b, around, stay)
     spans, conditions = _tile(function, b, around, produced)
     _reductions_inside(b, around, spans)
@@ -188,6 +193,20 @@ def _producers(function: Function, b: Block, around: For) -> list[str]:
                             "choose a loop outside that one",
                         )
     return produced
+
+
+def _private(function: Function, b: Block, around: For, stay: Sequence[For]) -> None:
+    """Refuses where a buffer that is private to iterations of a parallel loop would be used outside of these."""
+    for name in sorted(touched(b).writes):
+        if buffer_of(function, name).scope != "global":
+            for s in (*tree(function).loops_above(around), around):
+                if s.kind == "parallel" and s not in stay:
+                    refuse(
+                        PRIVATE,
+                        s,
+                        f"{s.var.name} is parallel, and {name}, which {b.name} writes, would be private to it",
+                        f"move {b.name} before {s.var.name} is made parallel",
+                    )
 
 
 def _between(function: Function, b: Block, around: For, stay: Sequence[For]) -> None:

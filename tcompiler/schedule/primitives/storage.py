@@ -220,6 +220,17 @@ def transform_layout(function: Function, buffer: str, index_map: str | IndexMap,
             "leave pad_zero out and let the caller fill the padding with zeros",
         )
 
+    if pad_zero and padded and old.scope != "global":
+        for w in writers(function, buffer):
+            for s in tree(function).loops_above(w):
+                if s.kind == "parallel":
+                    refuse(
+                        MAP_PAD,
+                        s,
+                        f"{buffer} is private to the iterations of {s.var.name}, which is parallel",
+                        "change the layout before the loop is made parallel",
+                    )
+
     def at(name: str, indices: tuple[Scalar, ...]) -> tuple[str, tuple[Scalar, ...]]:
         values: dict[Scalar, Scalar] = dict(zip(mapping.inputs, indices, strict=True))
         return name, tuple(simplify(substitute(o, values)) for o in mapping.outputs)
