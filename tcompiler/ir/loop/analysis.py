@@ -25,6 +25,7 @@ from tcompiler.ir.loop.grammar import (
     memo,
     seq,
 )
+from tcompiler.ir.scalar.canonical import bounds, simplify
 from tcompiler.ir.scalar.grammar import (
     Binary,
     Load,
@@ -472,8 +473,6 @@ def region(function: Function, block: Block, access: Access | Load, inner: Set[V
         access: An access of this block, over its iter vars.
         inner: Loop variables (also those of loops inside the block) that run within the box.
     """
-    from tcompiler.ir.scalar.canonical import simplify
-
     mapping: dict[Scalar, Scalar] = {it.var: b for it, b in zip(block.iters, block.bindings, strict=True)}
     shape: Sequence[Scalar] | None = None
     ranges: list[tuple[Scalar, Scalar]] = []
@@ -490,8 +489,6 @@ def region(function: Function, block: Block, access: Access | Load, inner: Set[V
 
 def _span(node: Scalar, inner: Set[Var]) -> tuple[Scalar, Scalar] | None:
     """Bounds (lo, width) with lo <= node <= lo + width for all values of the inner variables, or None."""
-    from tcompiler.ir.scalar.canonical import bounds, simplify
-
     if free_vars(node).isdisjoint(inner):
         return None if loads(node) else (node, _ZERO)
     if isinstance(node, Var):

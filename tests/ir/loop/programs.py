@@ -75,7 +75,8 @@ D: out(i64[64], strides=(2,))):
         vo = ordered(4, 3)
         reads(A[span(0, 4), span(vo, 1)], J[()])
         writes(C[span(0, 4), span(0, 3)])
-        intrinsic("copy", writes=(C[span(0, 4), span(0, 3)],), reads=(A[span(0, 4), span(vo, 1)],), args=(3,), queue="q")
+        intrinsic("copy", writes=(C[span(0, 4), span(0, 3)],), reads=(A[span(0, 4), span(vo, 1)],), args=(3,), \
+queue="q")
         commit("q")
         wait("q", 0)
         with block("nothing"):

@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 from hypothesis import given, settings
-from tests.ir.loop.programs import EVERYTHING, TILED, Case, cases
 
 from tcompiler.errors import ParseError
 from tcompiler.ir import dtypes as dt
@@ -14,6 +13,7 @@ from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, IterVar, Reg
 from tcompiler.ir.loop.text import parse_function, print_function
 from tcompiler.ir.scalar.grammar import Const, Load, Scalar, Var, const, index, loop_var
 from tcompiler.ir.scalar.text import print_reducer
+from tests.ir.loop.programs import EVERYTHING, TILED, Case, cases
 
 
 def same(a: object, b: object) -> bool:
