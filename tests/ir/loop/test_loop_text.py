@@ -13,6 +13,7 @@ from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, IterVar, Reg
 from tcompiler.ir.loop.text import parse_function, print_function
 from tcompiler.ir.scalar.grammar import Const, Load, Scalar, Var, const, index, loop_var
 from tcompiler.ir.scalar.text import print_reducer
+from tests.ir.loop.mutations import mutations
 from tests.ir.loop.programs import EVERYTHING, TILED, Case, cases
 
 
@@ -209,3 +210,20 @@ def test_errors_say_where(text: str, message: str) -> None:
     with pytest.raises(ParseError) as e:
         parse_function(text)
     assert str(e.value) == message
+
+
+@pytest.mark.parametrize("text", [EVERYTHING, TILED])
+def test_every_meaningful_field_is_in_the_text(text: str) -> None:
+    seen = set()
+    for what, changed in mutations(parse_function(text)):
+        assert print_function(changed) != text, what
+        seen.add(what)
+    assert len(seen) > 20
+
+
+@given(cases())
+@settings(max_examples=25)
+def test_every_meaningful_field_of_a_random_function_is_in_the_text(case: Case) -> None:
+    text = print_function(case.function)
+    for what, changed in mutations(case.function):
+        assert print_function(changed) != text, what
