@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from tcompiler.ir.loop.grammar import Block, Buffer, For, Function
 from tcompiler.ir.loop.text import print_function
-from tcompiler.schedule.legality import At, Refusal
+from tcompiler.schedule.legality import At, RefusalError
 from tcompiler.schedule.trace import call_text
 
 _BEFORE = 2
@@ -15,7 +15,7 @@ _AFTER = 6
 
 
 def explain(
-    function: Function, primitive: str, args: Iterable[object], kwargs: Mapping[str, object], refusal: Refusal
+    function: Function, primitive: str, args: Iterable[object], kwargs: Mapping[str, object], refusal: RefusalError
 ) -> str:
     """The message of a refusal.
 

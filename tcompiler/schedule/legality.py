@@ -69,7 +69,7 @@ class At(NamedTuple):
     detail: str | None = None
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """Raised by `refuse`; the decorator `primitive` makes a ScheduleError of it."""
 
     def __init__(self, failed: Condition, where: At | None, found: str, remedy: str) -> None:
@@ -79,7 +79,7 @@ class Refusal(Exception):
         self.remedy = remedy
 
 
-class UnknownName(ScheduleError):
+class UnknownNameError(ScheduleError):
     """A handle names nothing in the function. The Schedule adds what became of the name.
 
     Attributes:
@@ -103,10 +103,10 @@ def refuse(failed: Condition, where: For | Block | Buffer | At | None, found: st
         remedy: What would make the call legal, as an imperative.
 
     Raises:
-        Refusal: Always, but with the condition taken out.
+        RefusalError: Always, but with the condition taken out.
     """
     if failed.id not in _disabled:
-        raise Refusal(failed, where if where is None or isinstance(where, At) else At(where), found, remedy)
+        raise RefusalError(failed, where if where is None or isinstance(where, At) else At(where), found, remedy)
 
 
 @contextmanager
@@ -131,14 +131,14 @@ def primitive(fn: Callable[Concatenate[Function, P], Result]) -> Callable[Concat
     def call(function: Function, /, *args: P.args, **kwargs: P.kwargs) -> Result:
         try:
             return fn(function, *args, **kwargs)
-        except Refusal as refusal:
+        except RefusalError as refusal:
             from tcompiler.schedule.explain import explain
 
             message = explain(function, fn.__name__, args, kwargs, refusal)
-        except UnknownName as unknown:
+        except UnknownNameError as unknown:
             from tcompiler.schedule.trace import call_text
 
-            raise UnknownName(unknown.name, f"{call_text(fn.__name__, args, kwargs)}: {unknown.detail}") from None
+            raise UnknownNameError(unknown.name, f"{call_text(fn.__name__, args, kwargs)}: {unknown.detail}") from None
         raise ScheduleError(message)
 
     return call

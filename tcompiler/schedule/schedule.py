@@ -7,11 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tcompiler.errors import InternalError, ScheduleError, VerifyError
-from tcompiler.ir.loop.analysis import touched
-from tcompiler.ir.loop.analysis import accesses
+from tcompiler.ir.loop.analysis import accesses, touched
 from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, IterVar
 from tcompiler.ir.scalar.grammar import as_int
-from tcompiler.schedule.legality import UnknownName
+from tcompiler.schedule.legality import UnknownNameError
 from tcompiler.schedule.primitives import PRIMITIVES
 from tcompiler.schedule.trace import Step, Trace, plain
 from tcompiler.schedule.tree import block_named, blocks_under, buffer_named, loop_named, tree
@@ -58,7 +57,7 @@ class Schedule:
             )
         try:
             result = run(self.function, *step.args, **step.kwargs)
-        except UnknownName as unknown:
+        except UnknownNameError as unknown:
             raise ScheduleError(unknown.detail + self._what_became_of(unknown.name)) from None
         if self._debug:
             _verify(result.function, step)
@@ -130,7 +129,7 @@ class Schedule:
             return found
         try:
             return buffer_named(self.function, name)
-        except UnknownName:
+        except UnknownNameError:
             raise ScheduleError(f'there is no loop, block or buffer "{name}"{self._what_became_of(name)}') from None
 
     def iters(self, block: str) -> tuple[IterVar, ...]:
@@ -165,7 +164,7 @@ def _verify(function: Function, step: Step) -> None:
     from tcompiler.ir.loop.verify import verify
 
     try:
-        verify(function)
+        verify(function, scheduled=False)
     except VerifyError as error:
         raise InternalError(f"{step} made a function that the verifier refuses: {error}") from error
 

@@ -13,7 +13,7 @@ from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, Seq, Stmt, m
 from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import TRUE, Binary, Scalar, Var, conjunction
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
-from tcompiler.schedule.legality import UnknownName
+from tcompiler.schedule.legality import UnknownNameError
 
 
 class Tree:
@@ -30,18 +30,16 @@ class Tree:
         stack = [function.body]
         while stack:
             stmt = stack.pop()
-            kind = type(stmt)
-            if kind is For:
-                loops[stmt.var.name] = stmt  # type: ignore[union-attr]
-                child = stmt.body  # type: ignore[union-attr]
-                parent[child] = stmt
-                stack.append(child)
-            elif kind is Block:
-                blocks[stmt.name] = stmt  # type: ignore[union-attr, assignment]
-            elif kind is Seq:
-                for child in stmt.stmts:  # type: ignore[union-attr]
+            if isinstance(stmt, For):
+                loops[stmt.var.name] = stmt
+                parent[stmt.body] = stmt
+                stack.append(stmt.body)
+            elif isinstance(stmt, Block):
+                blocks[stmt.name] = stmt
+            elif isinstance(stmt, Seq):
+                for child in stmt.stmts:
                     parent[child] = stmt
-                stack.extend(reversed(stmt.stmts))  # type: ignore[union-attr]
+                stack.extend(reversed(stmt.stmts))
 
     def ancestors(self, stmt: Stmt) -> Iterator[Stmt]:
         """The statements around one, innermost first."""
@@ -52,7 +50,7 @@ class Tree:
 
     def loops_above(self, stmt: Stmt) -> list[For]:
         """The loops around a statement, outermost first."""
-        found = [s for s in self.ancestors(stmt) if type(s) is For]
+        found = [s for s in self.ancestors(stmt) if isinstance(s, For)]
         found.reverse()
         return found
 
@@ -70,7 +68,7 @@ def loop_named(function: Function, name: str) -> For:
     """The loop with this name.
 
     Raises:
-        UnknownName: If there is none.
+        UnknownNameError: If there is none.
     """
     found = tree(function).loops.get(name)
     if found is None:
@@ -82,7 +80,7 @@ def block_named(function: Function, name: str) -> Block:
     """The block with this name.
 
     Raises:
-        UnknownName: If there is none.
+        UnknownNameError: If there is none.
     """
     found = tree(function).blocks.get(name)
     if found is None:
@@ -94,7 +92,7 @@ def buffer_named(function: Function, name: str) -> Buffer:
     """The buffer with this name.
 
     Raises:
-        UnknownName: If there is none.
+        UnknownNameError: If there is none.
     """
     for b in function.buffers:
         if b.name == name:
@@ -102,7 +100,7 @@ def buffer_named(function: Function, name: str) -> Buffer:
     raise _unknown(function, "buffer", name)
 
 
-def _unknown(function: Function, kind: str, name: str) -> UnknownName:
+def _unknown(function: Function, kind: str, name: str) -> UnknownNameError:
     t = tree(function)
     names: dict[str, list[str]] = {
         "loop": list(t.loops),
@@ -111,12 +109,16 @@ def _unknown(function: Function, kind: str, name: str) -> UnknownName:
     }
     for other, those in names.items():
         if other != kind and name in those:
-            return UnknownName(name, f'"{name}" is a {other}; expected a {kind}, and these are {_listed(names[kind])}')
+            return UnknownNameError(
+                name, f'"{name}" is a {other}; expected a {kind}, and these are {_listed(names[kind])}'
+            )
     if kind == "loop" and any(s.var.name == name for s in every_loop(function)):
-        return UnknownName(name, f'the loop "{name}" is inside a block; primitives see a block by its signature alone')
+        return UnknownNameError(
+            name, f'the loop "{name}" is inside a block; primitives see a block by its signature alone'
+        )
     near = difflib.get_close_matches(name, names[kind], n=1)
     hint = f' (did you mean "{near[0]}"?)' if near else ""
-    return UnknownName(name, f'there is no {kind} "{name}"{hint}; the {kind}s are {_listed(names[kind])}')
+    return UnknownNameError(name, f'there is no {kind} "{name}"{hint}; the {kind}s are {_listed(names[kind])}')
 
 
 def _listed(names: list[str], most: int = 16) -> str:
@@ -141,11 +143,10 @@ def replace(
     parent = tree(function).parent
     above = parent[old]
     while above is not None:
-        if type(above) is For:
-            if type(new) is not Seq or new.stmts:
-                new = For(above.var, above.kind, new, above.annotations)
-        else:
-            new = seq(*[new if s is old else s for s in above.stmts])  # type: ignore[union-attr]
+        if isinstance(above, Seq):
+            new = seq(*[new if s is old else s for s in above.stmts])
+        elif isinstance(above, For) and not (isinstance(new, Seq) and not new.stmts):
+            new = For(above.var, above.kind, new, above.annotations)
         old, above = above, parent[above]
     return Function(
         function.name,
@@ -163,13 +164,12 @@ def blocks_under(stmt: Stmt) -> list[Block]:
     stack = [stmt]
     while stack:
         s = stack.pop()
-        kind = type(s)
-        if kind is Block:
-            found.append(s)  # type: ignore[arg-type]
-        elif kind is For:
-            stack.append(s.body)  # type: ignore[union-attr]
-        elif kind is Seq:
-            stack.extend(reversed(s.stmts))  # type: ignore[union-attr]
+        if isinstance(s, Block):
+            found.append(s)
+        elif isinstance(s, For):
+            stack.append(s.body)
+        elif isinstance(s, Seq):
+            stack.extend(reversed(s.stmts))
     return found
 
 
@@ -179,33 +179,30 @@ def loops_under(stmt: Stmt) -> list[For]:
     stack = [stmt]
     while stack:
         s = stack.pop()
-        kind = type(s)
-        if kind is For:
-            found.append(s)  # type: ignore[arg-type]
-            stack.append(s.body)  # type: ignore[union-attr]
-        elif kind is Seq:
-            stack.extend(reversed(s.stmts))  # type: ignore[union-attr]
+        if isinstance(s, For):
+            found.append(s)
+            stack.append(s.body)
+        elif isinstance(s, Seq):
+            stack.extend(reversed(s.stmts))
     return found
 
 
 def map_blocks(stmt: Stmt, fn: Callable[[Block], Block]) -> Stmt:
     """Applies fn to every block of a subtree; what does not change is shared."""
-    kind = type(stmt)
-    if kind is Block:
-        return fn(stmt)  # type: ignore[arg-type]
-    if kind is For:
-        body = map_blocks(stmt.body, fn)  # type: ignore[union-attr]
-        return stmt if body is stmt.body else For(stmt.var, stmt.kind, body, stmt.annotations)  # type: ignore[union-attr]
-    if kind is Seq:
-        old = stmt.stmts  # type: ignore[union-attr]
-        new = [map_blocks(s, fn) for s in old]
-        return stmt if all(a is b for a, b in zip(new, old, strict=True)) else seq(*new)
+    if isinstance(stmt, Block):
+        return fn(stmt)
+    if isinstance(stmt, For):
+        body = map_blocks(stmt.body, fn)
+        return stmt if body is stmt.body else For(stmt.var, stmt.kind, body, stmt.annotations)
+    if isinstance(stmt, Seq):
+        new = [map_blocks(s, fn) for s in stmt.stmts]
+        return stmt if all(a is b for a, b in zip(new, stmt.stmts, strict=True)) else seq(*new)
     return stmt
 
 
 def conjuncts(predicate: Scalar) -> list[Scalar]:
     """The conditions that a predicate joins by "and", from left to right."""
-    if type(predicate) is Binary and predicate.op == "and":
+    if isinstance(predicate, Binary) and predicate.op == "and":
         return [*conjuncts(predicate.a), *conjuncts(predicate.b)]
     return [] if predicate is TRUE else [predicate]
 

@@ -29,8 +29,10 @@ def _block(rng: random.Random, sch: Schedule) -> str:
     return rng.choice(sch.blocks())
 
 
-def _buffer(rng: random.Random, sch: Schedule) -> str:
-    return rng.choice([b.name for b in sch.function.buffers])
+def _internal(rng: random.Random, sch: Schedule) -> str:
+    """A buffer that the caller does not see: the caller's keep their layout, for the values are compared."""
+    seen = {*sch.function.inputs, *sch.function.outputs}
+    return rng.choice([b.name for b in sch.function.buffers if b.name not in seen] or ["none"])
 
 
 def _factors(rng: random.Random, _sch: Schedule) -> list[int | None]:
@@ -53,7 +55,7 @@ def _read_of(rng: random.Random, sch: Schedule, block: str, writes: bool) -> str
 
 
 def _index_map(rng: random.Random, sch: Schedule, buffer: str) -> str:
-    rank = len(next(b.shape for b in sch.function.buffers if b.name == buffer))
+    rank = next((len(b.shape) for b in sch.function.buffers if b.name == buffer), 1)
     names = [f"d{k}" for k in range(rank)]
     outputs = list(names)
     rng.shuffle(outputs)
@@ -96,7 +98,7 @@ def arguments(rng: random.Random, sch: Schedule, name: str) -> tuple[object, ...
                 if name in ("cache_read", "cache_write"):
                     buffer = _read_of(rng, sch, block, name == "cache_write")
                 else:
-                    buffer = _buffer(rng, sch)
+                    buffer = _internal(rng, sch)
                 result.append(buffer)
             case "factors":
                 result.append(_factors(rng, sch))
@@ -119,7 +121,9 @@ _WEIGHTS = {"split": 5, "reorder": 4, "fuse": 3, "peel": 3, "vectorize": 1, "par
 def _small(sch: Schedule) -> bool:
     """Whether the program is small enough to go on with."""
     t = tree(sch.function)
-    return len(t.blocks) <= 24 and len(t.loops) <= 60 and all((as_int(s.var.extent) or 1) < 4096 for s in t.loops.values())
+    if len(t.blocks) > 24 or len(t.loops) > 60:
+        return False
+    return all((as_int(s.var.extent) or 1) < 4096 for s in t.loops.values())
 
 
 def draw(function: Function, rng: random.Random, steps: int, moving: bool, attempts: int = 400) -> Schedule:

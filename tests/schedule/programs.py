@@ -79,6 +79,7 @@ def conv(n: int = 1, k: int = 3, h: int = 7, w: int = 5, c: int = 2, r: int = 3,
     hp, wp = (h - 1) * stride + r, (w - 1) * stride + r
     hi, wi = hp - 2 * pad, wp - 2 * pad
     inside = f"(vy >= {pad}) & (vy < {hi + pad}) & (vx >= {pad}) & (vx < {wi + pad})" if pad else "vy >= 0"
+    product = f"P[vn, vc, vh * {stride} + vr, vw * {stride} + vs] * W[vk, vc, vr, vs]"
     return f"""
 @loop.function
 def conv(X: f32[{n}, {c}, {hi}, {wi}], W: f32[{k}, {c}, {r}, {r}], b: f32[{k}], Y: out(f32[{n}, {k}, {h}, {w}])):
@@ -111,7 +112,7 @@ def conv(X: f32[{n}, {c}, {hi}, {wi}], W: f32[{k}, {c}, {r}, {r}], b: f32[{k}], 
                                     vs = reduce({r}, s)
                                     with init():
                                         S[vn, vk, vh, vw] = f32(0.0)
-                                    S[vn, vk, vh, vw] += P[vn, vc, vh * {stride} + vr, vw * {stride} + vs] * W[vk, vc, vr, vs]
+                                    S[vn, vk, vh, vw] += {product}
     for yn in range({n}):
         for yk in range({k}):
             for yh in range({h}):

@@ -6,10 +6,10 @@ import random
 from dataclasses import replace
 
 from tcompiler.errors import ScheduleError
+from tcompiler.ir.dtypes import f32
 from tcompiler.ir.loop.grammar import Block, For, Function, IterVar, Stmt, Store
 from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import TRUE, Scalar, add, const, floordiv, floormod, index, loop_var, mul
-from tcompiler.ir.dtypes import f32
 from tcompiler.schedule import Schedule
 from tcompiler.schedule.affine.bindings import is_bijective
 from tcompiler.schedule.affine.digits import injective

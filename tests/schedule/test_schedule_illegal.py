@@ -20,7 +20,7 @@ def test_without_its_condition_the_case_is_not_refused_so(case: IllegalCase) -> 
     with without(case.condition):
         try:
             message = case.refusal()
-        except Exception as error:  # noqa: BLE001 - what an unchecked rewrite runs into is not the point
+        except Exception as error:
             message = str(error)
     assert message != case.message
 

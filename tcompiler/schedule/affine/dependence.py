@@ -17,7 +17,7 @@ from tcompiler.ir.scalar.canonical import bounds, simplify
 from tcompiler.ir.scalar.grammar import TRUE, Scalar, Var, index
 from tcompiler.ir.scalar.rewrite import free_vars, loads, substitute
 from tcompiler.schedule.affine import isl
-from tcompiler.schedule.affine.digits import digits_of, injective
+from tcompiler.schedule.affine.digits import digits_of, injective, limits_of
 from tcompiler.schedule.affine.linear import linear, total
 from tcompiler.schedule.tree import blocks_under, tree
 
@@ -157,7 +157,7 @@ def _elements(touch: Touch, name: Callable[[Var], str], coordinates: Sequence[st
             try:
                 start = isl.isl_text(entry[0], name)
                 extent = isl.isl_text(entry[1], name)
-            except isl.NotAffine:
+            except isl.NotAffineError:
                 continue
             found.append(f"{x} = {start}" if entry[1] is _ONE else f"{start} <= {x} < {start} + {extent}")
     return found
@@ -173,7 +173,7 @@ def _apart_isl(
     coordinates = [f"e{k}" for k in range(len(a.box))]
     try:
         conditions = [_domain(function, x, left), _domain(function, y, right)]
-    except isl.NotAffine:
+    except isl.NotAffineError:
         return False
     conditions += _elements(a, left, coordinates) + _elements(b, right, coordinates)
     conditions.append("(" + " or ".join(f"s{k} != t{k}" for k in range(len(varying))) + ")")
@@ -361,7 +361,7 @@ def _contains_isl(function: Function, y: Block, read: Touch, writers: Sequence[B
         name = _Names(shared, "x")
         conditions = [_domain(function, block, name), *_elements(touch, name, coordinates)]
         if complete and len(conditions) != 1 + len(coordinates):
-            raise isl.NotAffine
+            raise isl.NotAffineError
         inner = [n for n in name.names.values() if n not in shared.values()]
         exists = f"exists {', '.join(inner)} : " if inner else ""
         return f"[{', '.join(shared.values())}] -> [{', '.join(coordinates)}] : {exists}{' and '.join(conditions)}"
@@ -372,7 +372,7 @@ def _contains_isl(function: Function, y: Block, read: Touch, writers: Sequence[B
         if any(entry is None for entry in read.box):
             return False
         parts = [relation(x, w, True) for x in writers for w in touches(x)[2] if w.buffer == read.buffer]
-    except isl.NotAffine:
+    except isl.NotAffineError:
         return False
     head = isl.heading(params)
     return isl.is_subset(f"{head}{{ {wanted} }}", f"{head}{{ {'; '.join(parts)} }}")
@@ -388,5 +388,5 @@ def injective_below(function: Function, block: Block, varying: Sequence[Var]) ->
     """
     above = [s.var for s in tree(function).loops_above(block)]
     first = min(above.index(v) for v in varying)
-    known = injective(block.bindings, frozenset(above[first:]))
+    known = injective(block.bindings, frozenset(above[first:]), limits_of(block.predicate))
     return isl.injective_isl(block, above[:first], above[first:]) if known is None else known

@@ -2,15 +2,16 @@
 
 A digit is ``(atom // low) % extent`` times a scale: the loop variable i as a whole, or a part of its mixed-radix
 expansion. Sums of digits whose scales grow past what is below them name each value once, so injectivity is a walk
-over a sorted list. The idea of marks for sums that are divided again is that of iterator maps in TVM.
+over a sorted list. A sum that is divided where no digit ends, or that a predicate keeps below its full range, becomes
+an atom itself, a mark; the idea is that of iterator maps in TVM (Feng et al., TensorIR, arXiv 2207.04296).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import NamedTuple
 
-from tcompiler.ir.scalar.grammar import Binary, Const, Scalar, Var, as_int
+from tcompiler.ir.scalar.grammar import TRUE, Binary, Const, Scalar, Var, as_int
 from tcompiler.ir.scalar.rewrite import free_vars
 
 
@@ -18,7 +19,7 @@ class Digit(NamedTuple):
     """``((atom // low) % extent) * scale``.
 
     Attributes:
-        atom: A loop variable, or a sum of digits that is divided again (a mark).
+        atom: A loop variable, or a mark.
         low: Weight of the digit in the atom.
         extent: How many values it has.
         scale: What it is multiplied with in the sum; may be negative.
@@ -38,7 +39,7 @@ class Sum(NamedTuple):
 
 
 _sums: dict[Scalar, Sum | None] = {}
-_mark_extents: dict[Scalar, int] = {}
+_values: dict[Scalar, int] = {}
 
 
 def digits_of(node: Scalar) -> Sum | None:
@@ -128,7 +129,7 @@ def _divided(node: Scalar, total: Sum, by: int, quotient: bool) -> Sum | None:
         values = compact(total)
         if values is None:
             return None
-        _mark_extents[node] = values
+        _values[node] = values
         if quotient:
             return Sum((Digit(node, by, -(-values // by), 1),), 0)
         return Sum((Digit(node, 1, by, 1),), 0)
@@ -137,32 +138,142 @@ def _divided(node: Scalar, total: Sum, by: int, quotient: bool) -> Sum | None:
     return Sum(tuple(low), 0)
 
 
-def is_mark(atom: Scalar) -> bool:
-    """Whether an atom is a sum that stands for its digits."""
-    return type(atom) is not Var
+def limits_of(predicate: Scalar) -> dict[Scalar, int] | None:
+    """A predicate as upper limits of expressions, ``e < limit``; None if some conjunct is of another form."""
+    limits: dict[Scalar, int] = {}
+    stack = [predicate]
+    while stack:
+        c = stack.pop()
+        if c is TRUE:
+            continue
+        if not isinstance(c, Binary):
+            return None
+        if c.op == "and":
+            stack += [c.a, c.b]
+            continue
+        bound = as_int(c.b)
+        if c.op != "lt" or bound is None:
+            return None
+        limits[c.a] = min(bound, limits.get(c.a, bound))
+    return limits
 
 
-def mark_extent(atom: Scalar) -> int:
-    """How many values a mark takes."""
-    return _mark_extents[atom]
+class Reading:
+    """Expressions read as digits where some upper limits hold.
+
+    Args:
+        limits: Upper limits of expressions over loop variables.
+
+    Attributes:
+        used: The limits that the reading has taken account of.
+    """
+
+    __slots__ = ("_parts", "limits", "used")
+
+    def __init__(self, limits: Mapping[Scalar, int]) -> None:
+        self.limits = limits
+        self.used: set[Scalar] = set()
+        self._parts: dict[Scalar, Sum] = {}
+        # small sums first: a limited part may be a part of another one
+        nodes = sorted(limits, key=lambda n: len(free_vars(n))) if len(limits) > 1 else limits
+        for node in nodes:
+            plain = digits_of(node)
+            if plain is None:
+                continue
+            part = self._contracted(plain, node)
+            values = compact(part)
+            if values is not None and values <= limits[node]:
+                self.used.add(node)
+            elif values is not None and type(node) is not Var:
+                self._parts[node] = part
+
+    def read(self, node: Scalar) -> Sum | None:
+        """The expression as a sum of digits, every part that a limit cuts as one digit."""
+        total = digits_of(node)
+        if total is None or not self.limits:
+            return total
+        return self._contracted(self._cut(total), node)
+
+    def _contracted(self, total: Sum, whole: Scalar) -> Sum:
+        for node, part in self._parts.items():
+            if node is not whole:
+                new = _replaced(total.digits, part.digits, node, self.limits[node])
+                if new is not None:
+                    self.used.add(node)
+                    total = Sum(new, total.constant)
+        return total
+
+    def _cut(self, total: Sum) -> Sum:
+        """The sum with the uppermost digits of atoms that a limit cuts cut as well, where they end evenly."""
+        if all(d.atom not in self.limits for d in total.digits):
+            return total
+        digits = []
+        for d in total.digits:
+            limit = self.limits.get(d.atom)
+            if limit is not None and limit % d.low == 0:
+                top = limit // d.low
+                if top < d.extent and d.low * d.extent >= _extent_of(d.atom):
+                    d = d._replace(extent=top)
+            if d.extent > 1:
+                digits.append(d)
+        return Sum(tuple(digits), total.constant)
+
+    def values(self, atom: Scalar) -> int | None:
+        """How many values an atom takes, its limit taken account of; None where that is not known."""
+        extent = as_int(atom.extent) if type(atom) is Var else _values.get(atom)
+        limit = self.limits.get(atom)
+        if limit is None:
+            return extent
+        self.used.add(atom)
+        return limit if extent is None or atom in self._parts else min(limit, extent)
+
+    def inside(self, mark: Scalar) -> Sum | None:
+        """The digits of a mark."""
+        return self._parts.get(mark) or self.read(mark)
 
 
-def injective(expressions: Sequence[Scalar], variables: Set[Var]) -> bool | None:
+def _extent_of(atom: Scalar) -> int:
+    """How many values a variable of constant extent or a mark takes."""
+    extent = as_int(atom.extent) if isinstance(atom, Var) else _values[atom]
+    assert extent is not None
+    return extent
+
+
+def _replaced(digits: tuple[Digit, ...], part: tuple[Digit, ...], node: Scalar, limit: int) -> tuple[Digit, ...] | None:
+    """A sum with the digits of a part replaced by one digit; None if it does not hold the part."""
+    if not part or len(part) > len(digits):
+        return None
+    by: int | None = None
+    rest = list(digits)
+    for d in part:
+        found = next((e for e in rest if e.atom is d.atom and e.low == d.low and e.extent == d.extent), None)
+        if found is None or found.scale % d.scale or (by is not None and found.scale != by * d.scale):
+            return None
+        by = found.scale // d.scale
+        rest.remove(found)
+    assert by is not None
+    return (Digit(node, 1, limit, by), *rest)
+
+
+def injective(
+    expressions: Sequence[Scalar], variables: Set[Var], limits: Mapping[Scalar, int] | None = None
+) -> bool | None:
     """Whether a tuple of expressions takes each value for one setting of some variables only, the others fixed.
 
     Args:
         expressions: Over loop variables.
         variables: Those that vary; of an extent that is known, else the answer is None.
+        limits: Upper limits of expressions; only settings within them count.
 
     Returns:
         True or False where the digits show it, None where they do not.
     """
+    reading = Reading(limits or {})
     found: dict[Scalar, list[Digit]] = {}
     for e in expressions:
-        free = free_vars(e)
-        if free.isdisjoint(variables):
+        if free_vars(e).isdisjoint(variables):
             continue
-        total = digits_of(e)
+        total = reading.read(e)
         if total is None:
             return None
         reached = 1
@@ -170,39 +281,70 @@ def injective(expressions: Sequence[Scalar], variables: Set[Var]) -> bool | None
             inside = free_vars(d.atom)
             if inside.isdisjoint(variables):
                 continue
-            if not inside <= variables:
+            if abs(d.scale) < reached or not inside <= variables:
                 return None
-            if abs(d.scale) < reached:
-                return None
-            reached = abs(d.scale) * (d.extent - 1) + reached
+            reached += abs(d.scale) * (d.extent - 1)
             found.setdefault(d.atom, []).append(d)
-    return _whole(found, variables)
-
-
-def _whole(found: dict[Scalar, list[Digit]], variables: Set[Var]) -> bool | None:
-    """Whether the digits found determine every variable."""
-    pending = [atom for atom in found if is_mark(atom)]
-    while pending:
-        # A mark that is determined gives its own digits.
-        mark = max(pending, key=lambda m: len(free_vars(m)))
-        pending.remove(mark)
-        if not _covers(found[mark], mark_extent(mark)):
+    for mark in _marks(found):
+        values = reading.values(mark)
+        total = reading.inside(mark)
+        if total is None or values is None:
             return None
-        total = digits_of(mark)
-        assert total is not None
+        if not _covers(found[mark], values) and not _tops_up(found, mark, total, values):
+            return None
         for d in total.digits:
-            if is_mark(d.atom) and d.atom not in found:
-                pending.append(d.atom)
             found.setdefault(d.atom, []).append(d)
     for v in variables:
-        extent = as_int(v.extent)
+        extent = reading.values(v)
         if extent is None:
             return None
         if extent > 1:
             if v not in found:
-                return False if not any(v in free_vars(atom) for atom in found) else None
+                # A limit may leave the variable one value, a mark may hold it.
+                return False if not limits and not any(v in free_vars(atom) for atom in found) else None
             if not _covers(found[v], extent):
                 return None
+    return True
+
+
+def _marks(found: dict[Scalar, list[Digit]]) -> Iterator[Scalar]:
+    """The marks among the atoms found, larger ones first, those that are found on the way included."""
+    done: set[Scalar] = set()
+    while True:
+        pending = [a for a in found if type(a) is not Var and a not in done]
+        if not pending:
+            return
+        mark = max(pending, key=lambda m: len(free_vars(m)))
+        done.add(mark)
+        yield mark
+
+
+def _tops_up(found: dict[Scalar, list[Digit]], mark: Scalar, total: Sum, values: int) -> bool:
+    """Whether the digits of a mark and, above them, digits that its own parts give are its whole expansion.
+
+    ``x // 60`` of x = i * 5 + j is i // 12, while ``x // 12 % 5`` cuts j and is a digit of the mark x. The digits
+    found of the parts are taken away then, for the mark gives the parts.
+    """
+    below = 1
+    for d in sorted(found[mark], key=lambda d: d.low):
+        if d.low != below:
+            return False
+        below *= d.extent
+    upper = _divided(mark, total, below, True)
+    if upper is None or values % below:
+        return False
+    taken = []
+    reached = 1
+    for d in upper.digits:
+        other = next((e for e in found.get(d.atom, ()) if e.low == d.low and e.extent == d.extent), None)
+        if other is None:
+            return False
+        taken.append(other)
+        reached *= d.extent
+    if below * reached != values:
+        return False
+    for d in taken:
+        found[d.atom].remove(d)
     return True
 
 
@@ -216,3 +358,67 @@ def _covers(digits: list[Digit], extent: int) -> bool:
             return False
         reached = max(reached, d.low * d.extent)
     return reached >= extent
+
+
+def enumerates(
+    expressions: Sequence[Scalar], sizes: Sequence[int], variables: Sequence[Var], limits: Mapping[Scalar, int]
+) -> bool | None:
+    """Whether a tuple of expressions takes each value of a box [0, size) … exactly once, where the limits hold.
+
+    Args:
+        expressions: Over loop variables.
+        sizes: The box.
+        variables: All loop variables.
+        limits: Upper limits of expressions.
+
+    Returns:
+        True or False where the digits show it, None where they do not.
+    """
+    reading = Reading(limits)
+    found: dict[Scalar, list[Digit]] = {}
+    for e, size in zip(expressions, sizes, strict=True):
+        total = reading.read(e)
+        values = None if total is None else compact(total)
+        if total is None or values is None:
+            return None
+        limit = limits.get(e)
+        if limit is not None:
+            reading.used.add(e)
+            values = min(values, limit)
+        if values < size:
+            return False
+        if values > size:
+            return None
+        for d in total.digits:
+            found.setdefault(d.atom, []).append(d)
+    for mark in _marks(found):
+        extent = reading.values(mark)
+        total = reading.inside(mark)
+        if total is None or extent is None:
+            return None
+        if not _expansion(found[mark], extent) and not _tops_up(found, mark, total, extent):
+            return None
+        for d in total.digits:
+            found.setdefault(d.atom, []).append(d)
+    missing = False
+    for v in variables:
+        extent = reading.values(v)
+        if extent is None:
+            return None
+        if v not in found:
+            missing = missing or extent > 1
+        elif not _expansion(found[v], extent):
+            return None
+    if len(reading.used) < len(limits):
+        return None
+    return not missing
+
+
+def _expansion(digits: list[Digit], values: int) -> bool:
+    """Whether digits of one atom are its whole mixed-radix expansion."""
+    reached = 1
+    for d in sorted(digits, key=lambda d: d.low):
+        if d.low != reached:
+            return False
+        reached *= d.extent
+    return reached == values

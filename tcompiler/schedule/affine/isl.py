@@ -18,7 +18,7 @@ _CONNECTIVE = {"and": "and", "or": "or"}
 _ARITHMETIC = {"add": "+", "sub": "-"}
 
 
-class NotAffine(Exception):
+class NotAffineError(Exception):
     """An expression that isl's quasi-affine sets do not say."""
 
 
@@ -30,7 +30,7 @@ def isl_text(node: Scalar, name: Callable[[Var], str]) -> str:
         name: What a variable is called.
 
     Raises:
-        NotAffine: If it is not quasi-affine.
+        NotAffineError: If it is not quasi-affine.
     """
     match node:
         case Const():
@@ -55,7 +55,7 @@ def isl_text(node: Scalar, name: Callable[[Var], str]) -> str:
                 return f"({isl_text(a, name)} {_COMPARISON[op]} {isl_text(b, name)})"
             if op in _CONNECTIVE and node.dtype.kind == "bool":
                 return f"({isl_text(a, name)} {_CONNECTIVE[op]} {isl_text(b, name)})"
-    raise NotAffine
+    raise NotAffineError
 
 
 def parameters_of(nodes: Iterable[Scalar]) -> list[Var]:
@@ -101,7 +101,7 @@ def bindings_bijective_isl(block: Block, loops: Sequence[For]) -> bool | None:
     numbers = {v: f"l{k}" for k, v in enumerate(variables)}
 
     def name(v: Var) -> str:
-        return numbers[v] if v in numbers else v.name
+        return numbers.get(v, v.name)
 
     try:
         extents = [it.var.extent for it in block.iters]
@@ -111,7 +111,7 @@ def bindings_bijective_isl(block: Block, loops: Sequence[For]) -> bool | None:
         source = ", ".join(numbers[v] for v in variables)
         where = domain_text(variables, block.predicate, name)
         bounds = " and ".join(f"0 <= d{k} < {isl_text(e, name)}" for k, e in enumerate(extents) if e is not None)
-    except NotAffine:
+    except NotAffineError:
         return None
     targets = ", ".join(f"d{k}" for k in range(len(extents)))
     return _bijective(
@@ -133,13 +133,13 @@ def injective_isl(block: Block, fixed: Sequence[Var], varying: Sequence[Var]) ->
     names = {v: f"o{k}" for k, v in enumerate(fixed)} | {v: f"l{k}" for k, v in enumerate(varying)}
 
     def name(v: Var) -> str:
-        return names[v] if v in names else v.name
+        return names.get(v, v.name)
 
     try:
         params = parameters_of([*fixed, *varying, *block.bindings, block.predicate])
         outputs = ", ".join([names[v] for v in fixed] + [isl_text(b, name) for b in block.bindings])
         where = domain_text([*fixed, *varying], block.predicate, name)
-    except NotAffine:
+    except NotAffineError:
         return None
     return _injective(f"{heading(params)}{{ [{', '.join(names.values())}] -> [{outputs}] : {where} }}")
 

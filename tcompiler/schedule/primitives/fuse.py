@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from tcompiler.ir.loop.grammar import For, Function
 from tcompiler.ir.scalar.grammar import Scalar, floordiv, floormod, index, loop_var, mul
 from tcompiler.schedule.legality import Result, condition, primitive, refuse
@@ -40,7 +42,7 @@ def fuse(function: Function, *loops: str) -> Result:
     for t in targets:
         if t.kind != "serial":
             refuse(SERIAL, t, f"the loop {t.var.name} is {t.kind}", "fuse the loops first, then choose a kind")
-    for outer, inner in zip(targets, targets[1:], strict=False):
+    for outer, inner in pairwise(targets):
         if outer.body is not inner:
             refuse(
                 NESTED,

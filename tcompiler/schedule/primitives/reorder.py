@@ -45,7 +45,8 @@ def reorder(function: Function, *loops: str) -> Result:
     """
     targets = [loop_named(function, name) for name in loops]
     if len(set(targets)) != len(targets) or len(targets) < 2:
-        refuse(DISTINCT, targets[0] if targets else None, "fewer than two different loops", "name each loop once")
+        found = f"{len(set(targets))} different loops in {len(targets)} names"
+        refuse(DISTINCT, targets[0] if targets else None, found, "name two loops or more, each once")
     for t in targets:
         if t.kind != "serial":
             refuse(SERIAL, t, f"the loop {t.var.name} is {t.kind}", "reorder first, then choose kinds")
@@ -61,7 +62,7 @@ def reorder(function: Function, *loops: str) -> Result:
     for block in blocks:
         _check_block(function, block, nest, variables)
     if len(blocks) > 1:
-        found = conflict(
+        shared = conflict(
             function,
             body,
             outer,
@@ -69,11 +70,11 @@ def reorder(function: Function, *loops: str) -> Result:
             lambda buffer: stays_inside(function, body, [*outer, *variables], buffer),
             lambda block: True,
         )
-        if found is not None:
+        if shared is not None:
             refuse(
                 INDEPENDENT,
-                found.second,
-                f"{found.first.name} and {found.second.name} share {found.buffer} across iterations",
+                shared.second,
+                f"{shared.first.name} and {shared.second.name} share {shared.buffer} across iterations",
                 "move one of the blocks out of the nest, or keep the order",
             )
     places = iter(targets)
@@ -95,7 +96,7 @@ def _nest(old: list[For]) -> list[For]:
                     CHAIN,
                     nest[-1],
                     f"{inner.var.name} is not in one nest with {old[0].var.name}: "
-                    f"{nest[-1].var.name} runs more than one loop",
+                    f"{nest[-1].var.name} does not run one loop alone",
                     "name loops of one nest",
                 )
                 raise AssertionError("no nest")
