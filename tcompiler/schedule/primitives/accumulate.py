@@ -17,12 +17,13 @@ from tcompiler.schedule.primitives.motion import (
     child_towards,
     lanes_above,
     loops,
+    rebuilt,
     retarget,
     simple_body,
     with_iters,
 )
 from tcompiler.schedule.primitives.reduction import Quoted, decomposed, spatial_predicate
-from tcompiler.schedule.tree import block_named, blocks_under, fresh, loop_named, names_used, replace, tree
+from tcompiler.schedule.tree import block_named, blocks_under, fresh, loop_named, names_used, tree
 
 UPDATE = condition(
     "stage_accumulate.update", "the block's body is one Update, and it has spatial and reduce iters only"
@@ -174,9 +175,14 @@ def stage_accumulate(function: Function, block: str, loop: str, scope: str) -> R
         None,
     )
     child = child_towards(function, around, b)
-    function = replace(function, b, accumulate, (*function.buffers, *buffers))
-    child = accumulate if child is b else child_towards(function, loop_named(function, loop), accumulate)
-    return Result(replace(function, child, seq(init, child, write)), (init_name, write_name, *more))
+    function = rebuilt(
+        function,
+        {b: accumulate},
+        before={child: init},
+        after={child: write},
+        buffers=(*function.buffers, *buffers),
+    )
+    return Result(function, (init_name, write_name, *more))
 
 
 class _Maker:

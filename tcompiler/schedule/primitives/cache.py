@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from tcompiler.ir.loop.analysis import accesses, touched
+from tcompiler.ir.loop.grammar import SCOPES, Block, Buffer, Function, IterVar, Stmt, Store
 from tcompiler.ir.scalar.canonical import simplify
-
-from tcompiler.ir.loop.analysis import accesses, readers, touched, writers
-from tcompiler.ir.loop.grammar import SCOPES, Block, Buffer, Function, IterVar, Stmt, Store, seq
 from tcompiler.ir.scalar.grammar import Load, Scalar, Var, add, as_int, index, loop_var, sub
 from tcompiler.schedule.legality import Condition, Result, condition, primitive, refuse
 from tcompiler.schedule.primitives.boxes import ZERO, Span, box, filled, inner_loops
-from tcompiler.schedule.primitives.motion import loops, order, own_domain, retarget, simple_body, top, with_iters
-from tcompiler.schedule.tree import block_named, blocks_under, buffer_named, fresh, names_used, replace, tree
+from tcompiler.schedule.primitives.motion import (
+    loops,
+    order,
+    own_domain,
+    readers,
+    rebuilt,
+    retarget,
+    simple_body,
+    top,
+    with_iters,
+    writers,
+)
+from tcompiler.schedule.tree import block_named, blocks_under, buffer_named, fresh, names_used, tree
 
 CR_SCOPE = condition("cache_read.scope", "the scope is global, shared, local, register or fragment")
 CR_READS = condition("cache_read.reads", "the block reads the buffer by plain loads and does not write it")
@@ -101,9 +111,8 @@ def cache_read(function: Function, block: str, buffer: str, scope: str) -> Resul
     init = None if b.init is None else retarget(b.init, {buffer}, at_cache)
     reader = with_iters(b, (), retarget(b.body, {buffer}, at_cache), init)
     copy_name, copy = _copy(f"{buffer}_copy", old, spans, cache, used, back=False)
-    function = replace(function, b, reader, (*function.buffers, cache))
-    root = top(function, reader)
-    return Result(replace(function, root, seq(copy, root)), (copy_name,))
+    buffers = (*function.buffers, cache)
+    return Result(rebuilt(function, {b: reader}, before={root: copy}, buffers=buffers), (copy_name,))
 
 
 @primitive
@@ -183,9 +192,8 @@ def cache_write(function: Function, block: str, buffer: str, scope: str) -> Resu
     init = None if b.init is None else retarget(b.init, {buffer}, at_cache)
     writer = with_iters(b, (), retarget(b.body, {buffer}, at_cache), init)
     copy_name, copy = _copy(f"{buffer}_copy", old, spans, cache, used, back=True)
-    function = replace(function, b, writer, (*function.buffers, cache))
-    root = top(function, writer)
-    return Result(replace(function, root, seq(root, copy)), (copy_name,))
+    buffers = (*function.buffers, cache)
+    return Result(rebuilt(function, {b: writer}, after={root: copy}, buffers=buffers), (copy_name,))
 
 
 def _scope(failed: Condition, buffer: Buffer, scope: str) -> None:

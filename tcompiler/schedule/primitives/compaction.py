@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence, Set
 
-from tcompiler.ir.scalar.canonical import simplify
-
-from tcompiler.ir.loop.analysis import readers, touched, writers
 from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, IterKind, IterVar
+from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import Scalar, Var, as_int, sub
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
 from tcompiler.schedule.affine.linear import linear
-from tcompiler.schedule.primitives.boxes import ZERO, Span, box, inner_loops
-from tcompiler.schedule.primitives.motion import buffer_of, is_output, retarget, simple_body, with_iters
-from tcompiler.schedule.tree import blocks_under, fresh, loop_named, names_used, replace, tree
+from tcompiler.schedule.primitives.boxes import ZERO, Span, box
+from tcompiler.schedule.primitives.motion import retarget, simple_body, with_iters
+from tcompiler.schedule.tree import fresh, tree
 
 
-def compacted(function: Function, buffer: str, loop: str) -> Function:
+def compacted(
+    function: Function,
+    buffer: Buffer,
+    around: For,
+    users: Sequence[Block],
+    inner: Set[Var],
+    used: set[str],
+) -> tuple[Buffer, dict[Block, Block]]:
     """Shrinks an intermediate buffer to the box that one iteration of a loop touches, and makes it private to it.
 
     Before, with B read and written inside i only:
@@ -31,62 +36,51 @@ def compacted(function: Function, buffer: str, loop: str) -> Function:
         for i in range(16):
             ... B[vi - v_i * 4, vj] ...     # v_i = spatial(16, i)
 
-    The caller knows that every value read in an iteration of the loop was written in that iteration. Where a
-    dimension's box is not known as a constant extent, or a block touches the buffer by regions, the dimension stays.
-    A buffer of scope "global" becomes "local", so that the loop and those around it may become parallel, unless a
-    loop inside is parallel already: its iterations share the buffer. Buffers with accesses outside the loop, inputs
-    and outputs are left as they are.
+    The caller knows that nothing outside the loop uses the buffer, and that every value read in an iteration of the
+    loop was written in that iteration. Where a dimension's box is not known as a constant extent, or a block touches
+    the buffer by regions, the dimension stays. A buffer of scope "global" becomes "local", so that the loop and those
+    around it may become parallel, unless a loop inside is parallel already: its iterations share the buffer.
 
     Args:
-        function: The function.
-        buffer: Name of the buffer.
-        loop: Name of the loop.
+        function: The function, which need not hold the users yet.
+        buffer: The buffer.
+        around: The loop.
+        users: All blocks that use the buffer.
+        inner: Variables of the loops inside the loop.
+        used: Names of loops, blocks, buffers and parameters.
+
+    Returns:
+        The new buffer, and those users that change.
     """
-    around = loop_named(function, loop)
-    old = buffer_of(function, buffer)
-    under = blocks_under(around)
-    users = [b for b in under if buffer in touched(b).reads or buffer in touched(b).writes]
-    everywhere = {*readers(function, buffer), *writers(function, buffer)}
-    if is_output(function, buffer) or not users or len(everywhere) != len(users):
-        return function
-    scope = "local" if old.scope == "global" and not _parallel_below(function, users, around) else old.scope
-    new = Buffer(old.name, old.dtype, old.shape, old.strides, scope)
-    if all(simple_body(b) for b in users):
-        spans = box(function, old, users, inner_loops(around.body))
+    scope = "local" if buffer.scope == "global" and not _parallel_below(function, users, around) else buffer.scope
+    if all(map(simple_body, users)):
+        spans = box(function, buffer, users, inner)
         assert spans is not None
         shape = tuple(s.extent for s in spans)
-        if any(a is not b for a, b in zip(shape, old.shape, strict=True)):
-            shifted = _shift(function, users, buffer, spans)
+        if any(a is not b for a, b in zip(shape, buffer.shape, strict=True)):
+            shifted = _shift(users, buffer.name, spans, used)
             if shifted is not None:
-                new = Buffer(old.name, old.dtype, shape, None, scope)
-                return _with_blocks(function, shifted, old, new)
-    if scope == old.scope:
-        return function
-    return _with_blocks(function, {}, old, new)
+                return Buffer(buffer.name, buffer.dtype, shape, None, scope), shifted
+    if scope == buffer.scope:
+        return buffer, {}
+    return Buffer(buffer.name, buffer.dtype, buffer.shape, buffer.strides, scope), {}
 
 
 def _parallel_below(function: Function, users: Sequence[Block], around: For) -> bool:
     """Whether a loop inside a loop, around one of the users, is parallel."""
+    t = tree(function)
     for user in users:
-        above = tree(function).loops_above(user)
+        if user not in t.parent:
+            continue
+        above = t.loops_above(user)
         if any(s.kind == "parallel" for s in above[above.index(around) + 1 :]):
             return True
     return False
 
 
-def _with_blocks(function: Function, new: Mapping[Block, Block], old: Buffer, buffer: Buffer) -> Function:
-    buffers = tuple(buffer if b is old else b for b in function.buffers)
-    body = function.body
-    for block, changed in new.items():
-        function = replace(function, tree(function).blocks[block.name], changed)
-        body = function.body
-    return Function(function.name, function.params, buffers, function.inputs, function.outputs, body)
-
-
-def _shift(function: Function, users: Sequence[Block], buffer: str, spans: Sequence[Span]) -> dict[Block, Block] | None:
+def _shift(users: Sequence[Block], buffer: str, spans: Sequence[Span], used: set[str]) -> dict[Block, Block] | None:
     """The users with the spans' starts subtracted from their indices; None where one of them cannot say a start."""
     changed: dict[Block, Block] = {}
-    used = names_used(function)
     for block in users:
         added: list[tuple[IterVar, Scalar]] = []
         taken = used | {it.var.name for it in block.iters}

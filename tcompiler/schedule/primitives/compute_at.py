@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 
-from tcompiler.ir.loop.analysis import accesses, readers, touched, writers
-from tcompiler.ir.loop.grammar import Block, For, Function, Seq, Stmt, seq
+from tcompiler.ir.loop.analysis import accesses, touched
+from tcompiler.ir.loop.grammar import Block, For, Function
 from tcompiler.ir.scalar.grammar import Scalar
 from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule.legality import Result, condition, primitive, refuse
 from tcompiler.schedule.primitives.boxes import Span, box, inner_loops, iter_spans, union
-from tcompiler.schedule.primitives.compaction import compacted
 from tcompiler.schedule.primitives.motion import (
     bound_to,
     buffer_of,
@@ -19,13 +18,16 @@ from tcompiler.schedule.primitives.motion import (
     lanes_above,
     nest,
     order,
+    readers,
     regenerated,
     shared_loops,
     untied,
     whole,
+    writers,
     written_once,
 )
-from tcompiler.schedule.tree import block_named, blocks_under, loop_named, names_used, replace, tree
+from tcompiler.schedule.primitives.placing import placed
+from tcompiler.schedule.tree import block_named, blocks_under, loop_named, names_used, tree
 
 AT_WHOLE = condition(
     "compute_at.whole",
@@ -111,21 +113,13 @@ def compute_at(function: Function, block: str, loop: str) -> Result:
                 )
     _inputs_stay(function, b, around, stay)
 
-    function = replace(function, nest(function, b), Seq(()))
-    around = loop_named(function, loop)
     stayed = bound_to(b, {s.var for s in stay})
     spans = _needed(function, b, around, written, stayed)
     kept = stayed - spans.keys()
     untied(AT_TIED, b, spans, kept)
-    moved = regenerated(b, spans, kept, names_used(function))
-    targets = touched(b).writes
-    stmts: Sequence[Stmt] = around.body.stmts if isinstance(around.body, Seq) else (around.body,)
-    first = next((k for k, s in enumerate(stmts) if not targets.isdisjoint(touched(s).reads)), 0)
-    body = seq(*stmts[:first], moved, *stmts[first:])
-    function = replace(function, around, For(around.var, around.kind, body, around.annotations))
-    for name in written:
-        function = compacted(function, name, loop)
-    return Result(function)
+    used = names_used(function)
+    moved, variables = regenerated(b, spans, kept, used)
+    return Result(placed(function, b, around, moved, variables, written, written, used, produces=True))
 
 
 def _under_loop(function: Function, b: Block, around: For, written: Sequence[str]) -> None:
@@ -200,7 +194,7 @@ def _needed(
 ) -> dict[Scalar, Span]:
     """Spans of the block's iter vars that make all that one iteration of the loop reads of what the block writes."""
     inner = inner_loops(around.body)
-    under = blocks_under(around)
+    under = [x for x in blocks_under(around) if x is not b]
     known: dict[Scalar, Scalar] = {
         it.var: binding for it, binding in zip(b.iters, b.bindings, strict=True) if it.var in stayed
     }

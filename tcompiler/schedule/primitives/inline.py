@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from tcompiler.ir.loop.analysis import accesses, touched
+from tcompiler.ir.loop.grammar import Block, Buffer, Function, Seq, Stmt, Store
 from tcompiler.ir.scalar.canonical import bounds, prove, simplify
-
-from tcompiler.ir.loop.analysis import accesses, readers, touched, writers
-from tcompiler.ir.loop.grammar import Block, Buffer, Function, Seq, Store
 from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int, conjunction, less
 from tcompiler.ir.scalar.rewrite import loads, rewrite, substitute
 from tcompiler.schedule.legality import Condition, Result, condition, primitive, refuse
@@ -17,11 +16,14 @@ from tcompiler.schedule.primitives.motion import (
     map_scalars,
     nest,
     order,
+    readers,
+    rebuilt,
     shared_loops,
     simple_body,
+    writers,
     written_once,
 )
-from tcompiler.schedule.tree import block_named, replace, tree
+from tcompiler.schedule.tree import block_named, tree
 
 CI_STORE = condition("compute_inline.store", "the block has spatial iters only and its body is one Store")
 CI_INDEX = condition(
@@ -125,8 +127,9 @@ def compute_inline(function: Function, block: str) -> Result:
     def value(node: Scalar) -> Scalar:
         return rewrite(node, load) if any(n.buffer == store.buffer for n in loads(node)) else node
 
+    changes: dict[Stmt, Stmt] = {nest(function, b): Seq(())}
     for reader in consumers:
-        changed = Block(
+        changes[reader] = Block(
             reader.name,
             reader.iters,
             reader.bindings,
@@ -135,8 +138,7 @@ def compute_inline(function: Function, block: str) -> Result:
             None if reader.init is None else map_scalars(reader.init, value),
             annotations=reader.annotations,
         )
-        function = replace(function, tree(function).blocks[reader.name], changed)
-    return Result(_without(function, tree(function).blocks[block], store.buffer))
+    return Result(rebuilt(function, changes, buffers=_without(function, store.buffer)))
 
 
 @primitive
@@ -193,6 +195,7 @@ def reverse_compute_inline(function: Function, block: str) -> Result:
     _target_free(function, b, store, [maker for maker, _ in made])
 
     unit: dict[Scalar, Scalar] = {it.var: ZERO for it in b.iters if it.var not in places}
+    changes: dict[Stmt, Stmt] = {nest(function, b): Seq(())}
     for maker, stored in made:
         mapping: dict[Scalar, Scalar] = {
             **unit,
@@ -213,7 +216,7 @@ def reverse_compute_inline(function: Function, block: str) -> Result:
                 covered = simplify(less(substitute(stored.indices[k], bound), var.extent))
                 if prove(covered) is not True:
                     part.append(covered)
-        changed = Block(
+        changes[maker] = Block(
             maker.name,
             maker.iters,
             maker.bindings,
@@ -222,8 +225,7 @@ def reverse_compute_inline(function: Function, block: str) -> Result:
             None,
             annotations=maker.annotations,
         )
-        function = replace(function, tree(function).blocks[maker.name], changed)
-    return Result(_without(function, b, buffer.name))
+    return Result(rebuilt(function, changes, buffers=_without(function, buffer.name)))
 
 
 def _one_store(failed: Condition, b: Block, verb: str) -> Store:
@@ -402,6 +404,5 @@ def _disjoint(i: Scalar, j: Scalar) -> bool:
     )
 
 
-def _without(function: Function, b: Block, buffer: str) -> Function:
-    kept = tuple(x for x in function.buffers if x.name != buffer)
-    return replace(function, nest(function, b), Seq(()), kept)
+def _without(function: Function, buffer: str) -> tuple[Buffer, ...]:
+    return tuple(x for x in function.buffers if x.name != buffer)

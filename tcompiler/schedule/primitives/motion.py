@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
-from tcompiler.ir.loop.analysis import accesses, touched, writers
+from tcompiler.ir.loop.analysis import accesses, touched
 from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, IterVar, LoopKind, Seq, Stmt, Store, Update, seq
 from tcompiler.ir.scalar.canonical import bounds, prove, simplify
 from tcompiler.ir.scalar.grammar import (
@@ -57,6 +57,76 @@ def child_towards(function: Function, loop: For, block: Block) -> Stmt:
             return stmt
         assert above is not None
         stmt = above
+
+
+def rebuilt(
+    function: Function,
+    changes: Mapping[Stmt, Stmt],
+    *,
+    before: Mapping[Stmt, Stmt] | None = None,
+    after: Mapping[Stmt, Stmt] | None = None,
+    buffers: tuple[Buffer, ...] | None = None,
+) -> Function:
+    """The function with several statements of its tree replaced and others put beside them, in one pass.
+
+    Args:
+        function: The function.
+        changes: What to replace; an empty Seq removes, and loops that are left with nothing to do go as well. No
+            statement that is replaced holds another one that is named here.
+        before: What to put in front of a statement.
+        after: What to put behind a statement.
+        buffers: The buffers of the new function, if they change.
+    """
+    before, after = before or {}, after or {}
+    parent = tree(function).parent
+    marked: set[Stmt] = set()
+    for named in (changes, before, after):
+        for s in named:
+            above = parent[s]
+            while above is not None and above not in marked:
+                marked.add(above)
+                above = parent[above]
+
+    def build(stmt: Stmt) -> Stmt:
+        new = changes.get(stmt)
+        if new is None:
+            new = stmt
+            if stmt in marked:
+                if isinstance(stmt, For):
+                    body = build(stmt.body)
+                    empty = isinstance(body, Seq) and not body.stmts
+                    new = body if empty else For(stmt.var, stmt.kind, body, stmt.annotations)
+                else:
+                    assert isinstance(stmt, Seq)
+                    new = seq(*[build(s) for s in stmt.stmts])
+        first, last = before.get(stmt), after.get(stmt)
+        if first is not None or last is not None:
+            new = seq(*[s for s in (first, new, last) if s is not None])
+        return new
+
+    return Function(
+        function.name,
+        function.params,
+        function.buffers if buffers is None else buffers,
+        function.inputs,
+        function.outputs,
+        build(function.body),
+    )
+
+
+def readers(function: Function, buffer: str) -> list[Block]:
+    """The blocks that read or update a buffer, in program order."""
+    return [b for b in tree(function).blocks.values() if buffer in touched(b).reads]
+
+
+def writers(function: Function, buffer: str) -> list[Block]:
+    """The blocks that write a buffer, in program order."""
+    return [b for b in tree(function).blocks.values() if buffer in touched(b).writes]
+
+
+def parts(loop: For) -> tuple[Stmt, ...]:
+    """The statements that a loop runs one after another."""
+    return loop.body.stmts if isinstance(loop.body, Seq) else (loop.body,)
 
 
 def order(function: Function) -> dict[str, int]:
@@ -216,8 +286,8 @@ def regenerated(
     kept: Set[Scalar],
     used: set[str],
     conditions: Sequence[Scalar] = (),
-) -> Stmt:
-    """A block in new serial loops, one per iter var, that run over the given spans; spatial loops stand outside.
+) -> tuple[Block, list[Var]]:
+    """A block for new serial loops, one per iter var, that run over the given spans.
 
     Args:
         block: The block; its old bindings and predicate are dropped.
@@ -225,6 +295,9 @@ def regenerated(
         kept: Iter vars that keep their bindings.
         used: Names in use; those of the new loops (`{block}_ax{k}`, k counting iter vars) are added.
         conditions: More conjuncts for the predicate, over the block's iter vars and the loops around.
+
+    Returns:
+        The block, and the variables of its loops, those of spatial iter vars outside.
     """
     bindings: list[Scalar] = []
     outer: list[Var] = []
@@ -253,21 +326,19 @@ def regenerated(
         mapping: dict[Scalar, Scalar] = {it.var: b for it, b in zip(block.iters, bindings, strict=True)}
         predicate = dict.fromkeys(and_parts(conditions, mapping))
     predicate.update(dict.fromkeys(within(bounded)))
-    return loops(
-        outer + inner,
-        Block(
-            block.name,
-            block.iters,
-            tuple(bindings),
-            block.body,
-            conjunction(*predicate),
-            block.init,
-            block.opaque,
-            block.reads,
-            block.writes,
-            block.annotations,
-        ),
+    moved = Block(
+        block.name,
+        block.iters,
+        tuple(bindings),
+        block.body,
+        conjunction(*predicate),
+        block.init,
+        block.opaque,
+        block.reads,
+        block.writes,
+        block.annotations,
     )
+    return moved, outer + inner
 
 
 def with_iters(

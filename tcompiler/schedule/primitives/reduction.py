@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tcompiler.ir.loop.analysis import accesses, touched
-from tcompiler.ir.loop.grammar import Block, For, Function, LoopKind, seq
+from tcompiler.ir.loop.grammar import Block, For, Function, LoopKind
 from tcompiler.ir.scalar.canonical import prove, simplify
 from tcompiler.ir.scalar.grammar import Scalar, Var, as_int, conjunction
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
@@ -14,8 +14,8 @@ from tcompiler.schedule.affine.dependence import injective_below
 from tcompiler.schedule.affine.digits import injective
 from tcompiler.schedule.legality import At, Condition, Result, condition, primitive, refuse
 from tcompiler.schedule.primitives.boxes import ZERO, bound_indices
-from tcompiler.schedule.primitives.motion import loops
-from tcompiler.schedule.tree import block_named, blocks_under, conjuncts, fresh, loop_named, names_used, replace, tree
+from tcompiler.schedule.primitives.motion import loops, rebuilt
+from tcompiler.schedule.tree import block_named, blocks_under, conjuncts, fresh, loop_named, names_used, tree
 
 INIT = condition("decompose_reduction.init", "the block has an init")
 ABOVE = condition("decompose_reduction.above", "the loop surrounds the block")
@@ -160,9 +160,7 @@ def decomposed(function: Function, b: Block, around: For, quoted: Quoted) -> tup
         b.writes,
         b.annotations,
     )
-    function = replace(function, b, rest)
-    where = loop_named(function, around.var.name)
-    return replace(function, where, seq(loops(variables, init, kinds), where)), (name,)
+    return rebuilt(function, {b: rest}, before={around: loops(variables, init, kinds)}), (name,)
 
 
 def _hoistable(function: Function, b: Block, around: For, copied: Sequence[For], quoted: Quoted) -> None:

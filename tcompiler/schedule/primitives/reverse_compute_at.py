@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from typing import NamedTuple
 
-from tcompiler.ir.loop.analysis import accesses, touched, writers
-from tcompiler.ir.loop.grammar import Block, For, Function, Seq, Stmt, seq
+from tcompiler.ir.loop.analysis import accesses, touched
+from tcompiler.ir.loop.grammar import Block, For, Function, Seq
 from tcompiler.ir.scalar.canonical import prove, simplify
 from tcompiler.ir.scalar.grammar import Load, Scalar, Var, greater_equal, index, less, parameter, sub
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
+from tcompiler.schedule.affine.dependence import stays_inside
 from tcompiler.schedule.affine.linear import linear
 from tcompiler.schedule.legality import At, Result, condition, primitive, refuse
 from tcompiler.schedule.primitives.boxes import ZERO, Axis, Span, axis_of, bound_indices, clip, inner_loops
-from tcompiler.schedule.primitives.compaction import compacted
 from tcompiler.schedule.primitives.motion import (
     bound_to,
     buffer_of,
@@ -21,13 +21,17 @@ from tcompiler.schedule.primitives.motion import (
     lanes_above,
     nest,
     order,
+    readers,
+    rebuilt,
     regenerated,
     shared_loops,
     untied,
     whole,
+    writers,
     written_once,
 )
-from tcompiler.schedule.tree import block_named, blocks_under, conjuncts, loop_named, names_used, replace, tree
+from tcompiler.schedule.primitives.placing import placed
+from tcompiler.schedule.tree import block_named, blocks_under, conjuncts, loop_named, names_used, tree
 
 WHOLE = condition(
     "reverse_compute_at.whole",
@@ -118,16 +122,26 @@ def reverse_compute_at(function: Function, block: str, loop: str) -> Result:
 
     kept = bound_to(b, {s.var for s in stay}) - spans.keys()
     untied(TIED, b, spans, kept)
-    function = replace(function, nest(function, b), Seq(()))
-    around = loop_named(function, loop)
-    moved = regenerated(b, spans, kept, names_used(function), conditions)
-    stmts: Sequence[Stmt] = around.body.stmts if isinstance(around.body, Seq) else (around.body,)
-    last = max(k for k, s in enumerate(stmts) if not touched(s).writes.isdisjoint(produced))
-    body = seq(*stmts[: last + 1], moved, *stmts[last + 1 :])
-    function = replace(function, around, For(around.var, around.kind, body, around.annotations))
-    for name in produced:
-        function = compacted(function, name, loop)
-    return Result(function)
+    used = names_used(function)
+    moved, variables = regenerated(b, spans, kept, used, conditions)
+    shrinking = [n for n in produced if not _used_otherwise(function, b, around, n)]
+    return Result(placed(function, b, around, moved, variables, produced, shrinking, used, produces=False))
+
+
+def _used_otherwise(function: Function, b: Block, around: For, buffer: str) -> bool:
+    """Whether a block beside the producers and this consumer reads what other iterations of the loop may have made."""
+    if all(r is b or buffer in touched(r).writes for r in readers(function, buffer)):
+        return False
+    inside = [*(s.var for s in tree(function).loops_above(around)), around.var]
+    others = [r for r in readers(function, buffer) if r is not b]
+    return not all(r in blocks_under(around) for r in others) or not _fresh(function, b, around, inside, buffer)
+
+
+def _fresh(function: Function, b: Block, around: For, inside: Sequence[Var], buffer: str) -> bool:
+    """Whether all but this consumer read only what the same iteration wrote."""
+    without = rebuilt(function, {nest(function, b): Seq(())})
+    body = loop_named(without, around.var.name).body
+    return stays_inside(without, body, inside, buffer)
 
 
 def _producers(function: Function, b: Block, around: For) -> list[str]:

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
 from typing import cast
 
 import numpy as np
-from tcompiler.ir.scalar.canonical import bounds, simplify
-from tcompiler.ir.scalar.evaluate import evaluate
 
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.layout import IndexMap
-from tcompiler.ir.loop.analysis import readers, writers
-from tcompiler.ir.loop.grammar import SCOPES, Block, Buffer, For, Function, IterVar, Store, seq
+from tcompiler.ir.loop.grammar import SCOPES, Block, Buffer, For, Function, IterVar, Stmt, Store
+from tcompiler.ir.scalar.canonical import bounds, simplify
+from tcompiler.ir.scalar.evaluate import evaluate
 from tcompiler.ir.scalar.grammar import Scalar, Var, as_int, const, index, loop_var, parameter
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
 from tcompiler.ir.scalar.text import ScalarReader
 from tcompiler.schedule.affine.dependence import stays_inside
 from tcompiler.schedule.legality import Result, condition, primitive, refuse
+from tcompiler.schedule.primitives.boxes import inner_loops
 from tcompiler.schedule.primitives.compaction import compacted
 from tcompiler.schedule.primitives.motion import (
     is_output,
     loops,
+    readers,
+    rebuilt,
     retarget,
     simple_body,
     top,
     with_iters,
+    writers,
 )
-from tcompiler.schedule.tree import buffer_named, fresh, loop_named, names_used, replace, tree
+from tcompiler.schedule.tree import buffer_named, fresh, loop_named, names_used, tree
 
 SCOPE = condition("set_scope.scope", "the scope is global, shared, local, register or fragment")
 OWNED = condition("set_scope.intermediate", "the buffer is no input or output of the function")
@@ -164,7 +169,9 @@ def compact(function: Function, buffer: str, loop: str | None = None) -> Result:
             f"it is not known that an iteration of {innermost.var.name} reads of {buffer} only what it wrote",
             "choose a loop outside, or move the block that writes it under the loop (compute_at)",
         )
-    return Result(compacted(function, buffer, innermost.var.name))
+    new, changes = compacted(function, old, innermost, users, inner_loops(innermost.body), names_used(function))
+    buffers = tuple(new if b is old else b for b in function.buffers)
+    return Result(rebuilt(function, cast(dict[Stmt, Stmt], changes), buffers=buffers))
 
 
 @primitive
@@ -211,7 +218,7 @@ def transform_layout(function: Function, buffer: str, index_map: str | IndexMap,
                 "change the layout before the block is made opaque",
             )
     new = Buffer(old.name, old.dtype, shape, None, old.scope)
-    padded = np.prod([as_int(n) or 1 for n in shape]) > np.prod([as_int(n) or 1 for n in old.shape])
+    padded = prod(as_int(n) or 1 for n in shape) > prod(as_int(n) or 1 for n in old.shape)
     if pad_zero and buffer in function.inputs:
         refuse(
             MAP_PAD,
@@ -235,17 +242,21 @@ def transform_layout(function: Function, buffer: str, index_map: str | IndexMap,
         values: dict[Scalar, Scalar] = dict(zip(mapping.inputs, indices, strict=True))
         return name, tuple(simplify(substitute(o, values)) for o in mapping.outputs)
 
+    changes: dict[Stmt, Stmt] = {}
     for user in users:
         init = None if user.init is None else retarget(user.init, {buffer}, at)
-        changed = with_iters(user, (), retarget(user.body, {buffer}, at), init)
-        function = replace(function, tree(function).blocks[user.name], changed)
-    function = _with_buffer(function, old, new)
-    if not (pad_zero and padded and writers(function, buffer)):
-        return Result(function)
-    return _filled(function, new)
+        changes[user] = with_iters(user, (), retarget(user.body, {buffer}, at), init)
+    buffers = tuple(new if b is old else b for b in function.buffers)
+    names: tuple[str, ...] = ()
+    fill: dict[Stmt, Stmt] = {}
+    makers = writers(function, buffer)
+    if pad_zero and padded and makers:
+        name, nest = _fill(function, new)
+        names, fill = (name,), {top(function, makers[0]): nest}
+    return Result(rebuilt(function, changes, before=fill, buffers=buffers), names)
 
 
-def _filled(function: Function, buffer: Buffer) -> Result:
+def _fill(function: Function, buffer: Buffer) -> tuple[str, Stmt]:
     used = names_used(function)
     (name,) = fresh(used, [f"{buffer.name}_fill"])
     extents = buffer.shape
@@ -260,10 +271,10 @@ def _filled(function: Function, buffer: Buffer) -> Result:
         tuple(variables),
         Store(buffer.name, tuple(iters), const(buffer.dtype, 0)),
     )
-    first = top(function, writers(function, buffer.name)[0])
-    return Result(replace(function, first, seq(loops(variables, block), first)), (name,))
+    return name, loops(variables, block)
 
 
+@lru_cache(maxsize=1024)
 def parse_index_map(text: str) -> IndexMap:
     """Reads ``lambda k, n: (n // 16, k, n % 16)``.
 
