@@ -12,8 +12,8 @@ from tcompiler.errors import ArgumentError
 from tcompiler.ir.dtypes import DType
 from tcompiler.ir.loop.grammar import Buffer, Function
 from tcompiler.ir.scalar.grammar import Scalar, Var
-from tcompiler.ir.scalar.reducers import largest
 from tcompiler.ir.scalar.interpret import interpret as scalar_value
+from tcompiler.ir.scalar.reducers import largest
 
 Array = NDArray[Any]
 

@@ -30,16 +30,13 @@ class Hasher:
     """Collects the tokens of one program."""
 
     def __init__(self) -> None:
-        self._hash = blake2b(digest_size=DIGEST_BYTES)
+        self._tokens: list[str] = []
         self._variables: dict[Var, int] = {}
         self._names: dict[str, int] = {}
 
     def token(self, *parts: object) -> None:
-        """Adds strings, integers, booleans or None, unambiguously."""
-        for part in parts:
-            data = f"{type(part).__name__}:{part}".encode()
-            self._hash.update(len(data).to_bytes(4, "little"))
-            self._hash.update(data)
+        """Adds strings, numbers, booleans or None, as Python literals: no two sequences of them read alike."""
+        self._tokens.extend(map(ascii, parts))
 
     def bind(self, var: Var) -> None:
         """Numbers a variable from here on; its dtype and extent count, its name does not."""
@@ -99,7 +96,7 @@ class Hasher:
 
     def digest(self) -> str:
         """The hash of all tokens, as 32 hex digits."""
-        return self._hash.hexdigest()
+        return blake2b(",".join(self._tokens).encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
 def hash_scalar(node: Scalar) -> str:
