@@ -168,12 +168,31 @@ def _catalogue() -> list[Fit]:
     add("ERF_TAIL", {"f32": 7}, 1, mpf("3.95"),
         lambda x: -mp.log(mp.erfc(x)), mp.erfc,
         "-log(erfc(x)) for 1 <= x <= 3.95; absolute error of erf")
+    add("EXP2", {"f32": 7, "f64": 12}, mpf("-0.5"), mpf("0.5"),
+        _ratio(lambda r: mp.expm1(r * mp.log(2)), lambda r: r, 1), lambda r: r / mpf(2) ** r,
+        "(2^r - 1)/r for |r| <= 1/2; error relative to 2^r")
+    add("SINH", {"f32": 4, "f64": 8}, 0, 1,
+        _of_root(_ratio(lambda x: mp.sinh(x) - x, lambda x: x**3, 3)), _of_root(lambda x: x**3 / mp.sinh(x)),
+        "(sinh(x) - x)/x^3 in z = x^2 for x <= 1; error relative to sinh(x)")
+    add("ASIN", {"f32": 5, "f64": 12}, 0, mpf("0.25"),
+        _of_root(_ratio(lambda x: mp.asin(x) - x, lambda x: x**3, 3)), _of_root(lambda x: x**3 / mp.asin(x)),
+        "(asin(x) - x)/x^3 in z = x^2 for x <= 1/2; error relative to asin(x)")
+    add("ATAN", {"f32": 5, "f64": 11}, 0, mpf("0.41422") ** 2,
+        _of_root(_ratio(lambda x: mp.atan(x) - x, lambda x: x**3, 3)), _of_root(lambda x: x**3 / mp.atan(x)),
+        "(atan(x) - x)/x^3 in z = x^2 for x <= tan(pi/8); error relative to atan(x)")
+    add("ERF_TAIL", {"f64": 18}, 1, mpf("5.95"),
+        lambda x: -mp.log(mp.erfc(x)), mp.erfc,
+        "-log(erfc(x)) for 1 <= x <= 5.95; absolute error of erf")
     add("SIN", {"f32": 4, "f64": 7}, 0, QUARTER_PI**2,
         _of_root(_ratio(lambda x: mp.sin(x) - x, lambda x: x**3, 3)), _of_root(lambda x: x**3 / mp.sin(x)),
         "(sin(r) - r)/r^3 in z = r^2 for |r| <= pi/4; error relative to sin(r)")
     add("COS", {"f32": 3, "f64": 6}, 0, QUARTER_PI**2,
         _of_root(_ratio(lambda x: mp.cos(x) - 1 + x * x / 2, lambda x: x**4, 4)), _of_root(lambda x: x**4 / mp.cos(x)),
         "(cos(r) - 1 + r^2/2)/r^4 in z = r^2 for |r| <= pi/4; error relative to cos(r)")
+    add("POW_LOG", {"f64": 8}, 0, mpf("0.2001") ** 2,
+        _of_root(_ratio(lambda s: mp.atanh(s) - s - s**3 / 3, lambda s: s**5, 5)),
+        _of_root(lambda s: s**5 / mp.atanh(s)),
+        "(atanh(s)/s - 1 - s^2/3)/s^4 in z = s^2 for s <= 1/5; error relative to atanh(s)")
     add("POWF_LOG2", {"f64": 6}, 0, mpf("0.2001") ** 2,
         _of_root(_ratio(lambda s: mp.atanh(s) * 2 / mp.log(2), lambda s: s, 1)), lambda z: 1 / (2 / mp.log(2)),
         "log2((1+s)/(1-s))/s in z = s^2 for s <= 1/5; relative error (for pow of f32)")
@@ -190,10 +209,12 @@ def render(fits: list[Fit]) -> str:
         names.setdefault(fit.name, []).append(fit)
     blocks = []
     for name, group in names.items():
-        notes, entries = [f"# {group[0].comment}."], []
+        notes: list[str] = []
+        entries: list[str] = []
         for fit in group:
             coefficients, error = solve(fit)
             print(f"{name:12} {fit.dtype} {fit.terms:2} terms, error 2^{error:.1f}", file=sys.stderr)
+            notes.extend([f"# {fit.comment}."] if fit is group[0] or fit.comment != group[0].comment else [])
             notes.append(f"# {fit.dtype}: error 2^{error:.1f}.")
             body = "".join(f"        {c!r},\n" for c in coefficients)
             entries.append(f'    "{fit.dtype}": (\n{body}    ),\n')

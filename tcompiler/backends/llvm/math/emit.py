@@ -47,7 +47,7 @@ def _literal(number: Number, element: str) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """An SSA value, a parameter or a constant.
+    """An SSA value: a result, a parameter or a constant.
 
     Args:
         emitter: Where operations on it are emitted.
@@ -66,7 +66,7 @@ class Value:
 
     @property
     def dtype(self) -> str:
-        """"f32" or "f64"; only for floats."""
+        """The lanes' type as we name it, "f32" or "f64"; only for floats."""
         return _SUFFIX[self.element]
 
     @property
@@ -74,7 +74,8 @@ class Value:
         """Whether its lanes are floating-point numbers."""
         return self.element in _SUFFIX
 
-    def _operand(self, other: Value | Number) -> Value:
+    def like(self, other: Value | Number) -> Value:
+        """A number as a constant of this value's type; a value of that type as it is."""
         if not isinstance(other, Value):
             return self.emitter.constant(other, self.element)
         if other.element != self.element:
@@ -82,7 +83,7 @@ class Value:
         return other
 
     def _binary(self, opcode: str, other: Value | Number) -> Value:
-        right = self._operand(other)
+        right = self.like(other)
         return self.emitter.emit(f"{opcode} {self.type} {self.name}, {right.name}", self.element)
 
     def _arithmetic(self, opcode: str, other: Value | Number) -> Value:
@@ -101,7 +102,7 @@ class Value:
         return self._arithmetic("add", other)
 
     def __rsub__(self, other: Number) -> Value:
-        return self._operand(other) - self
+        return self.like(other) - self
 
     def __rmul__(self, other: Number) -> Value:
         return self._arithmetic("mul", other)
@@ -110,12 +111,12 @@ class Value:
         return self._binary("fdiv", other)
 
     def __rtruediv__(self, other: Number) -> Value:
-        return self._operand(other) / self
+        return self.like(other) / self
 
     def __neg__(self) -> Value:
         if self.is_float:
             return self.emitter.emit(f"fneg {self.type} {self.name}", self.element)
-        return self._operand(0) - self
+        return self.like(0) - self
 
     def __and__(self, other: Value | Number) -> Value:
         return self._binary("and", other)
@@ -141,7 +142,7 @@ class Value:
         return self._binary("ashr", other)
 
     def _compare(self, predicate: str, other: Value | Number) -> Value:
-        right = self._operand(other)
+        right = self.like(other)
         opcode = f"fcmp o{predicate}" if self.is_float else f"icmp {predicate}"
         return self.emitter.emit(f"{opcode} {self.type} {self.name}, {right.name}", "i1")
 
@@ -228,7 +229,7 @@ class Emitter:
 
     def mad(self, x: Value, y: Value | Number, z: Value | Number) -> Value:
         """x·y + z with one rounding where the target can, with two where it cannot."""
-        y, z = x._operand(y), x._operand(z)
+        y, z = x.like(y), x.like(z)
         return self.intrinsic("fma", x, y, z) if self.has_fma else x * y + z
 
     def fma(self, x: Value, y: Value | Number, z: Value | Number) -> Value:
@@ -238,7 +239,7 @@ class Emitter:
         (T. J. Dekker 1971) and an exact sum (D. E. Knuth), which is exact whenever the result is representable and
         no product overflows or underflows: all that the callers rely on.
         """
-        y, z = x._operand(y), x._operand(z)
+        y, z = x.like(y), x.like(z)
         if self.has_fma:
             return self.intrinsic("fma", x, y, z)
         if x.element == "float":
@@ -274,9 +275,9 @@ class Emitter:
     def select(self, condition: Value, yes: Value | Number, no: Value | Number) -> Value:
         """Lane-wise choice; one of the two must be a `Value`."""
         if isinstance(yes, Value):
-            no = yes._operand(no)
+            no = yes.like(no)
         elif isinstance(no, Value):
-            yes = no._operand(yes)
+            yes = no.like(yes)
         else:
             raise InternalError("select between two plain numbers has no type")
         kind = vector_type("i1", self.lanes)
@@ -286,7 +287,7 @@ class Emitter:
 
     def clamp(self, x: Value, low: Number, high: Number) -> Value:
         """x limited to [low, high]; NaN stays NaN (the operand order is that of x86's min and max)."""
-        bottom, top = x._operand(low), x._operand(high)
+        bottom, top = x.like(low), x.like(high)
         x = self.select(top.lt(x), top, x)
         return self.select(bottom.gt(x), bottom, x)
 
@@ -325,7 +326,7 @@ class Emitter:
 
     def horner(self, x: Value, coefficients: Sequence[float]) -> Value:
         """The polynomial with those coefficients, lowest power first, by Horner's scheme."""
-        result = x._operand(coefficients[-1])
+        result = x.like(coefficients[-1])
         for coefficient in reversed(coefficients[:-1]):
             result = self.mad(result, x, coefficient)
         return result

@@ -15,7 +15,7 @@ def erf(e: Emitter, x: Value) -> Value:
     dtype = x.dtype
     a = e.abs(x)
     near = e.mad(e.poly(a * a, coefficients.ERF[dtype]), a, a)
-    limit = a._operand(SATURATION[dtype])
+    limit = a.like(SATURATION[dtype])
     q = e.poly(e.select(limit.lt(a), limit, a), coefficients.ERF_TAIL[dtype])
     far = 1.0 - exp_normal(e, -q)
     return e.copysign(e.select(a.lt(1.0), near, far), x)

@@ -1,4 +1,4 @@
-"""exp and tanh: e^x = 2^n · e^r with |r| <= ln(2)/2, and a polynomial for e^r."""
+"""exp and its kin: e^x = 2^n · e^r with |r| <= ln(2)/2, and a polynomial for e^r."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ LOG2_E = 1.4426950408889634
 # ln(2) in two parts, the first so short that its product with any exponent n is exact.
 LN2_HIGH = {"f32": 0.693145751953125, "f64": 0.6931471805598903}
 LN2_LOW = {"f32": 1.428606765330187e-06, "f64": 5.497923018708371e-14}
-# Beyond these e^x is 0 or infinity whatever the rounding.
+# Beyond these the results are 0 and infinity, whatever the rounding.
 EXP_RANGE = {"f32": (-104.0, 89.0), "f64": (-746.0, 710.0)}
+EXP2_RANGE = {"f32": (-151.0, 128.0), "f64": (-1076.0, 1024.0)}
+# Below these e^x - 1 rounds to -1.
+EXPM1_LOWEST = {"f32": -18.0, "f64": -38.0}
 
 
 def rounding_magic(dtype: str) -> float:
@@ -18,48 +21,85 @@ def rounding_magic(dtype: str) -> float:
     return 1.5 * 2.0 ** MANTISSA[dtype]
 
 
-def reduced_exp(e: Emitter, x: Value, bias: int) -> tuple[Value, Value]:
-    """e^x = mantissa · 2^n.
+def reduced_expm1(e: Emitter, x: Value, bias: int, low: Value | None = None) -> tuple[Value, Value]:
+    """e^x = 2^n·(1 + tail).
 
     Args:
         e: Where to emit.
         x: The exponent, within the range of the type.
         bias: Added to n in the second result.
+        low: What is missing in x, if its exponent is known more precisely.
 
     Returns:
-        The mantissa e^r in [0.7, 1.42], and an integer whose low bits hold n + bias.
+        The tail e^r - 1, between -0.3 and 0.42, and n + bias as the float `magic` + n + bias.
     """
     dtype = x.dtype
     magic = rounding_magic(dtype) + bias
     shifted = e.mad(x, LOG2_E, magic)
     n = shifted - magic
     r = e.mad(n, -LN2_LOW[dtype], e.mad(n, -LN2_HIGH[dtype], x))
-    tail = e.mad(r * r, e.poly(r, coefficients.EXP[dtype]), r)
-    return tail + 1.0, shifted.bits()
+    if low is not None:
+        r = r + low
+    return e.mad(r * r, e.poly(r, coefficients.EXP[dtype]), r), shifted
 
 
-def exp(e: Emitter, x: Value) -> Value:
-    """e^x. The power of two is applied in two halves, so that denormal results round once and 2^128 does not occur."""
-    dtype = x.dtype
-    mantissa, exponent = reduced_exp(e, e.clamp(x, *EXP_RANGE[dtype]), 2 * EXPONENT_BIAS[dtype])
+def power_of_two(shifted: Value) -> Value:
+    """2^n from `magic` + n + bias, where that is a normal number."""
+    return (shifted.bits() << MANTISSA[shifted.dtype]).as_float()
+
+
+def scale(x: Value, shifted: Value) -> Value:
+    """x·2^n from `magic` + n + twice the bias, for any n.
+
+    The power is applied in two halves: a denormal result is rounded once, and 2^128 does not occur. The magic number's
+    own bits are shifted out.
+    """
+    mantissa = MANTISSA[x.dtype]
+    exponent = shifted.bits()
     half = exponent >> 1
-    rest = exponent - half
-    return mantissa * (half << MANTISSA[dtype]).as_float() * (rest << MANTISSA[dtype]).as_float()
+    return x * (half << mantissa).as_float() * ((exponent - half) << mantissa).as_float()
+
+
+def exp(e: Emitter, x: Value, low: Value | None = None) -> Value:
+    """e^x, or e^(x + low)."""
+    tail, shifted = reduced_expm1(e, e.clamp(x, *EXP_RANGE[x.dtype]), 2 * EXPONENT_BIAS[x.dtype], low)
+    return scale(tail + 1.0, shifted)
 
 
 def exp_normal(e: Emitter, x: Value) -> Value:
     """e^x where the result is a normal number: one multiplication by 2^n."""
-    mantissa, exponent = reduced_exp(e, x, EXPONENT_BIAS[x.dtype])
-    return mantissa * (exponent << MANTISSA[x.dtype]).as_float()
+    tail, shifted = reduced_expm1(e, x, EXPONENT_BIAS[x.dtype])
+    return (tail + 1.0) * power_of_two(shifted)
 
 
-def tanh(e: Emitter, x: Value) -> Value:
-    """tanh: an odd polynomial below 1; above, 1 - w·P(w) with w = e^-2|x|, which needs no division."""
+def half_exp(e: Emitter, x: Value) -> Value:
+    """e^x / 2 of x >= 0, infinite only where e^x / 2 itself overflows."""
+    tail, shifted = reduced_expm1(e, e.clamp(x, 0.0, EXP_RANGE[x.dtype][1] + 1.0), 2 * EXPONENT_BIAS[x.dtype] - 1)
+    return scale(tail + 1.0, shifted)
+
+
+def exp2(e: Emitter, x: Value) -> Value:
+    """2^x; exact for integers."""
     dtype = x.dtype
-    a = e.abs(x)
-    z = a * a
-    near = e.mad(z * e.poly(z, coefficients.TANH[dtype]), a, a)
-    limit = a._operand({"f32": 10.0, "f64": 20.0}[dtype])
-    w = exp_normal(e, e.select(limit.lt(a), limit, a) * -2.0)
-    far = e.mad(-w, e.poly(w, coefficients.TANH_TAIL[dtype]), 1.0)
-    return e.copysign(e.select(a.lt(1.0), near, far), x)
+    magic = rounding_magic(dtype) + 2 * EXPONENT_BIAS[dtype]
+    x = e.clamp(x, *EXP2_RANGE[dtype])
+    shifted = x + magic
+    r = x - (shifted - magic)
+    return scale(e.mad(r, e.poly(r, coefficients.EXP2[dtype]), 1.0), shifted)
+
+
+def expm1(e: Emitter, x: Value) -> Value:
+    """e^x - 1, precise near 0: 2^n·tail + (2^n - 1), where the second is exact or the first is small beside it."""
+    dtype = x.dtype
+    bias = EXPONENT_BIAS[dtype] - 1
+    tail, shifted = reduced_expm1(e, e.clamp(x, EXPM1_LOWEST[dtype], EXP_RANGE[dtype][1]), bias)
+    half = power_of_two(shifted)
+    result = e.mad(half, tail, half - 0.5) * 2.0
+    return e.copysign(e.select(half.eq(0.5), tail, result), x)
+
+
+def sigmoid(e: Emitter, x: Value) -> Value:
+    """1/(1 + e^-x), as e^x/(1 + e^x) where x < 0, so that nothing overflows and small results keep their digits."""
+    small = exp(e, -e.abs(x))
+    numerator = e.select(x.lt(0.0), small, 1.0)
+    return numerator / (small + 1.0)

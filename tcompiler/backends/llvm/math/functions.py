@@ -8,7 +8,15 @@ from difflib import get_close_matches
 from functools import cache
 from types import MappingProxyType
 
-from tcompiler.backends.llvm.math import error_function, exponential, logarithm, power, trigonometric
+from tcompiler.backends.llvm.math import (
+    error_function,
+    exponential,
+    hyperbolic,
+    inverse,
+    logarithm,
+    power,
+    trigonometric,
+)
 from tcompiler.backends.llvm.math.emit import FLOATS, Emitter, Value, type_suffix
 from tcompiler.errors import InternalError
 
@@ -30,23 +38,45 @@ class Function:
     ulp: Mapping[str, float]
 
 
-def _row(implementation: Implementation, f32: float, f64: float) -> Function:
+def _row(
+    implementation: Implementation,
+    f32: float,
+    f64: float,
+    arity: int = 1,
+    f64_implementation: Implementation | None = None,
+) -> Function:
     return Function(
-        1,
-        MappingProxyType({"f32": implementation, "f64": implementation}),
+        arity,
+        MappingProxyType({"f32": implementation, "f64": f64_implementation or implementation}),
         MappingProxyType({"f32": f32, "f64": f64}),
     )
 
 
 FUNCTIONS: Mapping[str, Function] = MappingProxyType(
     {
-        "exp": _row(exponential.exp, 1.0, 1.0),
+        # name: implementation, greatest error in ulp of f32 and of f64
+        "exp": _row(exponential.exp, 1.0, 1.25),
+        "exp2": _row(exponential.exp2, 1.0, 1.0),
+        "expm1": _row(exponential.expm1, 2.0, 2.0),
+        "sigmoid": _row(exponential.sigmoid, 2.5, 2.5),
         "log": _row(logarithm.log, 1.0, 1.0),
-        "tanh": _row(exponential.tanh, 1.0, 1.5),
-        "erf": _row(error_function.erf, 1.0, 1.5),
+        "log2": _row(logarithm.log2, 1.0, 1.0),
+        "log1p": _row(logarithm.log1p, 1.0, 1.0),
+        "erf": _row(error_function.erf, 1.0, 1.25),
+        "tanh": _row(hyperbolic.tanh, 1.0, 1.25),
+        "sinh": _row(hyperbolic.sinh, 2.0, 2.0),
+        "cosh": _row(hyperbolic.cosh, 2.0, 2.0),
+        "asinh": _row(hyperbolic.asinh, 3.0, 3.0),
+        "acosh": _row(hyperbolic.acosh, 3.0, 3.0),
+        "atanh": _row(hyperbolic.atanh, 3.0, 3.0),
         "sin": _row(trigonometric.sin, 2.0, 2.0),
         "cos": _row(trigonometric.cos, 2.0, 2.0),
-        "pow": Function(2, MappingProxyType({"f32": power.pow_f32}), MappingProxyType({"f32": 1.0})),
+        "tan": _row(trigonometric.tan, 3.0, 3.0),
+        "asin": _row(inverse.asin, 2.0, 2.0),
+        "acos": _row(inverse.acos, 2.0, 2.0),
+        "atan": _row(inverse.atan, 2.0, 2.0),
+        "atan2": _row(inverse.atan2, 2.5, 2.5, arity=2),
+        "pow": _row(power.pow_f32, 1.0, 1.5, arity=2, f64_implementation=power.pow_f64),
     }
 )
 

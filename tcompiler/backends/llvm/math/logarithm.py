@@ -1,4 +1,4 @@
-"""log: x = 2^k · (1 + f) with |f| <= 1/3, and a polynomial in f (f32) or in f/(2+f) (f64)."""
+"""log and its kin: x = 2^k · (1 + f) with |f| <= 1/3, and a polynomial in f (f32) or in f/(2 + f) (f64)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ _TWO_THIRDS_BITS = {
     "f32": struct.unpack("<i", struct.pack("<f", 2 / 3))[0],
     "f64": struct.unpack("<q", struct.pack("<d", 2 / 3))[0],
 }
+_LOG2_E_HIGH = {"f32": 1.4426950216293335, "f64": 1.4426950408889634}
+_LOG2_E_LOW = {"f32": 1.9259629911266175e-08, "f64": 2.0355273740931033e-17}
 
 
 def split(e: Emitter, x: Value, denormals: bool = True) -> tuple[Value, Value]:
@@ -47,30 +49,54 @@ def split(e: Emitter, x: Value, denormals: bool = True) -> tuple[Value, Value]:
     return placed - (e.select(small, base + float(mantissa), base) if denormals else base), f
 
 
-def log_special(e: Emitter, x: Value, result: Value) -> Value:
+def special(e: Emitter, x: Value, result: Value) -> Value:
     """Replaces `result` where x is not positive and finite: log(0) = -inf, log(inf) = inf, otherwise NaN."""
     result = e.select(x.lt(INFINITY), result, x)
     result = e.select(x.eq(0.0), -INFINITY, result)
     return e.select(x.lt(0.0), float("nan"), result)
 
 
-def log(e: Emitter, x: Value) -> Value:
-    """The natural logarithm.
+def curvature(e: Emitter, f: Value) -> Value:
+    """log(1 + f) - f."""
+    square = f * f
+    if f.dtype == "f32":
+        return square * e.poly(f, coefficients.LOG["f32"])
+    s = f / (f + 2.0)
+    z = s * s
+    half = square * 0.5
+    return s * e.mad(z, e.poly(z, coefficients.LOG_QUOTIENT["f64"]), half) - half
 
-    k·ln2 + f is kept as an exact sum a + b, for near |k| = 1 the two cancel and the last roundings would show.
+
+def _combine(e: Emitter, k: Value, f: Value, rest: Value) -> Value:
+    """k·ln(2) + f + rest.
+
+    k·ln(2) + f is kept as an exact sum a + b: near |k| = 1 the two cancel and their rounding would show.
     """
+    high = LN2_HIGH[f.dtype]
+    a = e.mad(k, high, f)
+    b = f + e.mad(k, high, -a)
+    return a + (b + e.mad(k, LN2_LOW[f.dtype], rest))
+
+
+def log(e: Emitter, x: Value) -> Value:
+    """The natural logarithm."""
+    k, f = split(e, x)
+    return special(e, x, _combine(e, k, f, curvature(e, f)))
+
+
+def log2(e: Emitter, x: Value) -> Value:
+    """The binary logarithm; exact for powers of two."""
     dtype = x.dtype
     k, f = split(e, x)
-    a = e.mad(k, LN2_HIGH[dtype], f)
-    b = f + e.mad(k, LN2_HIGH[dtype], -a)
-    square = f * f
-    if dtype == "f32":
-        rest = square * e.poly(f, coefficients.LOG[dtype])
-    else:
-        s = f / (f + 2.0)
-        z = s * s
-        half = square * 0.5
-        rest = s * e.mad(z, e.poly(z, coefficients.LOG_QUOTIENT[dtype]), half) - half
-    return log_special(e, x, a + (b + e.mad(k, LN2_LOW[dtype], rest)))
+    scaled, error = e.two_product(f, _LOG2_E_HIGH[dtype])
+    rest = e.mad(curvature(e, f), _LOG2_E_HIGH[dtype], e.mad(f, _LOG2_E_LOW[dtype], error))
+    a, b = e.fast_two_sum(k, scaled)
+    return special(e, x, a + (b + rest))
 
 
+def log1p(e: Emitter, x: Value) -> Value:
+    """log(1 + x), precise near 0: the rounding error of 1 + x comes back as a correction of the first order."""
+    total, error = e.two_sum(x.like(1.0), x)
+    k, f = split(e, total, denormals=False)
+    result = _combine(e, k, f, curvature(e, f) + error / total)
+    return e.copysign(special(e, total, result), x)

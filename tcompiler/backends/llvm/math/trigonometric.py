@@ -221,3 +221,13 @@ def cos(e: Emitter, x: Value) -> Value:
     value = e.select((n & 1).eq(0), cosine, sine)
     sign = ((n + 1) << (width - 2)) & (1 << (width - 1))
     return (value.bits() ^ sign).as_float()
+
+
+def tan(e: Emitter, x: Value) -> Value:
+    """The tangent of every finite x, computed of |x| so that -0 stays -0."""
+    r, n = reduced(e, e.abs(x))
+    sine, cosine = sin_cos_reduced(e, r)
+    even = (n & 1).eq(0)
+    quotient = e.select(even, sine, -cosine) / e.select(even, cosine, sine)
+    width = 32 if x.dtype == "f32" else 64
+    return (quotient.bits() ^ (x.bits() & (1 << (width - 1)))).as_float()
