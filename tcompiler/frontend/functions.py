@@ -89,7 +89,7 @@ reciprocal = _unary("reciprocal", "reciprocal")
 absolute = abs = _unary("abs", "absolute", floats=False)
 negative = _unary("neg", "negative", floats=False)
 sign = _unary("sign", "sign", floats=False)
-invert = bitwise_not = _unary("not", "invert", floats=False)
+invert = bitwise_not = _unary("invert", "invert", floats=False)
 sigmoid = _unary("sigmoid", "sigmoid")
 silu = _unary("silu", "silu")
 mish = _unary("mish", "mish")
@@ -106,9 +106,9 @@ remainder = mod = _binary("floormod", "remainder")
 fmod = _binary("truncmod", "fmod")
 minimum = _binary("min", "minimum")
 maximum = _binary("max", "maximum")
-bitwise_and = _binary("and", "bitwise_and")
-bitwise_or = _binary("or", "bitwise_or")
-bitwise_xor = _binary("xor", "bitwise_xor")
+bitwise_and = _binary("bitwise_and", "bitwise_and")
+bitwise_or = _binary("bitwise_or", "bitwise_or")
+bitwise_xor = _binary("bitwise_xor", "bitwise_xor")
 left_shift = _binary("shl", "left_shift")
 right_shift = _binary("shr", "right_shift")
 equal = _binary("eq", "equal")
@@ -159,7 +159,7 @@ def _truth(x: ArrayLike) -> SymbolicTensor:
 
 def logical_not(x: ArrayLike) -> SymbolicTensor:
     """Whether every element is zero."""
-    return apply("not", _truth(x))
+    return apply("invert", _truth(x))
 
 
 def _logical(op: str, a: ArrayLike, b: ArrayLike) -> SymbolicTensor:
@@ -169,17 +169,17 @@ def _logical(op: str, a: ArrayLike, b: ArrayLike) -> SymbolicTensor:
 
 def logical_and(a: ArrayLike, b: ArrayLike) -> SymbolicTensor:
     """Whether both elements are nonzero."""
-    return _logical("and", a, b)
+    return _logical("bitwise_and", a, b)
 
 
 def logical_or(a: ArrayLike, b: ArrayLike) -> SymbolicTensor:
     """Whether either element is nonzero."""
-    return _logical("or", a, b)
+    return _logical("bitwise_or", a, b)
 
 
 def logical_xor(a: ArrayLike, b: ArrayLike) -> SymbolicTensor:
     """Whether one of the elements is nonzero."""
-    return _logical("xor", a, b)
+    return _logical("bitwise_xor", a, b)
 
 
 def isfinite(x: ArrayLike) -> SymbolicTensor:

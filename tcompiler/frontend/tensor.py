@@ -177,22 +177,22 @@ class SymbolicTensor:
         return _call("matmul", other, self)
 
     def __and__(self, other: ArrayLike) -> SymbolicTensor:
-        return binary("and", self, other)
+        return binary("bitwise_and", self, other)
 
     def __rand__(self, other: ArrayLike) -> SymbolicTensor:
-        return binary("and", other, self)
+        return binary("bitwise_and", other, self)
 
     def __or__(self, other: ArrayLike) -> SymbolicTensor:
-        return binary("or", self, other)
+        return binary("bitwise_or", self, other)
 
     def __ror__(self, other: ArrayLike) -> SymbolicTensor:
-        return binary("or", other, self)
+        return binary("bitwise_or", other, self)
 
     def __xor__(self, other: ArrayLike) -> SymbolicTensor:
-        return binary("xor", self, other)
+        return binary("bitwise_xor", self, other)
 
     def __rxor__(self, other: ArrayLike) -> SymbolicTensor:
-        return binary("xor", other, self)
+        return binary("bitwise_xor", other, self)
 
     def __lshift__(self, other: ArrayLike) -> SymbolicTensor:
         return binary("shl", self, other)
@@ -228,7 +228,7 @@ class SymbolicTensor:
         return apply("abs", self)
 
     def __invert__(self) -> SymbolicTensor:
-        return apply("not", self)
+        return apply("invert", self)
 
     def __getitem__(self, key: Any) -> SymbolicTensor:
         return _call("getitem", self, key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import keyword
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,8 @@ def trace(
     for s in (*specs, *named.values()):
         if not isinstance(s, Spec):
             raise CompileError(f"trace: an argument is {type(s).__name__}, expected a spec(dtype, shape)")
-    writer = GraphWriter(getattr(fn, "__name__", "function").strip("<>"))
+    name = getattr(fn, "__name__", "")
+    writer = GraphWriter(name if name.isidentifier() and not keyword.iskeyword(name) else "function")
     labels = _argument_names(fn, len(specs))
     args = [_argument(writer, s, label) for s, label in zip(specs, labels, strict=True)]
     kwargs = {label: _argument(writer, s, label) for label, s in named.items()}

@@ -174,6 +174,6 @@ def as_array(value: object, dtype: np.dtype[np.generic] | None = None) -> Array:
         CompileError: If it becomes no array of numbers.
     """
     array = np.asarray(value, dtype=dtype)
-    if array.dtype == object:
-        raise CompileError(f"expected numbers or an array, found {type(value).__name__}")
+    if array.dtype.kind in "OUSMm":
+        raise CompileError(f"expected a number or an array of numbers, found {type(value).__name__}")
     return array

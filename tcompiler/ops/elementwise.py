@@ -185,11 +185,14 @@ def _scalar_binary(op: str) -> Formula:
     return lambda attrs, a, b: binary(op, a, b)
 
 
+# Python's keywords cannot name an operator in a graph's text; these have numpy's names.
+_NAMES = {"not": "invert", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor"}
+
 for _op, _kind in UNARY.items():
     if _op not in _FORMS:
-        _FORMS[_op] = _Form(_kind, _scalar_unary(_op), 1, _op in PREDICATES, wide=False)
+        _FORMS[_NAMES.get(_op, _op)] = _Form(_kind, _scalar_unary(_op), 1, _op in PREDICATES, wide=False)
 for _op, _kind in BINARY.items():
-    _FORMS[_op] = _Form(_kind, _scalar_binary(_op), 2, _op in COMPARISONS, wide=False)
+    _FORMS[_NAMES.get(_op, _op)] = _Form(_kind, _scalar_binary(_op), 2, _op in COMPARISONS, wide=False)
 
 _APPROXIMATIONS = ("none", "tanh")
 

@@ -117,7 +117,7 @@ def expect_kind(op: str, t: TensorType, kind: str) -> None:
             "float": "a float element type (cast to f32)",
             "integer": "an integer element type",
             "number": "a float or integer element type (cast from bool)",
-            "bits": "bool or an integer element type",
+            "bits": "bool or an integer element type (compare with 0)",
             "bool": "bool (compare with 0)",
         }
         fail(f"{op}: input is {show(t)}, expected {words[kind]}")

@@ -28,7 +28,7 @@ class EliminateDeadCode:
         return replace(graph, nodes=tuple(reversed(nodes)), constants=constants)
 
 
-_COMMUTATIVE = frozenset({"add", "mul", "min", "max", "and", "or", "xor", "eq", "ne"})
+_COMMUTATIVE = frozenset({"add", "mul", "min", "max", "bitwise_and", "bitwise_or", "bitwise_xor", "eq", "ne"})
 
 
 @dataclass(frozen=True, slots=True)
