@@ -32,6 +32,7 @@ from tcompiler.ir.scalar.grammar import (
     Select,
     Unary,
     Var,
+    as_int,
     conjunction,
     const,
     index,
@@ -236,7 +237,7 @@ class _Builder:
             kinds = ["serial"]
             if spatial:
                 kinds.append("parallel")
-            if not isinstance(extent, Var):
+            if as_int(extent) is not None:
                 kinds.append("unrolled")
                 if spatial:
                     kinds.append("vectorized")
