@@ -13,7 +13,7 @@ from typing import assert_never
 
 from tcompiler.backends.llvm.linear import Linear
 from tcompiler.backends.llvm.ssa import Value, value_type
-from tcompiler.backends.llvm.values import Values, constant_strides
+from tcompiler.backends.llvm.values import Carried, Values, constant_strides, forced
 from tcompiler.backends.llvm.writer import Writer
 from tcompiler.errors import CompileError, InternalError
 from tcompiler.ir import dtypes as dt
@@ -95,7 +95,6 @@ class _Kernel(Values):
         super().__init__(target, buffer_table(function))
         self.function = function
         self.symbol = symbol
-        self.written = {id(s): _written(s) for s in ()}
         self.bodies: list[str] = []
         self.in_parallel = False
         self.scratch: dict[str, int] = {}
@@ -249,11 +248,12 @@ class _Kernel(Values):
         head, done = w.fresh_label("loop"), w.fresh_label("done")
         before = w.top.label
         induction, following = w.fresh("i"), w.fresh("n")
-        carried = {k: v for k, v in self.registers.snapshot().items() if k[0] in written}
-        phis: dict[tuple[str, int], str] = {}
-        for key, (value, length) in carried.items():
-            phis[key] = w.fresh("r")
-            self.registers.runs[key[0]][key[1]] = (Value(phis[key], value.dtype, value.lanes), length)
+        phis: dict[tuple[str, int], tuple[Value, Value]] = {}
+        carried: dict[tuple[str, int], Carried] = {}
+        for run, (value, length) in self.registers.snapshot().items():
+            if run[0] in written:
+                carried[run] = Carried(phis, run, value, lambda: w.fresh("r"))
+                self.registers.runs[run[0]][run[1]] = (carried[run], length)
         # inside, what an iteration wrote must be read again; outside, so must what the loop wrote
         with w.level("loop", head) as level:
             self._forget(written)
@@ -261,15 +261,19 @@ class _Kernel(Values):
             body()
             latch, lines = level.label, level.lines
         self._forget(written)
+        for run, (value, length) in self.registers.snapshot().items():
+            if run in carried and value is carried[run]:
+                self.registers.runs[run[0]][run[1]] = (carried[run].outside(), length)
         after = self.registers.snapshot()
         w.line(f"br label %{head}")
         w.top.lines.append(f"{head}:")
         w.line(f"{induction} = phi i64 [ {start}, %{before} ], [ {following}, %{latch} ]")
-        for key, (value, length) in carried.items():
-            final = after.get(key)
-            if final is None or final[1] != length or final[0].lanes != value.lanes:
-                raise InternalError(f"register buffer {key[0]} changes its vector length inside loop {var.name}")
-            w.line(f"{phis[key]} = phi {value.type} [ {value.ssa}, %{before} ], [ {final[0].ssa}, %{latch} ]")
+        for run, (phi, initial) in phis.items():
+            final = after.get(run)
+            last = None if final is None else forced(final[0])
+            if last is None or last.lanes != phi.lanes:
+                raise InternalError(f"register buffer {run[0]} changes its vector length inside loop {var.name}")
+            w.line(f"{phi.ssa} = phi {phi.type} [ {initial.ssa}, %{before} ], [ {last.ssa}, %{latch} ]")
         w.top.lines.extend(lines)
         w.line(f"{following} = add nuw nsw i64 {induction}, 1")
         test = w.fresh()
@@ -305,13 +309,17 @@ class _Kernel(Values):
         w.top.lines.extend(lines)
         w.line(f"br label %{done}")
         w.label(done)
-        for key, (value, length) in self.registers.snapshot().items():
+        for key, (now, length) in self.registers.snapshot().items():
             old = before.get(key)
-            if old is not None and old[0].ssa == value.ssa:
+            if old is not None and old[0] is now:
                 continue
-            if old is not None and (old[1] != length or old[0].lanes != value.lanes):
+            value = forced(now)
+            known = None if old is None else forced(old[0])
+            if known is not None and known.ssa == value.ssa:
+                continue
+            if known is not None and known.lanes != value.lanes:
                 raise InternalError(f"register buffer {key[0]} changes its vector length under a condition")
-            other = old[0].ssa if old is not None else "poison"
+            other = "poison" if known is None else known.ssa
             ssa = w.effect(f"phi {value.type} [ {value.ssa}, %{last} ], [ {other}, %{before_label} ]")
             self.registers.runs[key[0]][key[1]] = (Value(ssa, value.dtype, value.lanes), length)
 

@@ -47,17 +47,64 @@ def linear_key(x: Linear) -> Key:
     return x.const, frozenset(x.terms.items())
 
 
+class Carried:
+    """A run of registers at the start of a loop's body: a phi, if the body reads it before it writes it.
+
+    Args:
+        phis: The loop's phis so far: run to the phi's name and its value before the loop.
+        run: Buffer and start.
+        before: The value before the loop, which may itself be carried by a loop around.
+        name: Makes a fresh name.
+    """
+
+    __slots__ = ("_before", "_name", "_phis", "_run", "value")
+
+    def __init__(
+        self,
+        phis: dict[tuple[str, int], tuple[Value, Value]],
+        run: tuple[str, int],
+        before: Value | Carried,
+        name: Callable[[], str],
+    ) -> None:
+        self._phis = phis
+        self._run = run
+        self._before = before
+        self._name = name
+        self.value: Value | None = None
+
+    def force(self) -> Value:
+        """The phi, made now if it was not needed before."""
+        if self.value is None:
+            before = forced(self._before)
+            self.value = Value(self._name(), before.dtype, before.lanes)
+            self._phis[self._run] = (self.value, before)
+        return self.value
+
+    def outside(self) -> Value | Carried:
+        """What stands for the run behind the loop if the body left it alone."""
+        return self.value if self.value is not None else self._before
+
+
+def forced(x: Value | Carried) -> Value:
+    """The value of a run."""
+    return x.force() if isinstance(x, Carried) else x
+
+
+Run = tuple[Value | Carried, int]
+"""A run of register elements: its value and its length."""
+
+
 class Registers:
     """The contents of register buffers as SSA values: runs of elements as they were written, by buffer and start."""
 
     def __init__(self) -> None:
-        self.runs: dict[str, dict[int, tuple[Value, int]]] = {}
+        self.runs: dict[str, dict[int, Run]] = {}
 
-    def snapshot(self) -> dict[tuple[str, int], tuple[Value, int]]:
+    def snapshot(self) -> dict[tuple[str, int], Run]:
         """Every run with its value and length, for phis and merges."""
         return {(b, start): run for b, runs in self.runs.items() for start, run in runs.items()}
 
-    def restore(self, snapshot: Mapping[tuple[str, int], tuple[Value, int]]) -> None:
+    def restore(self, snapshot: Mapping[tuple[str, int], Run]) -> None:
         """Goes back to a snapshot."""
         self.runs = {}
         for (buffer, start), run in snapshot.items():
@@ -67,7 +114,7 @@ class Registers:
         """The run that holds an element: its start, value and length."""
         for start, (value, length) in self.runs.get(buffer, {}).items():
             if start <= element < start + length:
-                return start, value, length
+                return start, forced(value), length
         return None
 
 
@@ -746,8 +793,10 @@ class Values:
         start, n = self._register_place(buffer, x)
         length = self._extent() if n else 1
         run = self.registers.runs.get(buffer, {}).get(start)
-        if run is not None and run[1] == length and run[0].lanes == n:
-            return run[0]
+        if run is not None and run[1] == length:
+            whole = forced(run[0])
+            if whole.lanes == n:
+                return whole
         elements = [self._register_element(buffer, start + k) for k in range(length)]
         if not n:
             return elements[0]
@@ -785,9 +834,12 @@ class Values:
     def _split_overlapping(self, buffer: str, start: int, length: int) -> None:
         """Breaks runs that a new one of another shape overlaps into single elements."""
         runs = self.registers.runs[buffer]
-        for s, (value, n) in list(runs.items()):
+        for s, (run, n) in list(runs.items()):
             if s < start + length and start < s + n:
                 del runs[s]
+                if start <= s and s + n <= start + length:
+                    continue
+                value = forced(run)
                 for k in range(n):
                     if not start <= s + k < start + length:
                         text = f"extractelement {value.typed}, i64 {k}"

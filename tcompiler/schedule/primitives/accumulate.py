@@ -94,8 +94,8 @@ def stage_accumulate(function: Function, block: str, loop: str, scope: str) -> R
 
     The tile has an axis per dimension of the target in which loops inside the given one run, in the order of the
     dimensions; loops that make up a dimension in another way than digits make up a number (those of a fused index,
-    say) are axes of their own, behind. What the predicate says of spatial loops holds for the write-back too, so that
-    lanes beyond the target are accumulated and never written.
+    say) are axes of their own, behind. What the predicate says of spatial loops holds for the init and the
+    write-back too, so that a peel cuts all three alike.
 
     If the block has an init and all its reduce loops are inside the loop, the accumulator starts from the init and
     the write-back is a Store. Otherwise it starts from the reducer's identity and the write-back is an Update, over
@@ -204,23 +204,22 @@ class _Maker:
             name: Of the block; its loops are `{name}_ax{k}`.
             body: Over the block's spatial iters and the tile's coordinates.
             outer_reduce: Loops outside that become reduce iters.
-            plain: The body names coordinates only: no other iter vars and no predicate are needed.
+            plain: The body names coordinates only: no other iter vars are needed.
         """
         axes = self.tile.axes
         names = fresh(self.used, [f"{name}_ax{k}" for k in range(len(axes))])
         variables = [loop_var(n, a.extent) for n, a in zip(names, axes, strict=True)]
         iters: list[IterVar] = []
         bindings: list[Scalar] = []
-        predicate: list[Scalar] = []
+        digits: dict[Scalar, Scalar] = dict.fromkeys(self.tile.units, ZERO)
+        for axis, var in zip(axes, variables, strict=True):
+            digits.update(axis.decode(var))
+        predicate = and_parts(self.predicate, digits)
         if not plain:
-            digits: dict[Scalar, Scalar] = dict.fromkeys(self.tile.units, ZERO)
-            for axis, var in zip(axes, variables, strict=True):
-                digits.update(axis.decode(var))
             for it, binding in zip(self.b.iters, self.b.bindings, strict=True):
                 if it.kind == "spatial":
                     iters.append(it)
                     bindings.append(simplify(substitute(binding, digits)))
-            predicate = and_parts(self.predicate, digits)
             for s, n in zip(outer_reduce, fresh(self.used, [f"v_{s.var.name}" for s in outer_reduce]), strict=True):
                 iters.append(IterVar(Var(n, s.var.dtype, s.var.extent), "reduce"))
                 bindings.append(s.var)

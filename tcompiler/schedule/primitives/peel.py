@@ -50,9 +50,9 @@ def peel(function: Function, loop: str, points: Sequence[int] | None = None) -> 
                                                                           vi = spatial(4, i_1_t)
                                                                           C[vi + 996] = A[vi + 996]
 
-    Loops inside a piece lose the iterations that a predicate masks throughout; vectorized ones keep their lanes and
-    their predicate. The domains of the iter vars that the loop feeds shrink to what the piece computes, and their body
-    is simplified with that knowledge, so that guards of padding go as well.
+    Loops inside a piece lose the iterations that a predicate masks throughout, whatever their kind. The domains of the
+    iter vars that the loop feeds shrink to what the piece computes, and their body is simplified with that knowledge,
+    so that guards of padding go as well.
 
     Args:
         function: The function.
@@ -223,7 +223,7 @@ def _tightened(stmt: Stmt) -> Stmt:
     if not isinstance(stmt, For):
         return stmt
     extent = as_int(stmt.var.extent)
-    if extent is not None and stmt.kind != "vectorized":
+    if extent is not None:
         limit = max((_limit(b, stmt.var, extent) for b in blocks_under(stmt.body)), default=extent)
         if limit <= 0:
             return Seq(())

@@ -1,0 +1,244 @@
+"""Every pass, in order: from a model as read to a compiled artifact.
+
+    graph passes     canonicalise, fold, share, group, choose layouts        transform/
+    per group        compose an expr program, derive, lower to loops          lower/, derive/
+                     schedule                                                 schedule/rules
+    code             LLVM text, object code (cached, in parallel processes)   backends/llvm
+    whole model      pack constants, plan memory, emit the entry point        plan/
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tcompiler import ops
+from tcompiler.assemble import assemble
+from tcompiler.errors import CompileError
+from tcompiler.frontend.module import GraphModule
+from tcompiler.ir.expr.grammar import Program
+from tcompiler.ir.expr.hash import structural_hash as program_hash
+from tcompiler.ir.expr.text import print_program
+from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node, TensorType, values
+from tcompiler.ir.graph.text import print_graph
+from tcompiler.ir.layout import Layout
+from tcompiler.ir.loop.grammar import Function
+from tcompiler.ir.loop.text import print_function
+from tcompiler.lower.function import lower
+from tcompiler.lower.program import compose
+from tcompiler.ops.registry import get as operator
+from tcompiler.runtime.package import Artifact
+from tcompiler.schedule.rules.default import default_schedule
+from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.target import Target
+from tcompiler.transform.group import VIEW, Group
+from tcompiler.transform.layout import ChooseLayouts
+from tcompiler.transform.passes import SIMPLIFY
+
+STAGES = ("imported", "graph", "expr", "loop", "scheduled", "trace", "llvm", "asm")
+"""The stages whose text a model keeps, in order; those from "expr" on are per kernel. asm is made when asked for."""
+
+
+class GraphPass(Protocol):
+    """A rewrite of the graph; its fields are its options."""
+
+    @property
+    def name(self) -> str:
+        """What the command line calls it."""
+        ...
+
+    def run(self, graph: Graph, store: ConstantStore) -> Graph:
+        """The rewritten graph; new constants go into the store."""
+        ...
+
+
+GRAPH_PASSES: tuple[GraphPass, ...] = (*SIMPLIFY, Group(operator), ChooseLayouts(operator))
+
+
+@dataclass(slots=True)
+class Kernel:
+    """One kernel on its way through the stages."""
+
+    name: str
+    program: Program
+    layouts: Mapping[str, Layout]
+    constants: frozenset[str]
+    function: Function | None = None
+    schedule: Schedule | None = None
+
+
+@dataclass(slots=True)
+class Step:
+    """One call of a kernel: the values that stand for the program's inputs and outputs."""
+
+    kernel: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class Observer:
+    """Hears of every pass; the command line prints and times with it. The default hears nothing."""
+
+    def before(self, name: str) -> None:
+        """A pass starts."""
+
+    def after(self, name: str, seconds: float, text: Callable[[], str]) -> None:
+        """A pass is done; text() prints the program after it."""
+
+
+@dataclass(slots=True)
+class Compilation:
+    """A model between the passes."""
+
+    module: GraphModule
+    target: Target
+    threads: int
+    accuracy: str = "high"
+    observer: Observer = field(default_factory=Observer)
+    graph: Graph = field(init=False)
+    kernels: dict[str, Kernel] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.graph = self.module.graph
+
+    @contextmanager
+    def watched(self, name: str, text: Callable[[], str]) -> Iterator[None]:
+        """Tells the observer of a pass and its time."""
+        self.observer.before(name)
+        start = time.perf_counter()
+        yield
+        self.observer.after(name, time.perf_counter() - start, text)
+
+
+def compile_module(
+    module: GraphModule,
+    target: Target,
+    threads: int = 1,
+    accuracy: str = "high",
+    observer: Observer | None = None,
+    stop_after: str | None = None,
+) -> Artifact | Compilation:
+    """Runs the whole pipeline.
+
+    Args:
+        module: The model.
+        target: The machine to compile for.
+        threads: Threads that a call may use.
+        accuracy: "exact", "high" or "fast": what lossy derivations may do.
+        observer: Hears of every pass.
+        stop_after: A stage to stop after; the compilation so far is returned.
+
+    Returns:
+        The artifact, or with stop_after the compilation with the stages' texts.
+
+    Raises:
+        CompileError: If the model uses what no code is generated for.
+    """
+    if accuracy not in ("exact", "high", "fast"):
+        raise CompileError(f'accuracy is "{accuracy}", expected "exact", "high" or "fast"')
+    c = Compilation(module, target, threads, accuracy, observer or Observer())
+    stages: list[tuple[str, Callable[[Compilation], None]]] = [
+        ("imported", lambda c: c.texts.update(imported=print_graph(c.graph, c.module.constants))),
+        ("graph", run_graph_passes),
+        ("expr", compose_programs),
+        ("loop", lower_programs),
+        ("scheduled", schedule_functions),
+    ]
+    for name, stage in stages:
+        stage(c)
+        if name == stop_after:
+            return c
+    artifact = assemble(c)
+    if stop_after is not None:
+        c.texts.update(artifact.texts)
+        return c
+    return artifact
+
+
+def run_graph_passes(c: Compilation) -> None:
+    """Rewrites the graph until it is grouped and laid out."""
+    for p in GRAPH_PASSES:
+        with c.watched(p.name, lambda: print_graph(c.graph, c.module.constants)):
+            c.graph = p.run(c.graph, c.module.constants)
+    c.texts["graph"] = print_graph(c.graph, c.module.constants)
+
+
+def compose_programs(c: Compilation) -> None:
+    """Makes one expr program per group; groups that compute the same share one kernel."""
+    types: Mapping[str, TensorType] = dict(values(c.graph))
+    constants = {k.name for k in c.graph.constants}
+    groups: dict[str, list[Node]] = {}
+    last: dict[str, int] = {}
+    for k, node in enumerate(c.graph.nodes):
+        if node.group is not None and node.group != VIEW:
+            groups.setdefault(node.group, []).append(node)
+            last[node.group] = k
+    known: dict[str, str] = {}
+    with c.watched("compose", lambda: "\n".join(print_program(k.program) for k in c.kernels.values())):
+        for name in sorted(groups, key=lambda g: last[g]):
+            leaving = _leaving(groups[name], c.graph)
+            program = compose(_kernel_name(groups[name], len(c.kernels)), groups[name], types, leaving, operator)
+            layouts = {
+                n: layout
+                for n in (*(t.name for t in program.inputs), *program.outputs)
+                if (layout := types[n].layout) is not None
+            }
+            fixed = frozenset(t.name for t in program.inputs if t.name in constants)
+            key = _kernel_key(program, layouts, fixed)
+            if key not in known:
+                known[key] = program.name
+                c.kernels[program.name] = Kernel(program.name, program, layouts, fixed)
+            c.steps.append(Step(known[key], tuple(t.name for t in program.inputs), program.outputs))
+    for kernel in c.kernels.values():
+        c.texts[f"expr/{kernel.name}"] = print_program(kernel.program)
+
+
+def _kernel_name(nodes: Sequence[Node], count: int) -> str:
+    """A name for people: the operators that the kernel started from, and a number."""
+    shown = "_".join(dict.fromkeys(n.op for n in nodes))
+    return f"{shown[:40].rstrip('_')}_{count}"
+
+
+def _leaving(nodes: Sequence[Node], graph: Graph) -> tuple[str, ...]:
+    inside = {n.name for n in nodes}
+    used = {i for n in graph.nodes if n.name not in inside for i in n.inputs} | {v.name for v in graph.outputs}
+    return tuple(v.name for n in nodes for v in n.outputs if v.name in used)
+
+
+def _kernel_key(program: Program, layouts: Mapping[str, Layout], fixed: frozenset[str]) -> str:
+    """Two groups with one key are one kernel: same program, same layouts, same operands known."""
+    names = (*(t.name for t in program.inputs), *program.outputs)
+    described = [
+        f"{n in fixed}:{layouts[n].map.outputs}:{layouts[n].shape}" if n in layouts else f"{n in fixed}" for n in names
+    ]
+    return f"{program_hash(program)}|{'|'.join(described)}"
+
+
+def lower_programs(c: Compilation) -> None:
+    """Makes a loop function of every program."""
+    with c.watched("lower", lambda: "\n".join(print_function(k.function) for k in c.kernels.values() if k.function)):
+        for kernel in c.kernels.values():
+            kernel.function = lower(kernel.program, kernel.layouts)
+            c.texts[f"loop/{kernel.name}"] = print_function(kernel.function)
+
+
+def schedule_functions(c: Compilation) -> None:
+    """Schedules every function by the default rules."""
+
+    def text() -> str:
+        return "\n".join(print_function(k.schedule.function) for k in c.kernels.values() if k.schedule)
+
+    with c.watched("schedule", text):
+        for kernel in c.kernels.values():
+            assert kernel.function is not None
+            kernel.schedule = default_schedule(kernel.function, c.target, c.threads, kernel.constants)
+            c.texts[f"scheduled/{kernel.name}"] = print_function(kernel.schedule.function)
+            c.texts[f"trace/{kernel.name}"] = kernel.schedule.trace.to_python()
+
+
+__all__ = ["GRAPH_PASSES", "STAGES", "Compilation", "Kernel", "Observer", "Step", "compile_module", "ops"]

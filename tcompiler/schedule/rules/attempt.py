@@ -1,0 +1,46 @@
+"""Trying a step of a schedule that may be refused, or that may turn out not to pay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tcompiler.errors import ScheduleError
+from tcompiler.schedule.schedule import Schedule
+
+
+def attempt(sch: Schedule, steps: Callable[[], bool | None]) -> bool:
+    """Runs steps; where one is refused or they return False, the schedule stays as it was.
+
+    Args:
+        sch: The schedule.
+        steps: Calls primitives on it.
+
+    Returns:
+        Whether the steps were kept.
+    """
+    mark = sch.mark()
+    try:
+        if steps() is not False:
+            return True
+    except ScheduleError:
+        pass
+    sch.rewind(mark)
+    return False
+
+
+def peel_tails(sch: Schedule, loop: str) -> None:
+    """Peels the tail off a loop and off every copy that earlier peels made of it; tails of one iteration lose the loop.
+
+    Args:
+        sch: The schedule.
+        loop: The loop; nothing happens where its iterations are all whole.
+    """
+    for name in [n for n in sch.loop_names() if n == loop or n.startswith(f"{loop}_t")]:
+        attempt(sch, lambda name=name: _peeled(sch, name))  # type: ignore[misc]
+
+
+def _peeled(sch: Schedule, loop: str) -> bool:
+    for piece in sch.peel(loop):
+        if sch.extent(piece) == 1:
+            sch.elide(piece)
+    return True

@@ -1,0 +1,58 @@
+"""The default schedule: what every kernel gets without tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from tcompiler.ir.loop.analysis import find_block
+from tcompiler.ir.loop.grammar import Function
+from tcompiler.schedule.rules.elementwise import schedule_map
+from tcompiler.schedule.rules.placement import gather_rows, inline_maps
+from tcompiler.schedule.rules.reduction import schedule_reduction
+from tcompiler.schedule.rules.rows import schedule_row_blocks
+from tcompiler.schedule.rules.threads import parallelize
+from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.target import Target
+
+
+def default_schedule(
+    function: Function, target: Target, threads: int = 1, constants: Collection[str] = ()
+) -> Schedule:
+    """Schedules a function as it comes from lowering, by primitives alone.
+
+    Args:
+        function: One block per scope, each in a nest of its own.
+        target: The machine.
+        threads: Threads that the kernel may use.
+        constants: Inputs that are known at compile time: the schedule may choose their layout, the caller packs them.
+
+    Returns:
+        The schedule, with its trace.
+    """
+    sch = Schedule(function)
+    inline_maps(sch)
+    done: set[str] = set()
+    for name in _reductions(sch):
+        before = set(sch.blocks())
+        if name in before and schedule_reduction(sch, name, target, threads, constants):
+            done |= {name, *(b for b in sch.blocks() if b not in before)}
+    rest = [b for b in sch.blocks() if b not in done]
+    if any(find_block(sch.function, b).init is not None for b in rest):
+        outputs = [b for b in rest if sch.written_by(b) in sch.function.outputs]
+        if len(outputs) == 1:
+            shared = gather_rows(sch, outputs[0])
+            if shared:
+                schedule_row_blocks(sch, outputs[0], shared, target, threads)
+                done |= set(sch.blocks_under(shared[0]))
+    for name in [b for b in sch.blocks() if b not in done]:
+        if find_block(sch.function, name).init is None:
+            schedule_map(sch, name, target, threads)
+        else:
+            loops = sch.loops(name)
+            spatial = len([i for i in sch.iters(name) if i.kind == "spatial"])
+            parallelize(sch, name, loops[:spatial], 1 << 20, threads)
+    return sch
+
+
+def _reductions(sch: Schedule) -> list[str]:
+    return [b for b in sch.blocks() if find_block(sch.function, b).init is not None]

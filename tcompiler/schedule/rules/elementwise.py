@@ -1,0 +1,83 @@
+"""Maps without a reduction: vectors along the axis in which the output is contiguous, the rest on threads."""
+
+from __future__ import annotations
+
+from tcompiler.ir.loop.analysis import find_block
+from tcompiler.ir.loop.grammar import buffer_table
+from tcompiler.schedule.rules.accesses import Shape, element_strides, shape_of
+from tcompiler.schedule.rules.attempt import attempt, peel_tails
+from tcompiler.schedule.rules.threads import parallelize
+from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.target import Target
+
+UNROLL = 4
+"""Vectors per iteration of a long loop."""
+
+
+def schedule_map(sch: Schedule, block: str, target: Target, threads: int) -> bool:
+    """Schedules a block that only stores, in a nest of its own.
+
+    Returns:
+        False, with nothing changed, where the rule does not fit.
+    """
+    return attempt(sch, lambda: _schedule(sch, block, target, threads))
+
+
+def _schedule(sch: Schedule, block: str, target: Target, threads: int) -> bool:
+    shape = shape_of(sch.function, find_block(sch.function, block))
+    if shape is None or shape.reduce or 0 in shape.extents.values():
+        return False
+    loop_of = dict(zip((i.var for i in sch.iters(block)), sch.loops(block), strict=True))
+    if _flat(sch, shape) and len(loop_of) > 1:
+        (loop,) = sch.fuse(*loop_of.values())
+        outer: list[str] = []
+        extent = shape.points()
+    else:
+        lane = shape.innermost()
+        if lane is None:
+            parallelize(sch, block, list(loop_of.values()), shape.points(), threads)
+            return True
+        loop = loop_of[lane]
+        outer = [n for v, n in loop_of.items() if v is not lane]
+        extent = shape.extents[lane]
+        if outer and sch.loops(block)[-1] != loop:
+            sch.reorder(*outer, loop)
+    vectorize_tail(sch, block, loop, extent, shape, outer, target, threads)
+    return True
+
+
+def vectorize_tail(
+    sch: Schedule, block: str, loop: str, extent: int, shape: Shape, outer: list[str], target: Target, threads: int
+) -> None:
+    """Splits a loop into vectors, peels its tail and puts the rest on threads."""
+    bits = buffer_table(sch.function)[shape.target.buffer].dtype.bytes * 8
+    width = max(target.vector_lanes(bits), target.vector_lanes(32))
+    if extent <= width:
+        sch.vectorize(loop)
+        parallelize(sch, block, outer, shape.points(), threads)
+        return
+    first, lanes = sch.split(loop, [None, width])
+    sch.vectorize(lanes)
+    parallelize(sch, block, [*outer, first], shape.points(), threads, keep=[first])
+    if extent % width:
+        peel_tails(sch, first)
+
+
+def _flat(sch: Schedule, shape: Shape) -> bool:
+    """Whether all accesses walk memory in step, so that the whole nest is one long loop."""
+    buffers = buffer_table(sch.function)
+    moving = [v for v in shape.spatial if shape.extents[v] > 1]
+    step = 1
+    for v in reversed(shape.spatial):
+        if shape.extents[v] > 1:
+            if shape.target.strides.get(v) != step:
+                return False
+            step *= shape.extents[v]
+    for o in shape.operands:
+        if element_strides(buffers[o.buffer]) is None:
+            return False
+        if any(o.strides.get(v, 0) for v in moving) and any(
+            o.strides.get(v) != shape.target.strides.get(v) for v in moving
+        ):
+            return False
+    return True

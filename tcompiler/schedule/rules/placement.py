@@ -1,0 +1,126 @@
+"""Which blocks disappear into others, and which move next to those that use them."""
+
+from __future__ import annotations
+
+from tcompiler.ir.loop.analysis import find_block
+from tcompiler.ir.loop.grammar import Block, Store, buffer_table
+from tcompiler.ir.scalar.grammar import Binary, Load, Scalar, Select, Unary, as_int, postorder
+from tcompiler.schedule.rules.accesses import shape_of
+from tcompiler.schedule.rules.attempt import attempt
+from tcompiler.schedule.schedule import Schedule
+
+CHEAP = 6
+"""Operations that may be computed again rather than stored and read."""
+
+
+def inline_maps(sch: Schedule) -> None:
+    """Inlines elementwise producers into their consumers where that computes nothing expensive again."""
+    for name in list(sch.blocks()):
+        block = find_block(sch.function, name)
+        if not _is_map(block) or _is_output(sch, block):
+            continue
+        users = sch.consumers(name)
+        if users and all(_worth_inlining(sch, block, find_block(sch.function, u), len(users)) for u in users):
+            attempt(sch, lambda name=name: sch.compute_inline(name) or True)  # type: ignore[misc]
+
+
+def _is_map(block: Block) -> bool:
+    return block.init is None and isinstance(block.body, Store)
+
+
+def _is_output(sch: Schedule, block: Block) -> bool:
+    return isinstance(block.body, Store) and block.body.buffer in sch.function.outputs
+
+
+def _worth_inlining(sch: Schedule, producer: Block, user: Block, users: int) -> bool:
+    assert isinstance(producer.body, Store)
+    made, used = _points(producer), _points(user)
+    if made is None or used is None:
+        return False
+    value = producer.body.value
+    if isinstance(value, Load):
+        return user.init is None or _same_steps(sch, producer, value)
+    cost = _cost(value)
+    again = used * users > made
+    if user.init is not None and (again or _has_select(value)):
+        return False
+    return not again or cost <= CHEAP
+
+
+def _same_steps(sch: Schedule, producer: Block, value: Load) -> bool:
+    """Whether a copy reads along the axis that it is contiguous in (otherwise the copy is worth its while)."""
+    shape = shape_of(sch.function, producer)
+    if shape is None:
+        return False
+    lane = shape.innermost()
+    return lane is None or all(o.strides.get(lane) == 1 for o in shape.operands)
+
+
+def _points(block: Block) -> int | None:
+    total = 1
+    for i in block.iters:
+        extent = as_int(i.var.extent)
+        if extent is None:
+            return None
+        total *= extent
+    return total
+
+
+def _has_select(value: Scalar) -> bool:
+    return any(isinstance(n, Select) for n in postorder(value))
+
+
+def _cost(value: Scalar) -> int:
+    """Operations on values; a function or a division counts as many."""
+    total = 0
+    for n in postorder(value):
+        match n:
+            case Unary(op=op):
+                total += 1 if op in ("neg", "abs", "not") else 16
+            case Binary(op=op) if n.a.dtype.is_float:
+                total += 8 if op in ("div", "pow", "floormod") else 1
+            case Select():
+                total += 1
+            case _:
+                pass
+    return total
+
+
+def gather_rows(sch: Schedule, last: str) -> list[str]:
+    """Moves every producer of a block under the deepest of its loops at which nothing is computed twice.
+
+    Args:
+        sch: The schedule.
+        last: The block that the others lead to.
+
+    Returns:
+        The loops of `last` that now hold other blocks, outermost first.
+    """
+    for name in reversed([b for b in sch.blocks() if b != last]):
+        work = _work(sch, name)
+        for loop in reversed(sch.loops(last)):
+            if attempt(sch, lambda name=name, loop=loop, work=work: _moved(sch, name, loop, work)):  # type: ignore[misc]
+                break
+    shared = [loop for loop in sch.loops(last) if len(sch.blocks_under(loop)) > 1]
+    return shared
+
+
+def _moved(sch: Schedule, name: str, loop: str, work: int) -> bool:
+    sch.compute_at(name, loop)
+    return _work(sch, name) <= work
+
+
+def _work(sch: Schedule, name: str) -> int:
+    total = 1
+    for loop in sch.loops(name):
+        total *= sch.extent(loop) or 1
+    return total
+
+
+def bytes_of(sch: Schedule, name: str) -> int:
+    """Bytes of a buffer of constant extents."""
+    buffer = buffer_table(sch.function)[name]
+    total = buffer.dtype.bytes
+    for extent in buffer.shape:
+        total *= as_int(extent) or 0
+    return total

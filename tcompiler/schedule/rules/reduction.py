@@ -1,0 +1,306 @@
+"""Reductions and contractions: a register tile of rows × lanes, operands laid out for it, epilogue in the tile.
+
+The rule reads which iter vars move which operands, never what an operator is called. Lanes run along the axis in which
+the output is contiguous; rows along another output axis that the lane operand does not depend on, so that its vectors
+are shared. Matmul, batched matmul, convolutions of any rank, grouping and dilation, depthwise convolutions, pooling
+and reductions over outer axes all come out as the same nest:
+
+    for outer …: [pack]  for panel …: for row tile …:
+        acc = identity;  for reduce …: for rows (unrolled): for lanes (vectorized): acc ⊕= …;  C = epilogue(acc)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from tcompiler.ir.loop.analysis import find_block
+from tcompiler.ir.loop.grammar import Buffer, buffer_table
+from tcompiler.ir.scalar.grammar import Var, as_int
+from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
+from tcompiler.schedule.rules.attempt import attempt, peel_tails
+from tcompiler.schedule.rules.threads import parallelize
+from tcompiler.schedule.rules.tile import choose_tile
+from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.target import Target
+
+UNROLL = 8
+"""Innermost reduce loops up to this extent are expanded."""
+REUSE = 4
+"""An operand that is not contiguous along the lanes is packed if each of its elements is used this often."""
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What the rule decided for one reduction."""
+
+    shape: Shape
+    lane: Var
+    row: Var | None
+    lanes: int
+    rows: int
+    shared: Operand | None
+
+
+def schedule_reduction(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str]) -> bool:
+    """Schedules a reduction whose output is contiguous along an axis that its operands are contiguous or constant in.
+
+    Args:
+        sch: The schedule; the block stands in a loop nest of its own.
+        block: A block with an Update.
+        target: The machine.
+        threads: Threads that the kernel may use.
+        constants: Names of inputs whose layout may be chosen, as they are packed once.
+
+    Returns:
+        False, with nothing changed, where the rule does not fit.
+    """
+    return attempt(sch, lambda: _schedule(sch, block, target, threads, constants))
+
+
+def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str]) -> bool:
+    plan = _plan(sch, block, target, constants)
+    if plan is None:
+        return False
+    shape = plan.shape
+    loop_of = dict(zip((i.var for i in sch.iters(block)), sch.loops(block), strict=True))
+    lane_outer, lane_inner = sch.split(loop_of[plan.lane], [None, plan.lanes])
+    row_outer, row_inner = "", ""
+    if plan.row is not None:
+        row_outer, row_inner = sch.split(loop_of[plan.row], [None, plan.rows])
+    reduce_order = _reduce_order(shape, plan)
+    reduce_loops = [loop_of[v] for v in reduce_order]
+    others = [loop_of[v] for v in shape.spatial if v is not plan.lane and v is not plan.row and shape.extents[v] > 1]
+    units = [loop_of[v] for v in shape.spatial if v is not plan.lane and v is not plan.row and shape.extents[v] == 1]
+    element = _buffer(sch, shape.target.buffer).dtype.bytes
+    panel = plan.lanes * element
+    for v in shape.reduce:
+        panel *= shape.extents[v]
+    columns = -(-shape.extents[plan.lane] // plan.lanes)
+    batch = [loop_of[v] for v in shape.spatial if plan.shared is not None and plan.shared.moves(v)]
+    lead = [n for n in others if n in batch]
+    rest = [n for n in others if n not in batch]
+    row_loops = [row_outer] if row_outer else []
+    packs = _runtime_packs(sch, plan, constants)
+    block_panels = 1
+    lane_block = ""
+    if packs:
+        most = max(1, target.l2_bytes // 2 // max(panel, 1))
+        block_panels = min(columns, most, 8)
+    if packs and block_panels > 1:
+        lane_block, lane_outer = sch.split(lane_outer, [None, block_panels])
+        outer = [*lead, lane_block, *rest, *row_loops, lane_outer]
+    elif packs or columns * panel > target.l2_bytes // 2:
+        outer = [*lead, lane_outer, *rest, *row_loops]
+    else:
+        outer = [*lead, *rest, lane_outer, *row_loops]
+    inner = [*([row_inner] if row_inner else []), lane_inner]
+    sch.reorder(*units, *outer, *reduce_loops, *inner)
+    for name in units:
+        sch.elide(name)
+    copies = [_pack(sch, block, plan, operand, lane_block or lane_outer) for operand in packs]
+    _pack_constants(sch, plan, constants, reduce_order)
+    init, write = sch.stage_accumulate(block, outer[-1] if outer else sch.loops(block)[0], "register")
+    inline_epilogues(sch, write)
+    _lanes_and_rows(sch, init)
+    _lanes_and_rows(sch, write)
+    if row_inner:
+        sch.unroll(row_inner)
+    sch.vectorize(lane_inner)
+    steps = plan.rows * -(-plan.lanes // target.vector_lanes(element * 8))
+    for v in reversed(reduce_order):
+        extent = shape.extents[v]
+        if extent > UNROLL or steps * extent > 6 * UNROLL * 4:
+            break
+        sch.unroll(loop_of[v])
+        steps *= extent
+    work = shape.points()
+    parallelize(sch, block, outer, work, threads, keep=[n for n in (lane_outer, lane_block, row_outer) if n])
+    for name in (lane_block, *copies, lane_outer, row_outer):
+        if name:
+            peel_tails(sch, name)
+    return True
+
+
+def _buffer(sch: Schedule, name: str) -> Buffer:
+    return buffer_table(sch.function)[name]
+
+
+def _plan(sch: Schedule, block: str, target: Target, constants: Collection[str]) -> _Plan | None:
+    shape = shape_of(sch.function, find_block(sch.function, block))
+    if shape is None or not shape.reduce or 0 in shape.extents.values():
+        return None
+    lane = shape.innermost()
+    if lane is None:
+        return None
+    bits = _buffer(sch, shape.target.buffer).dtype.bytes * 8
+    moved = [o for o in shape.operands if o.moves(lane)]
+    if not moved:
+        return None
+    shared, row = None, None
+    for o in moved:
+        candidates = [
+            v
+            for v in shape.spatial
+            if v is not lane and shape.extents[v] > 1 and not o.moves(v) and shape.target.strides.get(v)
+        ]
+        if candidates:
+            shared, row = o, _best_row(shape, candidates)
+            break
+    if shared is None:
+        candidates = [
+            v for v in shape.spatial if v is not lane and shape.extents[v] > 1 and shape.target.strides.get(v)
+        ]
+        row = _best_row(shape, candidates) if candidates else None
+        shared = moved[0]
+    for o in moved:
+        if o.strides.get(lane) != 1 and o.buffer not in constants and not _packable(o, shape):
+            return None
+    extent = shape.extents[lane]
+    rows = shape.extents[row] if row is not None else 1
+    width = target.vector_lanes(bits)
+    tile = choose_tile(rows, extent, width, target.vector_registers, 1 if len(moved) == 1 else 0)
+    return _Plan(shape, lane, row, tile.lanes, tile.rows, shared)
+
+
+def _best_row(shape: Shape, candidates: list[Var]) -> Var:
+    """The axis to tile by rows: of the longer ones the one closest in memory, so that a tile reads near elements."""
+    longest = max(shape.extents[v] for v in candidates)
+    long_enough = [v for v in candidates if shape.extents[v] * 4 >= min(longest, 24)]
+    return min(long_enough, key=lambda v: shape.target.strides.get(v) or 0)
+
+
+def _reduce_order(shape: Shape, plan: _Plan) -> list[Var]:
+    """Reduce loops with the smallest steps through the row operand innermost."""
+    streamed = [o for o in shape.operands if plan.row is not None and o.moves(plan.row)] or list(shape.operands)
+
+    def step(v: Var) -> int:
+        return min((abs(o.strides.get(v) or 1 << 40) for o in streamed), default=0)
+
+    return sorted(shape.reduce, key=step, reverse=True)
+
+
+def _plain(operand: Operand, var: Var) -> int | None:
+    """The index position at which an operand has this iter var alone."""
+    for k, i in enumerate(operand.indices):
+        if i is var:
+            return k
+    return None
+
+
+def _packable(operand: Operand, shape: Shape) -> bool:
+    """Whether every index is a distinct iter var or constant, so that a copy in another order is a plain transpose."""
+    seen = [i for i in operand.indices if isinstance(i, Var)]
+    return len(set(seen)) == len(seen) and all(isinstance(i, Var) or as_int(i) is not None for i in operand.indices)
+
+
+def _runtime_packs(sch: Schedule, plan: _Plan, constants: Collection[str]) -> list[Operand]:
+    """Operands to copy into panels inside the kernel: read along the lanes, reused by many rows, badly laid out."""
+    shape = plan.shape
+    result = []
+    for o in shape.operands:
+        if not o.moves(plan.lane) or o.buffer in constants or not _packable(o, shape):
+            continue
+        reuse = 1
+        for v in shape.spatial:
+            if not o.moves(v):
+                reuse *= shape.extents[v]
+        apart = max((abs(o.strides.get(v) or 0) for v in shape.reduce), default=0)
+        if o.strides.get(plan.lane) != 1 or (reuse >= REUSE * plan.rows and apart > plan.lanes):
+            result.append(o)
+    return result
+
+
+def _pack(sch: Schedule, block: str, plan: _Plan, operand: Operand, loop: str) -> str:
+    """Copies an operand into a buffer of panels, lanes innermost, under the loop over blocks of panels.
+
+    Returns:
+        The copy's loop over panels, "" where there is one only.
+    """
+    (copy,) = sch.cache_read(block, operand.buffer, "local")
+    cache = sch.written_by(copy)
+    sch.compute_at(copy, loop)
+    at = _plain(operand, plan.lane)
+    assert at is not None
+    rank = len(operand.indices)
+    names = [f"d{k}" for k in range(rank)]
+    outer = [n for k, n in enumerate(names) if k != at]
+    sch.transform_layout(
+        cache,
+        f"lambda {', '.join(names)}: ({names[at]} // {plan.lanes}, {''.join(n + ', ' for n in outer)}"
+        f"{names[at]} % {plan.lanes})",
+        False,
+    )
+    loops = sch.own_loops(copy)
+    lane_loop, tail_loop = loops[at], ""
+    extent = sch.extent(lane_loop) or 1
+    if extent > plan.lanes:
+        first, second = sch.split(lane_loop, [None, plan.lanes])
+        order = [n for n in loops if n != lane_loop]
+        sch.reorder(first, *order, second)
+        lane_loop, tail_loop = second, first
+    else:
+        order = [n for n in loops if n != lane_loop]
+        if order and loops[-1] != lane_loop:
+            sch.reorder(*order, lane_loop)
+    sch.vectorize(lane_loop)
+    return tail_loop
+
+
+def _pack_constants(sch: Schedule, plan: _Plan, constants: Collection[str], reduce_order: list[Var]) -> None:
+    """Lays constant operands out in the order in which the tile reads them."""
+    for o in plan.shape.operands:
+        if o.buffer not in constants or not o.moves(plan.lane) or len(o.indices) < 2:
+            continue
+        names = [f"d{k}" for k in range(len(o.indices))]
+        at = _plain(o, plan.lane)
+        fixed = [k for k, i in enumerate(o.indices) if not any(i is v for v in reduce_order)]
+        walked = [p for v in reduce_order if (p := _plain(o, v)) is not None]
+        if at is None:
+            ends = [k for k, i in enumerate(o.indices) if k in fixed and plan.lane in _vars(i)]
+            if len(ends) != 1 or set(fixed) | set(walked) != set(range(len(names))):
+                continue
+            order = [k for k in fixed if k != ends[0]] + walked + ends
+            outputs = [names[k] for k in order]
+        else:
+            batch = [k for k in fixed if k != at]
+            if set(fixed) | set(walked) != set(range(len(names))):
+                continue
+            outputs = [
+                *(names[k] for k in batch),
+                f"{names[at]} // {plan.lanes}",
+                *(names[k] for k in walked),
+                f"{names[at]} % {plan.lanes}",
+            ]
+        attempt(
+            sch,
+            lambda o=o, names=names, outputs=outputs: (  # type: ignore[misc]
+                sch.transform_layout(o.buffer, f"lambda {', '.join(names)}: ({', '.join(outputs)})", False) or True
+            ),
+        )
+
+
+def _vars(node: object) -> frozenset[Var]:
+    from tcompiler.ir.scalar.grammar import Scalar
+    from tcompiler.ir.scalar.rewrite import free_vars
+
+    return free_vars(node) if isinstance(node, Scalar) else frozenset()
+
+
+def inline_epilogues(sch: Schedule, write: str) -> None:
+    """Folds the elementwise consumers of what a block writes into it, one after the other."""
+    while True:
+        consumers = sch.consumers(write)
+        if len(consumers) != 1 or not attempt(sch, lambda c=consumers[0]: sch.reverse_compute_inline(c) or True):  # type: ignore[misc]
+            return
+
+
+def _lanes_and_rows(sch: Schedule, block: str) -> None:
+    """Vectorizes the innermost loop of a tile's init or write-back, and unrolls those around it that are its own."""
+    own = sch.own_loops(block)
+    if not own:
+        return
+    *rows, lanes = own
+    for name in rows:
+        sch.unroll(name)
+    sch.vectorize(lanes)

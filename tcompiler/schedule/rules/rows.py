@@ -1,0 +1,56 @@
+"""Chains over rows (softmax, norms): every block of a row in one iteration of the loops over rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tcompiler.ir.loop.analysis import find_block
+from tcompiler.ir.loop.grammar import buffer_table
+from tcompiler.schedule.rules.accesses import shape_of
+from tcompiler.schedule.rules.attempt import attempt, peel_tails
+from tcompiler.schedule.rules.threads import parallelize
+from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.target import Target
+
+
+def schedule_row_blocks(sch: Schedule, last: str, shared: Sequence[str], target: Target, threads: int) -> None:
+    """Vectorizes the maps of a row and puts the rows on threads.
+
+    Args:
+        sch: The schedule, with the blocks gathered under the loops over rows.
+        last: The block whose loops they are.
+        shared: These loops, outermost first.
+        target: The machine.
+        threads: Threads that the kernel may use.
+    """
+    blocks = sch.blocks_under(shared[0])
+    work = 1
+    for loop in sch.loops(last):
+        work *= sch.extent(loop) or 1
+    for name in blocks:
+        own = [n for n in sch.loops(name) if n not in shared]
+        if own and find_block(sch.function, name).init is None:
+            attempt(sch, lambda name=name, own=own: _vectors(sch, name, own, target))  # type: ignore[misc]
+    common = [n for n in shared if set(sch.blocks_under(n)) >= set(blocks)]
+    parallelize(sch, last, common, work, threads)
+
+
+def _vectors(sch: Schedule, name: str, own: Sequence[str], target: Target) -> bool:
+    """Vectorizes the innermost of a map's own loops, if the map is contiguous along it."""
+    shape = shape_of(sch.function, find_block(sch.function, name))
+    if shape is None:
+        return False
+    lane = shape.innermost()
+    loop = own[-1]
+    extent = sch.extent(loop)
+    if lane is None or extent is None or extent < 2:
+        return False
+    width = target.vector_lanes(buffer_table(sch.function)[shape.target.buffer].dtype.bytes * 8)
+    if extent <= width:
+        sch.vectorize(loop)
+        return True
+    first, lanes = sch.split(loop, [None, width])
+    sch.vectorize(lanes)
+    if extent % width:
+        peel_tails(sch, first)
+    return True

@@ -1,0 +1,110 @@
+"""What graph passes read off operators' definitions, so that no pass asks for an operator's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from tcompiler.ir.expr.grammar import Compute, Program
+from tcompiler.ir.graph.grammar import Graph, Node, TensorType, values
+from tcompiler.ir.graph.operators import OperatorLike
+from tcompiler.ir.scalar.canonical import simplify
+from tcompiler.ir.scalar.grammar import Const, Load, Scalar, Var, as_int, index, postorder, sub
+
+Operators = Callable[[str], OperatorLike]
+
+
+class Definitions:
+    """The definitions of a graph's nodes, each made once.
+
+    Args:
+        graph: The graph.
+        operators: The operator table.
+    """
+
+    def __init__(self, graph: Graph, operators: Operators) -> None:
+        self.types: Mapping[str, TensorType] = dict(values(graph))
+        self._operators = operators
+        self._programs: dict[str, Program] = {}
+
+    def program(self, node: Node) -> Program:
+        """The definition of one node at its types."""
+        known = self._programs.get(node.name)
+        if known is None:
+            types = [self.types[i] if i else None for i in node.inputs]
+            known = self._operators(node.op).define(types, dict(node.attrs))
+            self._programs[node.name] = known
+        return known
+
+    def operand_names(self, node: Node) -> dict[str, str]:
+        """Names of the definition's inputs to names of the graph's values."""
+        present = [i for i in node.inputs if i]
+        return dict(zip((t.name for t in self.program(node).inputs), present, strict=True))
+
+
+def is_map(program: Program) -> bool:
+    """Whether every scope is pointwise."""
+    return all(isinstance(s, Compute) and not s.reduce_axes for s in program.scopes)
+
+
+def is_view(program: Program) -> bool:
+    """Whether the output holds its only input's elements in the same row-major order."""
+    if len(program.scopes) != 1 or len(program.inputs) != 1:
+        return False
+    scope = program.scopes[0]
+    if not isinstance(scope, Compute) or scope.reduce_axes or not isinstance(scope.values[0], Load):
+        return False
+    load = scope.values[0]
+    source = program.inputs[0]
+    if load.buffer != source.name or len(scope.tensors) != 1:
+        return False
+    size = _elements(source.shape)
+    if size is None or size != _elements(scope.tensors[0].shape):
+        return False
+    return simplify(sub(_flat(load.indices, source.shape), _flat(scope.axes, scope.tensors[0].shape))) is index(0)
+
+
+def _elements(shape: Sequence[Scalar]) -> int | None:
+    total = 1
+    for extent in shape:
+        size = as_int(extent)
+        if size is None:
+            return None
+        total *= size
+    return total
+
+
+def _flat(indices: Sequence[Scalar], shape: Sequence[Scalar]) -> Scalar:
+    total: Scalar = index(0)
+    for i, extent in zip(indices, shape, strict=True):
+        total = total * extent + i
+    return total
+
+
+def points(program: Program) -> int:
+    """Iterations over all scopes; 0 where an extent is symbolic."""
+    total = 0
+    for scope in program.scopes:
+        if isinstance(scope, Compute):
+            total += _elements([a.extent or index(0) for a in (*scope.axes, *scope.reduce_axes)]) or 0
+    return total
+
+
+def reads_pointwise(program: Program, name: str) -> bool:
+    """Whether each output point reads one element of an input, at distinct axes (or 0 where the extent is 1).
+
+    Such a program can be computed in the place where the input is produced.
+    """
+    found = False
+    for scope in program.scopes:
+        if not isinstance(scope, Compute) or scope.reduce_axes:
+            return False
+        live = {a for a in scope.axes if as_int(a.extent) != 1}
+        for node in postorder(*scope.values):
+            if isinstance(node, Load) and node.buffer == name:
+                found = True
+                variables = [i for i in node.indices if isinstance(i, Var)]
+                if any(not isinstance(i, (Var, Const)) for i in node.indices) or len(set(variables)) != len(variables):
+                    return False
+                if not live <= set(variables):
+                    return False
+    return found

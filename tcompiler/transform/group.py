@@ -1,0 +1,141 @@
+"""Grouping: which nodes become one kernel.
+
+A reduction starts a group; elementwise nodes that consume a group's only result, point by point, join it; so do
+elementwise producers of a node that reads its rows a few times (softmax, norms). Nodes that only look at the same
+memory in another shape make no kernel. A group runs where its last node stood: nobody reads its inner values, so all
+that it needs is there by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tcompiler.ir.expr.grammar import Compute, Program
+from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node
+from tcompiler.ir.scalar.grammar import Binary, Load, postorder
+from tcompiler.transform.definitions import Definitions, Operators, is_map, is_view, points, reads_pointwise
+
+VIEW = "view"
+"""The group of nodes that make no kernel."""
+
+
+@dataclass(slots=True)
+class _Group:
+    name: str
+    result: str
+    maps_only: bool
+    size: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sets every node's group.
+
+    Attributes:
+        operators: The operator table.
+        limit: Most nodes in a group.
+    """
+
+    operators: Operators
+    limit: int = 64
+    name: str = "group"
+
+    def run(self, graph: Graph, store: ConstantStore) -> Graph:
+        """Groups the nodes of a graph."""
+        definitions = Definitions(graph, self.operators)
+        uses = _uses(graph)
+        groups: dict[str, _Group] = {}
+        made_by: dict[str, str] = {}
+        names: list[str] = []
+        outputs = {v.name for v in graph.outputs}
+        constants = {c.name for c in graph.constants}
+        sources = {v.name for v in graph.inputs} | constants
+        roots: dict[str, str] = {}
+        for node in graph.nodes:
+            program = definitions.program(node)
+            if is_view(program) and self._may_alias(node, outputs, sources, roots):
+                names.append(VIEW)
+                roots[node.outputs[0].name] = roots.get(node.inputs[0], node.inputs[0])
+                continue
+            joined = self._join(node, program, definitions, uses, groups, made_by, outputs)
+            if joined is None:
+                joined = _Group(f"g{len(groups)}", "", is_map(program), 0)
+                groups[joined.name] = joined
+            joined.maps_only = joined.maps_only and is_map(program)
+            joined.size += 1
+            joined.result = node.outputs[0].name if len(node.outputs) == 1 else ""
+            for v in node.outputs:
+                made_by[v.name] = joined.name
+            names.append(joined.name)
+        order: dict[str, None] = {}
+        for n in reversed(names):
+            order.setdefault(n)
+        renamed = {n: f"g{k}" for k, n in enumerate(n for n in reversed(order) if n != VIEW)} | {VIEW: VIEW}
+        nodes = tuple(replace(n, group=renamed[g]) for n, g in zip(graph.nodes, names, strict=True))
+        return replace(graph, nodes=nodes)
+
+    def _may_alias(self, node: Node, outputs: set[str], sources: set[str], roots: Mapping[str, str]) -> bool:
+        """A result that leaves the model needs memory of its own, apart from inputs, constants and other results."""
+        value, root = node.outputs[0].name, roots.get(node.inputs[0], node.inputs[0])
+        if value not in outputs:
+            return True
+        if root in sources or root in outputs:
+            return False
+        return not any(roots.get(o) == root for o in outputs)
+
+    def _join(
+        self,
+        node: Node,
+        program: Program,
+        definitions: Definitions,
+        uses: Mapping[str, int],
+        groups: Mapping[str, _Group],
+        made_by: Mapping[str, str],
+        outputs: set[str],
+    ) -> _Group | None:
+        """The group that a node joins: a reduction's before a map's, a later one before an earlier one."""
+        candidates: list[tuple[bool, int, _Group]] = []
+        order = list(groups)
+        for inner, value in definitions.operand_names(node).items():
+            group = groups.get(made_by.get(value, ""))
+            if group is None or group.result != value or uses[value] != 1 or value in outputs:
+                continue
+            if group.size >= self.limit:
+                continue
+            fits = (
+                reads_pointwise(program, inner)
+                if is_map(program)
+                else group.maps_only and _rereads_little(program, definitions, value)
+            )
+            if fits:
+                candidates.append((not group.maps_only, order.index(group.name), group))
+        return max(candidates, key=lambda c: c[:2])[2] if candidates else None
+
+
+def _uses(graph: Graph) -> dict[str, int]:
+    result: dict[str, int] = {name: 0 for n in graph.nodes for name in n.inputs}
+    for n in graph.nodes:
+        for v in n.outputs:
+            result.setdefault(v.name, 0)
+        for name in set(n.inputs):
+            result[name] += 1
+    return result
+
+
+def _rereads_little(program: Program, definitions: Definitions, value: str) -> bool:
+    """Whether a program passes over an operand a few times only (it is no contraction)."""
+    elements = 1
+    for extent in definitions.types[value].dims():
+        elements *= extent
+    contraction = any(
+        isinstance(s, Compute)
+        and s.reduce_axes
+        and any(isinstance(v, Binary) and v.op == "mul" and _two_tensors(v) for v in s.values)
+        for s in program.scopes
+    )
+    return not contraction and points(program) <= 8 * elements
+
+
+def _two_tensors(value: Binary) -> bool:
+    return len({n.buffer for n in postorder(value) if isinstance(n, Load)}) > 1

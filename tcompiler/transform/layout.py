@@ -1,0 +1,125 @@
+"""Layouts of values: every group writes what its own code and its readers want.
+
+A contraction whose columns (the axis that only a constant operand has) are not the last axis of its result writes it
+with that axis last: channels-last for convolutions. Elementwise groups, pooling and depthwise convolutions follow
+their first input that has a layout. Results of the model, and values that are looked at in another shape, stay
+row-major.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tcompiler.ir.expr.grammar import Compute, Program, tensors
+from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node, TensorType
+from tcompiler.ir.layout import Layout, permutation
+from tcompiler.ir.scalar.grammar import Binary, Load, Var, as_int, postorder
+from tcompiler.ir.scalar.rewrite import free_vars
+from tcompiler.transform.definitions import Definitions, Operators
+from tcompiler.transform.group import VIEW
+
+
+def permuted(t: TensorType, axes: Sequence[int]) -> TensorType:
+    """A type whose tensor lies in memory with its axes in another order."""
+    if tuple(axes) == tuple(range(len(t.shape))):
+        return TensorType(t.dtype, t.shape)
+    return TensorType(t.dtype, t.shape, Layout(permutation(axes), tuple(t.shape[a] for a in axes), False))
+
+
+@dataclass(frozen=True)
+class ChooseLayouts:
+    """Gives values layouts.
+
+    Attributes:
+        operators: The operator table.
+        narrowest: A column axis shorter than this is left where it is.
+    """
+
+    operators: Operators
+    narrowest: int = 4
+    name: str = "choose-layouts"
+
+    def run(self, graph: Graph, store: ConstantStore) -> Graph:
+        """Chooses a layout for every value that a group defines."""
+        definitions = Definitions(graph, self.operators)
+        fixed = {v.name for v in graph.outputs}
+        for n in graph.nodes:
+            if n.group == VIEW:
+                fixed |= {*n.inputs, *(v.name for v in n.outputs)}
+        constants = {c.name for c in graph.constants}
+        orders: dict[str, tuple[int, ...]] = {}
+        nodes: list[Node] = []
+        for node in graph.nodes:
+            outputs = []
+            for value in node.outputs:
+                order = None
+                if value.name not in fixed and len(value.type.shape) >= 3:
+                    order = self._order(node, definitions, constants, orders)
+                if order is not None and len(order) == len(value.type.shape):
+                    orders[value.name] = order
+                    outputs.append(replace(value, type=permuted(value.type, order)))
+                else:
+                    outputs.append(value)
+            nodes.append(replace(node, outputs=tuple(outputs)))
+        return replace(graph, nodes=tuple(nodes))
+
+    def _order(
+        self, node: Node, definitions: Definitions, constants: set[str], orders: Mapping[str, tuple[int, ...]]
+    ) -> tuple[int, ...] | None:
+        program = definitions.program(node)
+        names = definitions.operand_names(node)
+        columns = _columns(program, {inner for inner, outer in names.items() if outer in constants})
+        rank = len(tensors(program)[program.outputs[0]].shape)
+        if columns is not None and self.narrowest <= columns[1]:
+            return (*(a for a in range(rank) if a != columns[0]), columns[0])
+        for inner, outer in names.items():
+            order = orders.get(outer)
+            if order is not None and len(order) == rank and _same_axes(program, inner):
+                return order
+        return None
+
+
+def _columns(program: Program, constants: set[str]) -> tuple[int, int] | None:
+    """The axis of a contraction's result that only its constant operand has: its position and extent."""
+    for scope in program.scopes:
+        if not isinstance(scope, Compute) or not scope.reduce_axes:
+            continue
+        for value in scope.values:
+            if not isinstance(value, Binary) or value.op != "mul":
+                continue
+            loads = [n for n in postorder(value) if isinstance(n, Load)]
+            fixed = [x for x in loads if x.buffer in constants]
+            free = [x for x in loads if x.buffer not in constants]
+            if len(fixed) != 1 or not free:
+                continue
+            mine = _axes(fixed[0])
+            theirs = frozenset().union(*(_axes(x) for x in free))
+            only = [k for k, a in enumerate(scope.axes) if a in mine and a not in theirs]
+            out = tensors(program)[program.outputs[0]]
+            if len(only) == 1 and len(out.shape) == len(scope.axes):
+                return only[0], as_int(scope.axes[only[0]].extent) or 0
+    return None
+
+
+def _axes(load: Load) -> frozenset[Var]:
+    result: frozenset[Var] = frozenset()
+    for i in load.indices:
+        result |= free_vars(i)
+    return result
+
+
+def _same_axes(program: Program, name: str) -> bool:
+    """Whether an input's axes are the result's: same rank, the first scope that reads it at (about) its own axes."""
+    for scope in program.scopes:
+        if not isinstance(scope, Compute):
+            return False
+        for node in postorder(*scope.values):
+            if isinstance(node, Load) and node.buffer == name:
+                if len(node.indices) != len(scope.axes):
+                    return False
+                return all(
+                    i is a or a in free_vars(i) or as_int(a.extent) == 1 or as_int(i) is not None
+                    for i, a in zip(node.indices, scope.axes, strict=True)
+                )
+    return False
