@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
-from tcompiler.ir.scalar.canonical import simplify
-
 from tcompiler.ir.loop.analysis import Access, accesses, region
-from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, Stmt, Store, Update, walk
+from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, Stmt, Store, Update, memo, walk
+from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import Binary, Load, Scalar, Var, add, as_int, floordiv, floormod, index
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
 from tcompiler.schedule.affine.linear import linear
@@ -59,6 +58,15 @@ def inner_loops(stmt: Stmt) -> frozenset[Var]:
 def _boxes(
     function: Function, block: Block, buffer: str, inner: Set[Var], reads: bool, writes: bool
 ) -> list[tuple[Span, ...]]:
+    around = inner
+    if isinstance(block.body, Store | Update):
+        # only what feeds the block matters, so that the same question is asked again
+        around = inner & frozenset().union(*map(free_vars, block.bindings))
+    kept: dict[object, list[tuple[Span, ...]]] = memo(block).setdefault("boxes", {})
+    key = (buffer, reads, writes, frozenset(around))
+    found = kept.get(key)
+    if found is not None:
+        return found
     a = accesses(block)
     elements: list[Access | Load] = []
     regions = []
@@ -68,15 +76,16 @@ def _boxes(
     if writes:
         elements += [w for w in a.writes if w.buffer == buffer]
         regions += [r for r in a.write_regions if r.buffer == buffer]
-    found = [tuple(Span(*r) for r in region(function, block, e, inner).ranges) for e in elements]
+    found = [tuple(Span(*r) for r in region(function, block, e, around).ranges) for e in elements]
     for declared in regions:
-        corner = region(function, block, Access(buffer, tuple(start for start, _ in declared.ranges)), inner)
+        corner = region(function, block, Access(buffer, tuple(start for start, _ in declared.ranges)), around)
         found.append(
             tuple(
                 Span(start, simplify(extent + more - 1))
                 for (start, extent), (_, more) in zip(corner.ranges, declared.ranges, strict=True)
             )
         )
+    kept[key] = found
     return found
 
 
