@@ -97,6 +97,21 @@ class _Points:
     env: _Env
     first: Array
 
+    def starts(self, axes: tuple[int, ...]) -> _Points:
+        """The points at the start of some axes."""
+        cut = tuple(slice(0, 1) if k in axes else slice(None) for k in range(len(self.shape)))
+        env: _Env = {v: x[cut] if np.ndim(x) else x for v, x in self.env.items()}
+        shape = tuple(1 if k in axes else n for k, n in enumerate(self.shape))
+        return _Points(shape, env, self.first[cut])
+
+    def chosen(self, keep: Array) -> _Points:
+        """Some of the points as a list, in their order."""
+        env: _Env = {
+            v: np.broadcast_to(x, self.shape).ravel()[keep] if np.ndim(x) else x for v, x in self.env.items()
+        }
+        first = np.broadcast_to(self.first, self.shape).ravel()[keep]
+        return _Points((int(np.count_nonzero(keep)),), env, first)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
@@ -106,13 +121,13 @@ class _Plan:
         points: The points.
         flats: Flat positions of the targets; with axes in the form of the points, else as lists in their order.
         axes: Axes of the grid to reduce over, none of which the targets depend on; None if targets repeat otherwise.
-        first: The points at which the init runs before; None if there are none.
+        first: The points at which the init runs before; None if it runs at none.
     """
 
     points: _Points
     flats: list[Array]
     axes: tuple[int, ...] | None
-    first: Array | None
+    first: _Points | None
 
 
 class _Evaluator:
@@ -330,33 +345,38 @@ class _Evaluator:
         flats = [self._place(t.buffer, t.indices, points, where) for t in s.targets]
         flat = flats[0]
         size = self.flat[s.targets[0].buffer].size
-        first = np.broadcast_to(points.first, points.shape)
-        starts = bool(nest.init) and math.prod(points.shape) > 1 and bool(first.any())
+        total = math.prod(points.shape)
+        starts = bool(nest.init) and total > 1 and bool(points.first.any())
         if _are_distinct(flat, size):
             axes = tuple(k for k, n in enumerate(flat.shape) if n < points.shape[k])
+            if not starts:
+                return _Plan(points, flats, axes, None)
             # per target, the points are those along the axes: the first of them, and no other, must be initialised
-            moved = np.moveaxis(first, axes, range(len(axes))).reshape(math.prod(points.shape[k] for k in axes), -1)
-            if starts and not (moved[0].all() and not moved[1:].any()):
+            if points.first.size != math.prod(points.shape[k] for k in axes) or points.first.sum() != 1:
                 return None
-            return _Plan(points, flats, axes, first if starts else None)
-        if starts:
-            listed = np.broadcast_to(flat, points.shape).ravel()
-            at = np.flatnonzero(first)
-            earliest = np.full(size, -1, np.int64)
-            earliest[listed[::-1]] = np.arange(listed.size - 1, -1, -1)
-            if not np.array_equal(earliest[listed[at]], at):
+            if not points.first.reshape(-1)[0] or any(points.first.shape[k] < points.shape[k] for k in axes):
                 return None
+            return _Plan(points, flats, axes, points.starts(axes))
+        if total > _MOST_POINTS:
+            return None
         lists = [np.broadcast_to(f, points.shape).ravel() for f in flats]
-        return _Plan(points, lists, None, first if starts else None)
+        if not starts:
+            return _Plan(points, lists, None, None)
+        first = np.broadcast_to(points.first, points.shape).ravel()
+        at = np.flatnonzero(first)
+        earliest = np.full(size, -1, np.int64)
+        earliest[lists[0][::-1]] = np.arange(total - 1, -1, -1)
+        if not np.array_equal(earliest[lists[0][at]], at):
+            return None
+        return _Plan(points, lists, None, points.chosen(first))
 
     def _update(self, nest: _Nest, s: Update, plan: _Plan, where: str) -> None:
         points, axes = plan.points, plan.axes
         if plan.first is not None:
-            chosen = self._chosen(points, plan.first.ravel())
             buffers = {t.buffer for t in s.targets}
             for store in nest.init:
                 if store.buffer in buffers:
-                    self._store(store, chosen, where)
+                    self._store(store, plan.first, where)
         memory = [self.flat[t.buffer] for t in s.targets]
         if axes is None:
             values = [np.broadcast_to(self._values(v, points), points.shape).ravel() for v in s.values]
@@ -371,15 +391,6 @@ class _Evaluator:
             new = fold(s.reducer, old, [self._values(v, points) for v in s.values], points.shape, axes)
         for m, f, v in zip(memory, plan.flats, new, strict=True):
             m[f] = v
-
-    def _chosen(self, points: _Points, keep: Array) -> _Points:
-        """Some of the points as a list, in their order."""
-        env: _Env = {}
-        for var, value in points.env.items():
-            array = np.asarray(value)
-            env[var] = value if array.ndim == 0 else np.broadcast_to(array, points.shape).ravel()[keep]
-        first = np.broadcast_to(points.first, points.shape).ravel()[keep]
-        return _Points((int(np.count_nonzero(keep)),), env, first)
 
 
 def _nest_of(stmt: Stmt) -> _Nest | None:
