@@ -31,13 +31,29 @@ class Canonicalise:
         """The graph in canonical form."""
         editor = Editor(graph, store)
         for node in graph.nodes:
-            rule = _RULES.get(node.op)
-            result = rule(editor, node) if rule is not None else None
+            result = _apply(editor, node)
             if result is None:
                 editor.keep(node)
             else:
                 editor.forward(node.outputs[0].name, result)
         return editor.finish()
+
+
+def _apply(editor: Editor, node: Node) -> str | None:
+    """Applies the rule for a node, then those for what it put in its place."""
+    result: str | None = None
+    while (rule := _RULES.get(node.op)) is not None:
+        count = len(editor.nodes)
+        better = rule(editor, node)
+        if better is None:
+            break
+        if result is not None:
+            editor.drop(node)
+        result = better
+        if len(editor.nodes) <= count or editor.nodes[-1].outputs[0].name != better:
+            break
+        node = editor.nodes[-1]
+    return result
 
 
 def _ints(node: Node, key: str) -> tuple[int, ...]:

@@ -150,6 +150,12 @@ class Editor:
         self._append(node)
         return out.name
 
+    def drop(self, node: Node) -> None:
+        """Takes back a new node that nothing reads."""
+        self.nodes.remove(node)
+        for v in node.outputs:
+            del self.producers[v.name]
+
     def forward(self, old: str, new: str) -> None:
         """Lets readers of an old value read a new one; the node that defined the old one is left out."""
         self.changed = True

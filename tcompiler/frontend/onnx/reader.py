@@ -22,7 +22,8 @@ from tcompiler.frontend.tensor import SymbolicTensor
 from tcompiler.ir.graph.grammar import tensor_type
 from tcompiler.ops.construct import GraphWriter
 
-OLDEST_OPSET = 7
+# Where an operator of an early set differs it has attributes that its converter refuses.
+OLDEST_OPSET = 1
 _FAMILIES = ("elementwise", "linear", "normalization", "reduction", "shape", "control")
 _STANDARD = ("", "ai.onnx")
 
@@ -97,7 +98,7 @@ def _opsets(proto: Any, name: str) -> dict[str, int]:
 
     opsets = {("" if o.domain in _STANDARD else o.domain): int(o.version) for o in proto.opset_import}
     newest = onnx.defs.onnx_opset_version()
-    version = opsets.setdefault("", 1 if not opsets else OLDEST_OPSET)
+    version = opsets.setdefault("", 1)
     if not OLDEST_OPSET <= version <= newest:
         raise CompileError(
             f"{name} uses opset {version}; expected {OLDEST_OPSET} to {newest} (convert it with "
@@ -246,13 +247,9 @@ class _Importer:
                     f"{self._name}: input '{v.name}' has no shape; pass shapes={{{v.name!r}: (…)}} to fix it"
                 )
             return given
-        dims: list[int | str] = []
-        for d in t.shape.dim:
-            if d.HasField("dim_value"):
-                dims.append(int(d.dim_value))
-            else:
-                dims.append(sizes.get(d.dim_param, d.dim_param or "?"))
-        shown = "[" + ", ".join(map(str, dims)) + "]"
+        declared = [int(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in t.shape.dim]
+        dims = [sizes.get(d, d) if isinstance(d, str) else d for d in declared]
+        shown = "[" + ", ".join(map(str, declared)) + "]"
         if given is not None:
             pairs = zip(dims, given, strict=False)
             fits = len(given) == len(dims) and all((isinstance(d, str) or d == e) and e >= 0 for d, e in pairs)

@@ -1,0 +1,234 @@
+"""Passes: the graph means the same before and after, and is what it should be."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tcompiler.frontend.builder as tb
+from tcompiler.frontend.module import GraphModule
+from tcompiler.frontend.tensor import apply, lift
+from tcompiler.ir.graph.evaluate import evaluate
+from tcompiler.ir.graph.grammar import Graph
+from tcompiler.ir.graph.verify import verify
+from tcompiler.ops.registry import get
+from tcompiler.transform import (
+    SIMPLIFY,
+    Canonicalise,
+    EliminateDeadCode,
+    FoldBatchNorms,
+    FoldConstants,
+    GraphPass,
+    ShareCommonSubexpressions,
+)
+
+RNG = np.random.default_rng(5)
+
+
+def f32(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def values(module: GraphModule, graph: Graph, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    verify(graph, operators=get, constants=module.constants)
+    inputs = {v.name: a for v, a in zip(graph.inputs, arrays, strict=True)}
+    results = evaluate(graph, inputs, operators=get, constants=module.constants)
+    return [results[v.name] for v in graph.outputs]
+
+
+def ops(graph: Graph) -> list[str]:
+    return [n.op for n in graph.nodes]
+
+
+def after(
+    fn: Callable[..., Any], *shapes: tuple[int, ...], passes: tuple[GraphPass, ...], tolerance: float = 0.0
+) -> list[str]:
+    """The operators that passes leave of a function; the results, labels and signature are unchanged."""
+    module = tb.trace(fn, *(tb.spec("f32", s) for s in shapes))
+    arrays = [f32(*s) for s in shapes]
+    graph = module.graph
+    for p in passes:
+        graph = p.run(graph, module.constants)
+        # What one run leaves, another does not touch.
+        again = p.run(graph, module.constants)
+        assert isinstance(p, FoldBatchNorms) or again is graph, p.name
+    assert graph.inputs == module.graph.inputs
+    assert [v.label for v in graph.outputs] == [v.label for v in module.graph.outputs]
+    kinds = [[(v.type.dtype, v.type.shape) for v in g.outputs] for g in (graph, module.graph)]
+    assert kinds[0] == kinds[1]
+    before = values(module, module.graph, arrays)
+    for got, want in zip(values(module, graph, arrays), before, strict=True):
+        np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
+    return ops(graph)
+
+
+CANONICAL = (Canonicalise(), EliminateDeadCode())
+
+
+def constant(x: Any, value: Any) -> Any:
+    return lift(x.writer, np.asarray(value, np.float32))
+
+
+CANONICAL_CASES: list[tuple[str, Callable[..., Any], list[str]]] = [
+    ("reshape that changes nothing", lambda x: (x + 1).reshape(4, 6), ["add"]),
+    ("reshape of reshape", lambda x: (x + 1).reshape(24).reshape(2, 12), ["add", "reshape"]),
+    ("reshape there and back", lambda x: (x + 1).reshape(24).reshape(4, 6), ["add"]),
+    ("transposes that cancel", lambda x: (x + 1).T.T, ["add"]),
+    (
+        "transposes that compose",
+        lambda x: x.reshape(2, 2, 6).transpose(1, 2, 0).transpose(1, 0, 2),
+        ["reshape", "transpose"],
+    ),
+    ("transpose of extents of 1", lambda x: x.reshape(4, 1, 6).transpose(1, 0, 2), ["reshape"]),
+    ("identity", lambda x: apply("identity", x + 1), ["add"]),
+    ("identity that is an output", lambda x: apply("identity", x), ["identity"]),
+    ("cast to itself", lambda x: apply("cast", x + 1, to=x.dtype), ["add"]),
+    ("expand to itself", lambda x: tb.broadcast_to(x + 1, (4, 6)), ["add"]),
+    ("whole slice", lambda x: apply("slice", x + 1, axes=(0,), starts=(0,), sizes=(4,)), ["add"]),
+    ("reversal stays", lambda x: tb.flip(x, 0), ["slice"]),
+    ("tile once", lambda x: tb.tile(x + 1, (1, 1)), ["add"]),
+    ("concat of one", lambda x: tb.concatenate([x + 1]), ["add"]),
+    ("concat with nothing", lambda x: tb.concatenate([x + 1, x[:0]]), ["add"]),
+    ("product by 1", lambda x: (x + 1) * 1, ["add"]),
+    ("difference of 0", lambda x: (x + 1) - 0, ["add"]),
+    ("1 that broadcasts stays", lambda x: (x + 1).sum() * constant(x, np.ones((2, 2))), ["add", "sum", "mul"]),
+    ("quotient by 8", lambda x: x / 8, ["mul"]),
+    ("quotient by 3 stays", lambda x: x / 3, ["div"]),
+    ("square", lambda x: apply("pow", x, constant(x, 2)), ["mul"]),
+    ("cube", lambda x: apply("pow", x, constant(x, 3)), ["mul", "mul"]),
+    ("inverse", lambda x: apply("pow", x, constant(x, -1)), ["reciprocal"]),
+    ("mean, then flattened", lambda x: x.reshape(2, 3, 4).mean(2, keepdims=True).reshape(2, 3), ["reshape", "mean"]),
+    ("two outputs", lambda x: (x.T.T, x + 0.0 * x, x), ["mul", "add", "identity", "identity"]),
+]
+
+
+@pytest.mark.parametrize(("name", "fn", "left"), CANONICAL_CASES, ids=[c[0] for c in CANONICAL_CASES])
+def test_canonicalise(name: str, fn: Callable[..., Any], left: list[str]) -> None:
+    assert sorted(after(fn, (4, 6), passes=CANONICAL, tolerance=1e-6)) == sorted(left)
+
+
+def test_dead_code() -> None:
+    def fn(x: Any) -> Any:
+        tb.exp(tb.sin(x))
+        constant(x, f32(9))
+        return x + 1
+
+    assert after(fn, (3,), passes=(EliminateDeadCode(),)) == ["add"]
+
+
+def test_common_subexpressions() -> None:
+    def fn(x: Any, y: Any) -> Any:
+        return tb.exp(x + y) * tb.exp(y + x) - tb.exp(x - y)
+
+    assert after(fn, (3,), (3,), passes=(ShareCommonSubexpressions(),)) == ["add", "exp", "mul", "sub", "exp", "sub"]
+
+    def different(x: Any) -> Any:
+        return tb.leaky_relu(x, 0.0) + tb.leaky_relu(x, -0.0) + tb.leaky_relu(x, 0.5)
+
+    assert ops(tb.trace(different, tb.spec("f32", (3,))).graph).count("leaky_relu") == 3
+    assert after(different, (3,), passes=(ShareCommonSubexpressions(),)).count("leaky_relu") == 3
+
+    def outputs(x: Any) -> Any:
+        return tb.exp(x), tb.exp(x)
+
+    assert after(outputs, (3,), passes=(ShareCommonSubexpressions(),)) == ["exp", "identity"]
+
+
+def test_constants_are_folded() -> None:
+    w = f32(200, 100)
+
+    def fn(x: Any) -> Any:
+        weight = lift(x.writer, w)
+        return x @ (weight * 2).T
+
+    assert after(fn, (3, 100), passes=(FoldConstants(),)) == ["matmul"]
+
+    def grows(x: Any) -> Any:
+        return x + tb.broadcast_to(lift(x.writer, w[0]), (200, 100))
+
+    assert after(grows, (200, 100), passes=(FoldConstants(),)) == ["expand", "add"]
+
+
+def normalised(x: Any, y: Any, channels: int) -> Any:
+    p = [f32(channels), f32(channels), f32(channels), np.abs(f32(channels)) + np.float32(0.1)]
+    return tb.batch_norm(y, *p, epsilon=1e-3)
+
+
+FOLD = (FoldBatchNorms(), EliminateDeadCode())
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_batch_norm_into_convolutions(bias: bool, groups: int) -> None:
+    def fn(x: Any) -> Any:
+        y = tb.conv(x, f32(6, 4 // groups, 3, 3), f32(6) if bias else None, pads=1, groups=groups)
+        z = tb.conv_transpose(tb.relu(normalised(x, y, 6)), f32(6, 4, 2, 2), strides=2, groups=groups)
+        return normalised(x, z, 4 * groups)
+
+    assert after(fn, (2, 4, 5, 7), passes=FOLD, tolerance=1e-4) == ["conv", "relu", "conv_transpose"]
+
+
+def test_batch_norm_and_bias_into_products() -> None:
+    def gemm(x: Any) -> Any:
+        y = apply("gemm", x, constant(x, f32(5, 7)), constant(x, f32(5)), trans_b=True, alpha=0.5, beta=2.0)
+        return normalised(x, y, 5)
+
+    assert after(gemm, (3, 7), passes=FOLD, tolerance=1e-4) == ["gemm"]
+
+    def linear(x: Any) -> Any:
+        return tb.relu(x @ f32(7, 5) + f32(5)) @ f32(5, 2) * f32(2) + np.float32(3)
+
+    assert after(linear, (3, 7), passes=FOLD, tolerance=1e-4) == ["gemm", "relu", "gemm"]
+
+
+def test_batch_norm_alone_becomes_a_product_and_a_sum() -> None:
+    assert after(lambda x: normalised(x, x, 4), (2, 4, 3), passes=FOLD, tolerance=1e-5) == ["mul", "add"]
+
+
+def test_a_convolution_that_others_read_stays() -> None:
+    def fn(x: Any) -> Any:
+        y = tb.conv(x, f32(4, 4, 1, 1))
+        return normalised(x, y, 4), y
+
+    assert after(fn, (1, 4, 3, 3), passes=FOLD, tolerance=1e-5) == ["conv", "mul", "add"]
+
+
+def test_a_residual_sum_is_no_bias() -> None:
+    def fn(x: Any) -> Any:
+        return tb.conv(x, f32(4, 4, 1, 1)) + f32(1, 4, 3, 3)
+
+    assert after(fn, (1, 4, 3, 3), passes=FOLD, tolerance=1e-5) == ["conv", "add"]
+
+
+def test_batch_norm_is_folded_in_double_precision() -> None:
+    """Folding rounds once: with exactly representable factors the weights are exact."""
+    w, scale = f32(2, 3, 1, 1), np.array([2, 0.5], np.float32)
+
+    def fn(x: Any) -> Any:
+        zero, one = np.zeros(2, np.float32), np.ones(2, np.float32)
+        return tb.batch_norm(tb.conv(x, w), scale, zero, zero, one, epsilon=0.0)
+
+    module = tb.trace(fn, tb.spec("f32", (1, 3, 2, 2)))
+    graph = FoldBatchNorms().run(module.graph, module.constants)
+    folded = [module.constants.typed(c) for c in graph.constants]
+    assert any(a.shape == w.shape and (a == w * scale.reshape(2, 1, 1, 1)).all() for a in folded)
+
+
+def test_a_fold_that_would_overflow_is_left() -> None:
+    def fn(x: Any) -> Any:
+        return tb.conv(x, np.full((1, 1, 1), 1e30, np.float32)) * np.full((1, 1, 1), 1e30, np.float32)
+
+    module = tb.trace(fn, tb.spec("f32", (1, 1, 3)))
+    assert ops(FoldBatchNorms().run(module.graph, module.constants)) == ["conv", "mul"]
+
+
+def test_a_whole_block() -> None:
+    def fn(x: Any) -> Any:
+        y = tb.relu(normalised(x, tb.conv(x, f32(4, 4, 3, 3), pads=1), 4))
+        y = normalised(x, tb.conv(y, f32(4, 4, 3, 3), pads=1), 4)
+        y = tb.relu(y + x)
+        return (y.mean((2, 3), keepdims=True).reshape(-1, 4) @ (f32(10, 4).T.copy()) + f32(10)).astype("f32")
+
+    left = after(fn, (2, 4, 6, 5), passes=SIMPLIFY, tolerance=1e-4)
+    assert left == ["conv", "relu", "conv", "add", "relu", "mean", "gemm"]
