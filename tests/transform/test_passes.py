@@ -13,7 +13,7 @@ from tcompiler.ir.graph.evaluate import evaluate
 from tcompiler.ir.graph.grammar import Graph
 from tcompiler.ir.graph.verify import verify
 from tcompiler.ops.registry import get
-from tcompiler.transform import (
+from tcompiler.transform.passes import (
     SIMPLIFY,
     Canonicalise,
     EliminateDeadCode,

@@ -1,0 +1,26 @@
+"""The passes that every model goes through, in order."""
+
+from tcompiler.transform.canonicalise import Canonicalise
+from tcompiler.transform.cleanup import EliminateDeadCode, ShareCommonSubexpressions
+from tcompiler.transform.constants import FoldConstants
+from tcompiler.transform.editing import GraphPass
+from tcompiler.transform.norms import FoldBatchNorms
+
+SIMPLIFY: tuple[GraphPass, ...] = (
+    Canonicalise(),
+    FoldConstants(),
+    FoldBatchNorms(),
+    ShareCommonSubexpressions(),
+    EliminateDeadCode(),
+)
+"""The passes that every model goes through, in order."""
+
+__all__ = [
+    "SIMPLIFY",
+    "Canonicalise",
+    "EliminateDeadCode",
+    "FoldBatchNorms",
+    "FoldConstants",
+    "GraphPass",
+    "ShareCommonSubexpressions",
+]
