@@ -106,9 +106,7 @@ class _Points:
 
     def chosen(self, keep: Array) -> _Points:
         """Some of the points as a list, in their order."""
-        env: _Env = {
-            v: np.broadcast_to(x, self.shape).ravel()[keep] if np.ndim(x) else x for v, x in self.env.items()
-        }
+        env: _Env = {v: np.broadcast_to(x, self.shape).ravel()[keep] if np.ndim(x) else x for v, x in self.env.items()}
         first = np.broadcast_to(self.first, self.shape).ravel()[keep]
         return _Points((int(np.count_nonzero(keep)),), env, first)
 

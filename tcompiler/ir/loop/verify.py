@@ -10,6 +10,7 @@ from typing import NoReturn, assert_never
 
 from tcompiler.errors import VerifyError
 from tcompiler.ir import dtypes as dt
+from tcompiler.ir.loop.analysis import accesses
 from tcompiler.ir.loop.grammar import (
     ITER_KINDS,
     LOOP_KINDS,
@@ -285,6 +286,35 @@ class _Verifier:
             self._inside(block.init, _Body(block, body.visible, body.scope, True), loops)
         self._inside(block.body, body, loops)
         self._signature(block, body)
+        if not block.opaque:
+            self._spatial(block, body.scope, loops)
+
+    def _spatial(self, block: Block, scope: Scope, loops: tuple[For, ...]) -> None:
+        """Spatial iterations are independent: those of a loop around this block alone must write different elements.
+
+        A loop around more than this block may write the same elements again: others read them in between.
+        """
+        alone: list[For] = []
+        inner: Stmt = block
+        for loop in reversed(loops):
+            if loop.body is not inner:
+                break
+            alone.append(loop)
+            inner = loop
+        writes = [(w.buffer, tuple(simplify(scope.concrete(i)) for i in w.indices)) for w in accesses(block).writes]
+        for loop in alone:
+            var = loop.var
+            fed = [k for k, b in enumerate(block.bindings) if var in free_vars(simplify(scope.concrete(b)))]
+            if as_int(var.extent) == 1 or not fed or any(block.iters[k].kind != "spatial" for k in fed):
+                continue
+            for buffer, indices in writes:
+                if not any(var in free_vars(i) or loads(i) for i in indices):
+                    raise VerifyError(
+                        f"all iterations of loop {var.name}, which feeds "
+                        f"{print_iter(block.iters[fed[0]], block.bindings[fed[0]])}, "
+                        f"write the same elements of {buffer}",
+                        block.name,
+                    )
 
     def _parallel(self, block: Block, scope: Scope, loops: tuple[For, ...]) -> None:
         """Parallel iterations must not meet: not in a reduction, not in an order, not in what they write."""
