@@ -8,6 +8,7 @@ from tcompiler.errors import CompileError
 from tcompiler.ir.expr.grammar import Compute, Program, Scope, tensors
 from tcompiler.ir.layout import Layout
 from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, IterKind, IterVar, Stmt, Store, Update, seq
+from tcompiler.lower.layouts import propagate
 from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import Load, Scalar, Var
 from tcompiler.ir.scalar.rewrite import rewrite, substitute
@@ -27,8 +28,8 @@ def lower(program: Program, layouts: Mapping[str, Layout] | None = None) -> Func
     Raises:
         CompileError: If a scope is of a kind that no loops are made for.
     """
-    layouts = layouts or {}
     table = tensors(program)
+    layouts = propagate(program, layouts or {})
     physical = {
         name: Buffer(name, t.dtype, layouts[name].shape if name in layouts else t.shape) for name, t in table.items()
     }

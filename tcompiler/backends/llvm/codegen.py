@@ -13,7 +13,7 @@ from typing import assert_never
 
 from tcompiler.backends.llvm.linear import Linear
 from tcompiler.backends.llvm.ssa import Value, value_type
-from tcompiler.backends.llvm.values import Carried, Values, constant_strides, forced
+from tcompiler.backends.llvm.values import Carried, Element, Values, constant_strides, forced
 from tcompiler.backends.llvm.writer import Writer
 from tcompiler.errors import CompileError, InternalError
 from tcompiler.ir import dtypes as dt
@@ -261,9 +261,13 @@ class _Kernel(Values):
             body()
             latch, lines = level.label, level.lines
         self._forget(written)
+        ended = set(carried.values())
         for run, (value, length) in self.registers.snapshot().items():
             if run in carried and value is carried[run]:
                 self.registers.runs[run[0]][run[1]] = (carried[run].outside(), length)
+            elif isinstance(value, Element) and isinstance(value.parent, Carried):
+                if value.parent in ended:
+                    self.registers.runs[run[0]][run[1]] = (value.outside(value.parent), length)
         after = self.registers.snapshot()
         w.line(f"br label %{head}")
         w.top.lines.append(f"{head}:")
@@ -314,6 +318,10 @@ class _Kernel(Values):
             if old is not None and old[0] is now:
                 continue
             value = forced(now)
+            if isinstance(now, Element) and now.parent in {v for v, _ in before.values()}:
+                continue
+            if old is None and any(b == key[0] and s <= key[1] < s + n for (b, s), (_, n) in before.items()):
+                raise InternalError(f"register buffer {key[0]} changes its vector length under a condition")
             known = None if old is None else forced(old[0])
             if known is not None and known.ssa == value.ssa:
                 continue

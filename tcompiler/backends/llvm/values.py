@@ -63,7 +63,7 @@ class Carried:
         self,
         phis: dict[tuple[str, int], tuple[Value, Value]],
         run: tuple[str, int],
-        before: Value | Carried,
+        before: Lazy,
         name: Callable[[], str],
     ) -> None:
         self._phis = phis
@@ -80,17 +80,44 @@ class Carried:
             self._phis[self._run] = (self.value, before)
         return self.value
 
-    def outside(self) -> Value | Carried:
+    def outside(self) -> Lazy:
         """What stands for the run behind the loop if the body left it alone."""
         return self.value if self.value is not None else self._before
 
 
-def forced(x: Value | Carried) -> Value:
+class Element:
+    """One element of a run that another run has overwritten in part; extracted only if somebody reads it."""
+
+    __slots__ = ("_extract", "_value", "lane", "parent")
+
+    def __init__(self, parent: Lazy, lane: int, extract: Callable[[Value, int], Value]) -> None:
+        self.parent = parent
+        self.lane = lane
+        self._extract = extract
+        self._value: Value | None = None
+
+    def force(self) -> Value:
+        """The element's value."""
+        if self._value is None:
+            self._value = self._extract(forced(self.parent), self.lane)
+        return self._value
+
+    def outside(self, ended: Carried) -> Element:
+        """The same behind a loop that has ended."""
+        if self.parent is not ended or self._value is not None:
+            return self
+        return Element(ended.outside(), self.lane, self._extract)
+
+
+Lazy = Value | Carried | Element
+
+
+def forced(x: Lazy) -> Value:
     """The value of a run."""
-    return x.force() if isinstance(x, Carried) else x
+    return x if isinstance(x, Value) else x.force()
 
 
-Run = tuple[Value | Carried, int]
+Run = tuple[Lazy, int]
 """A run of register elements: its value and its length."""
 
 
@@ -839,12 +866,14 @@ class Values:
                 del runs[s]
                 if start <= s and s + n <= start + length:
                     continue
-                value = forced(run)
                 for k in range(n):
                     if not start <= s + k < start + length:
-                        text = f"extractelement {value.typed}, i64 {k}"
-                        element = Value(self.w.effect(text), value.dtype) if value.lanes else value
-                        runs[s + k] = (element, 1)
+                        runs[s + k] = (Element(run, k, self._extracted), 1)
+
+    def _extracted(self, value: Value, lane: int) -> Value:
+        if not value.lanes:
+            return value
+        return Value(self.w.effect(f"extractelement {value.typed}, i64 {lane}"), value.dtype)
 
 
 def constant_strides(buffer: Buffer) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from tcompiler.ir.scalar.evaluate import evaluate
 from tcompiler.ir.scalar.grammar import Scalar, Var, as_int, const, index, loop_var, parameter
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
 from tcompiler.ir.scalar.text import ScalarReader
-from tcompiler.schedule.affine.dependence import stays_inside
+from tcompiler.schedule.affine.coverage import stays_inside
 from tcompiler.schedule.legality import Result, condition, primitive, refuse
 from tcompiler.schedule.primitives.boxes import inner_loops
 from tcompiler.schedule.primitives.compaction import compacted
@@ -49,8 +49,9 @@ COMPACT_FLOW = condition(
     "compact.flow", "every value that is read in an iteration of the loop was written, by one block, in that iteration"
 )
 
-MAP_RANK = condition("transform_layout.rank", "the map takes one index per dimension of the buffer")
-MAP_INDICES = condition("transform_layout.map", "the map is made of its indices and constants by arithmetic")
+MAP_RANK = condition(
+    "transform_layout.rank", "the map takes one index per dimension of the buffer, and names no others"
+)
 MAP_CONSTANT = condition(
     "transform_layout.extents", "dimensions whose extents are parameters stay as they are (their places may change)"
 )
@@ -58,8 +59,7 @@ MAP_NEGATIVE = condition("transform_layout.range", "no index maps below 0")
 MAP_INJECTIVE = condition("transform_layout.injective", "different elements go to different places")
 MAP_PLAIN = condition("transform_layout.accesses", "all blocks that use the buffer use it by loads, stores and updates")
 MAP_PAD = condition(
-    "transform_layout.padding",
-    "only padding of intermediate buffers and outputs can be filled here: callers fill inputs",
+    "transform_layout.padding", "padding is filled in a buffer that the function writes and all iterations share"
 )
 
 STRIDE_OWNED = condition("pad_stride.intermediate", "the buffer is no input or output of the function")
@@ -207,7 +207,7 @@ def transform_layout(function: Function, buffer: str, index_map: str | IndexMap,
             f"the map takes {len(mapping.inputs)} indices and {buffer} has {len(old.shape)} dimensions",
             f"give a map of {len(old.shape)} indices",
         )
-    shape = _mapped_shape(old, mapping)
+    shape = mapped_shape(old, mapping)
     users = list(dict.fromkeys([*writers(function, buffer), *readers(function, buffer)]))
     for user in users:
         if not simple_body(user):
@@ -303,7 +303,7 @@ def parse_index_map(text: str) -> IndexMap:
 _shapes: dict[tuple[IndexMap, tuple[Scalar, ...]], tuple[Scalar, ...]] = {}
 
 
-def _mapped_shape(buffer: Buffer, mapping: IndexMap) -> tuple[Scalar, ...]:
+def mapped_shape(buffer: Buffer, mapping: IndexMap) -> tuple[Scalar, ...]:
     """The shape that holds all mapped indices, and the proof that no two elements meet."""
     key = (mapping, buffer.shape)
     known = _shapes.get(key)
@@ -320,7 +320,7 @@ def _mapped_shape(buffer: Buffer, mapping: IndexMap) -> tuple[Scalar, ...]:
             whole.add(output)
             continue
         if not used <= ranged.keys():
-            refuse(MAP_INDICES, buffer, f"result {k} of the map is {output!r}", "use the map's own arguments")
+            refuse(MAP_RANK, buffer, f"result {k} of the map is {output!r}", "use the map's own arguments")
         node = simplify(substitute(output, cast(dict[Scalar, Scalar], ranged)))
         low, high = bounds(node)
         if any(as_int(buffer.shape[mapping.inputs.index(v)]) is None for v in used):

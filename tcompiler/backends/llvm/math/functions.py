@@ -71,7 +71,7 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
         "atanh": _row(hyperbolic.atanh, 3.0, 3.0),
         "sin": _row(trigonometric.sin, 2.0, 2.0),
         "cos": _row(trigonometric.cos, 2.0, 2.0),
-        "tan": _row(trigonometric.tan, 3.0, 3.0),
+        "tan": _row(trigonometric.tan, 3.5, 3.0),
         "asin": _row(inverse.asin, 2.0, 2.0),
         "acos": _row(inverse.acos, 2.0, 2.0),
         "atan": _row(inverse.atan, 2.0, 2.0),

@@ -24,7 +24,7 @@ def special_cases(e: Emitter, x: Value, y: Value, magnitude: Value) -> Value:
 
 
 def pow_f32(e: Emitter, x: Value, y: Value) -> Value:
-    """pow of f32, computed in f64, where log2 to 2^-42 and 2^r to 2^-29 round to within a hair of half an ulp."""
+    """pow of f32, computed in f64, with log2 to 2^-42 and 2^r to 2^-32 of themselves; powers of two are exact."""
     a = e.abs(x).cast("fpext", "double")
     k, f = split(e, a, denormals=False)
     s = f / (f + 2.0)
@@ -36,8 +36,8 @@ def pow_f32(e: Emitter, x: Value, y: Value) -> Value:
     shifted = p + magic
     r = p - (shifted - magic)
     scale = (shifted.bits() << 52).as_float()
-    magnitude = (e.poly(r, coefficients.POWF_EXP2["f64"]) * scale).cast("fptrunc", "float")
-    return special_cases(e, x, y, magnitude)
+    power = e.mad(r, e.poly(r, coefficients.POWF_EXP2["f64"]), 1.0)
+    return special_cases(e, x, y, (power * scale).cast("fptrunc", "float"))
 
 
 def _accurate_log(e: Emitter, a: Value) -> tuple[Value, Value]:
