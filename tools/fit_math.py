@@ -196,9 +196,9 @@ def _catalogue() -> list[Fit]:
     add("POWF_LOG2", {"f64": 6}, 0, mpf("0.2001") ** 2,
         _of_root(_ratio(lambda s: mp.atanh(s) * 2 / mp.log(2), lambda s: s, 1)), lambda z: 1 / (2 / mp.log(2)),
         "log2((1+s)/(1-s))/s in z = s^2 for s <= 1/5; relative error (for pow of f32)")
-    add("POWF_EXP2", {"f64": 7}, mpf("-0.501"), mpf("0.501"),
-        lambda r: mpf(2) ** r, lambda r: mpf(2) ** -r,
-        "2^r for |r| <= 1/2; relative error (for pow of f32)")
+    add("POWF_EXP2", {"f64": 7}, mpf("-0.5"), mpf("0.5"),
+        _ratio(lambda r: mp.expm1(r * mp.log(2)), lambda r: r, 1), lambda r: r / mpf(2) ** r,
+        "(2^r - 1)/r for |r| <= 1/2; error relative to 2^r (for pow of f32)")
     return fits
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import llvmlite.binding as llvm
+import mpmath
 import numpy as np
 from numpy.typing import NDArray
 
@@ -99,3 +100,17 @@ def ulp_errors_f32(got: Array, reference: Array) -> Array:
         special = ~np.isfinite(rounded) | ~np.isfinite(got)
         same = (got == rounded) | (np.isnan(got) & np.isnan(rounded))
     return np.where(special, np.where(same, 0.0, np.inf), error)
+
+
+def ulp_errors_f64(got: Array, reference: Sequence[mpmath.mpf]) -> Array:
+    """|got - reference| in units in the last place of the exact reference; see `ulp_errors_f32`."""
+    errors = np.empty(got.size)
+    with mpmath.workprec(1200):
+        for k, (value, wanted) in enumerate(zip(got.tolist(), reference, strict=True)):
+            rounded = float(wanted)
+            if not np.isfinite(value) or not np.isfinite(rounded):
+                errors[k] = 0.0 if value == rounded or (np.isnan(value) and np.isnan(rounded)) else np.inf
+                continue
+            exponent = max(int(mpmath.frexp(wanted)[1]) if wanted else -1021, -1021)
+            errors[k] = float(mpmath.ldexp(abs(mpmath.mpf(value) - wanted), 53 - exponent))
+    return errors
