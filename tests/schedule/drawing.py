@@ -108,6 +108,12 @@ def arguments(rng: random.Random, sch: Schedule, name: str) -> tuple[object, ...
                 result.append(_scope(rng, sch))
             case "index_map":
                 result.append(_index_map(rng, sch, buffer))
+            case "dim":
+                result.append(rng.randrange(3))
+            case "multiple":
+                result.append(rng.choice([4, 8]))
+            case "offset":
+                result.append(rng.randrange(4))
             case other if parameter.default is inspect.Parameter.empty:
                 raise AssertionError(f"{name} has a parameter {other} that the driver does not know")
             case _:

@@ -15,7 +15,7 @@ from tcompiler.schedule.primitives.reduction import decompose_reduction
 from tcompiler.schedule.primitives.reorder import reorder
 from tcompiler.schedule.primitives.reverse_compute_at import reverse_compute_at
 from tcompiler.schedule.primitives.split import split
-from tcompiler.schedule.primitives.storage import set_scope, transform_layout
+from tcompiler.schedule.primitives.storage import compact, pad_stride, set_scope, transform_layout
 from tcompiler.schedule.primitives.unroll import unroll
 from tcompiler.schedule.primitives.vectorize import vectorize
 
@@ -37,6 +37,8 @@ PRIMITIVES: dict[str, Primitive] = {
     "reverse_compute_inline": reverse_compute_inline,
     "decompose_reduction": decompose_reduction,
     "set_scope": set_scope,
+    "compact": compact,
     "transform_layout": transform_layout,
+    "pad_stride": pad_stride,
 }
 """Every primitive by name; `Schedule` has a method for each."""

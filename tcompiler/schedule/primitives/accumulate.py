@@ -37,12 +37,12 @@ PARALLEL = condition("stage_accumulate.parallel", "no loop between the given one
 SEPARATE = condition("stage_accumulate.separate", "no loop around the block feeds both spatial and reduce iters")
 GUARD = condition(
     "stage_accumulate.predicate",
-    "where the predicate depends on reduce loops it only keeps reduce iters inside their domains",
+    "where the predicate depends on reduce loops it holds at the first point of the reduction",
 )
 FED = condition("stage_accumulate.fed", "every loop between the given one and the block feeds an iter of it")
 DISTINCT = condition(
     "stage_accumulate.distinct",
-    "where reduce loops stay outside, the spatial iterations inside the outermost of them init different elements",
+    "where reduce loops stay outside, spatial iterations inside the outermost of them init different elements",
 )
 EXTENT = condition(
     "stage_accumulate.extent", "the loops inside the given one that make up the tile have constant extents"
@@ -128,7 +128,7 @@ def stage_accumulate(function: Function, block: str, loop: str, scope: str) -> R
     outer_reduce = [s for s in above[: at + 1] if s.var in reduced]
     more: tuple[str, ...] = ()
     if b.init is not None and outer_reduce:
-        function, more = decomposed(function, b, outer_reduce[0], Quoted(SEPARATE, SEPARATE, GUARD, DISTINCT, PARALLEL))
+        function, more = decomposed(function, b, outer_reduce[0], Quoted(SEPARATE, SEPARATE, GUARD, DISTINCT, None))
         b, around = block_named(function, block), loop_named(function, loop)
     tile = _tile(b, update, [s.var for s in above[at + 1 :]])
     predicate = spatial_predicate(b, reduced, GUARD)

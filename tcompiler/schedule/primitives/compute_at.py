@@ -46,7 +46,8 @@ AT_LANES = condition("compute_at.lanes", "neither the loop nor one around it is 
 
 
 AT_TIED = condition(
-    "compute_at.tied", "the loops that say which part of a private buffer the block writes stay around it"
+    "compute_at.tied",
+    "iter vars that share loops, or that what is written does not depend on, keep the loops that feed them",
 )
 
 
@@ -97,7 +98,7 @@ def compute_at(function: Function, block: str, loop: str) -> Result:
                 f"{block} writes the output {name}, of which each iteration of {loop} would compute a part only",
                 "move its consumers under its loops instead (reverse_compute_at)",
             )
-    written_once(AT_WRITER, function, b, "move the block")
+    written_once(AT_WRITER, function, b, "move it")
     _under_loop(function, b, around, written)
     guarded_only_by_domain(AT_DOMAIN, b, "move")
     lanes_above(AT_LANES, function, around, "loops")

@@ -28,7 +28,7 @@ from tcompiler.schedule.tree import block_named, tree
 CI_STORE = condition("compute_inline.store", "the block has spatial iters only and its body is one Store")
 CI_INDEX = condition(
     "compute_inline.index",
-    "the Store's indices are distinct plain iter vars, and the value names no other iter var of more than one value",
+    "the Store's indices are distinct plain iter vars, and there are no others of more than one value",
 )
 CI_DOMAIN = condition("compute_inline.domain", "the block's predicate only keeps its iter vars inside their domains")
 CI_INTERMEDIATE = condition("compute_inline.intermediate", "the block writes no output of the function")
@@ -41,15 +41,15 @@ CI_INPUTS = condition(
 RCI_STORE = condition("reverse_compute_inline.store", "the block has spatial iters only and its body is one Store")
 RCI_INDEX = condition(
     "reverse_compute_inline.index",
-    "every load of the producer's buffer has the same indices, distinct plain iter vars, and the block names no other "
-    "iter var of more than one value",
+    "the block reads the producer's buffer at one place, by distinct plain iter vars, and has no others of more than "
+    "one value",
 )
 RCI_DOMAIN = condition(
     "reverse_compute_inline.domain", "the block's predicate only keeps its iter vars inside their domains"
 )
 RCI_PRODUCER = condition(
     "reverse_compute_inline.producer",
-    "the block reads exactly one intermediate buffer whose writers all have spatial iters only and one Store as body",
+    "the block reads an intermediate buffer whose writers have spatial iters only and one Store as body",
 )
 RCI_CONSUMER = condition("reverse_compute_inline.sole_consumer", "nothing else reads what the producer writes")
 RCI_INPUTS = condition(
@@ -102,7 +102,7 @@ def compute_inline(function: Function, block: str) -> Result:
             f"{block} writes the output {store.buffer}",
             "inline its consumers into it instead (reverse_compute_inline)",
         )
-    written_once(CI_WRITER, function, b, "inline")
+    written_once(CI_WRITER, function, b, "inline it")
     at = order(function)
     consumers = readers(function, store.buffer)
     if not consumers:

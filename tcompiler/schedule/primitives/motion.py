@@ -199,8 +199,8 @@ def untied(failed: Condition, block: Block, spans: Mapping[Scalar, Span], kept: 
             refuse(
                 failed,
                 At(block, f"{it.var.name} = "),
-                f"{block.name} writes a buffer of the iteration of {loop}, which would not stay around it",
-                f"choose a loop inside {loop}, or move the block before a buffer is made private to {loop}",
+                f"{it.var.name} of {block.name} is tied to {loop}, which would not stay around it",
+                f"choose a loop inside {loop}, or move {block.name} before a buffer is made private to {loop}",
             )
 
 
@@ -214,16 +214,16 @@ def own_domain(block: Block) -> list[Scalar]:
         return []
     inside: set[Scalar] = set()
     facts: list[Scalar] = []
-    sums: list[Scalar] = []
+    sums: list[tuple[Scalar, int | None]] = []
     for it, binding in zip(block.iters, block.bindings, strict=True):
         assert it.var.extent is not None
         upper, lower = less(binding, it.var.extent), greater_equal(binding, 0)
         inside.update((upper, lower, simplify(upper), simplify(lower)))
         facts += [upper, lower]
-        sums.append(binding)
+        sums.append((binding, as_int(it.var.extent)))
         for node in postorder(binding):
             if isinstance(node, Binary) and node.op in ("floordiv", "floormod"):
-                sums.append(node.a)
+                sums.append((node.a, None))
         if isinstance(binding, Binary) and binding.op == "floordiv" and (as_int(binding.b) or 0) > 0:
             # the leading part of a fused index: x // c < n says that x < c * n
             fused = less(binding.a, it.var.extent * binding.b)
@@ -233,13 +233,16 @@ def own_domain(block: Block) -> list[Scalar]:
         for c in conjuncts(block.predicate)
         if c not in inside
         and simplify(c) not in inside
-        and not any(_keeps_digit(c, s) for s in sums)
+        and not any(_keeps_digit(c, s, n) for s, n in sums)
         and prove(c, facts) is not True
     ]
 
 
-def _keeps_digit(c: Scalar, whole_sum: Scalar) -> bool:
-    """Whether a condition s < n bounds a digit of a sum: m * s, beside terms below m and multiples of m * n."""
+def _keeps_digit(c: Scalar, whole_sum: Scalar, extent: int | None) -> bool:
+    """Whether a condition s < n bounds a digit of a sum that needs to reach all numbers below the extent.
+
+    The digit is m * s; beside it stand terms that stay below m, and multiples of m * n that go on where it ends.
+    """
     n = as_int(c.b) if isinstance(c, Binary) and c.op == "lt" else None
     if n is None or n < 1:
         return False
@@ -252,15 +255,18 @@ def _keeps_digit(c: Scalar, whole_sum: Scalar) -> bool:
     weight, rest = divmod(terms.get(first, 0), by) if by > 0 else (0, 1)
     if rest or weight < 1 or any(terms.get(atom) != weight * by for atom, by in digit.items()):
         return False
-    below = 0
+    below, above = 0, [] if extent is None else [extent]
     for atom, by in terms.items():
-        if atom in digit or by % (weight * n) == 0:
+        if atom in digit:
+            continue
+        if by % (weight * n) == 0:
+            above.append(by)
             continue
         high = bounds(atom)[1]
         if high is None or by < 0:
             return False
         below += by * high
-    return below < weight
+    return below < weight and bool(above) and min(above) <= weight * n
 
 
 def within(values: Iterable[tuple[Scalar, Scalar]]) -> list[Scalar]:

@@ -25,7 +25,7 @@ SEPARATE = condition(
 )
 GUARD = condition(
     "decompose_reduction.predicate",
-    "where the predicate depends on reduce loops it only keeps reduce iters inside their domains",
+    "where the predicate depends on reduce loops it holds at the first point of the reduction",
 )
 
 DISTINCT = condition(
@@ -39,13 +39,16 @@ PRIVATE = condition(
 
 
 class Quoted(NamedTuple):
-    """The conditions that `decomposed` quotes, those of decompose_reduction or of a primitive that uses it."""
+    """The conditions that `decomposed` quotes, those of decompose_reduction or of a primitive that uses it.
+
+    `private` is None where the caller knows that no buffer is lost.
+    """
 
     outside: Condition
     separate: Condition
     guard: Condition
     distinct: Condition
-    private: Condition
+    private: Condition | None
 
 
 @primitive
@@ -202,7 +205,7 @@ def _hoistable(function: Function, b: Block, around: For, copied: Sequence[For],
                 f"{other.name}, under {around.var.name} too, writes {clash[0]}",
                 f"choose a loop that does not surround {other.name}",
             )
-    if any(x.name in names and x.scope != "global" for x in function.buffers):
+    if quoted.private is not None and any(x.name in names and x.scope != "global" for x in function.buffers):
         for s in copied:
             if s.kind == "parallel" or s.kind.startswith("blockIdx"):
                 refuse(

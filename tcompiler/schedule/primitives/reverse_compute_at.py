@@ -10,7 +10,7 @@ from tcompiler.ir.loop.grammar import Block, For, Function, Seq
 from tcompiler.ir.scalar.canonical import prove, simplify
 from tcompiler.ir.scalar.grammar import Load, Scalar, Var, greater_equal, index, less, parameter, sub
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
-from tcompiler.schedule.affine.dependence import stays_inside
+from tcompiler.schedule.affine.coverage import stays_inside
 from tcompiler.schedule.affine.linear import linear
 from tcompiler.schedule.legality import At, Result, condition, primitive, refuse
 from tcompiler.schedule.primitives.boxes import ZERO, Axis, Span, axis_of, bound_indices, clip, inner_loops
@@ -48,8 +48,8 @@ FINISHED = condition(
 )
 TILE = condition(
     "reverse_compute_at.tile",
-    "each iteration of the loop makes a tile, exactly known, of what the block reads there, and the block reads every "
-    "dimension that the loops outside tile by a plain iter var",
+    "an iteration of the loop makes a known tile of what the block reads, and the block reads tiled dimensions by "
+    "plain iter vars",
 )
 INPUTS = condition(
     "reverse_compute_at.inputs", "everything else that the block reads is complete before the loop's nest"
@@ -69,7 +69,7 @@ REDUCTION = condition(
 
 TIED = condition(
     "reverse_compute_at.tied",
-    "the loops that say which part of a private buffer the block writes stay around it",
+    "iter vars that share loops, or that what is written does not depend on, keep the loops that feed them",
 )
 
 
@@ -110,7 +110,7 @@ def reverse_compute_at(function: Function, block: str, loop: str) -> Result:
     """
     b, around = block_named(function, block), loop_named(function, loop)
     whole(WHOLE, b, "move")
-    written_once(WRITER, function, b, "move the block")
+    written_once(WRITER, function, b, "move it")
     guarded_only_by_domain(DOMAIN, b, "move")
     lanes_above(LANES, function, around, "loops")
     produced = _producers(function, b, around)

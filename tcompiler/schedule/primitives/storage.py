@@ -39,8 +39,7 @@ SCOPE = condition("set_scope.scope", "the scope is global, shared, local, regist
 OWNED = condition("set_scope.intermediate", "the buffer is no input or output of the function")
 PRIVATE = condition(
     "set_scope.private",
-    "a buffer that is private to the iterations of a parallel loop is used inside that loop only, and a private buffer "
-    "that a parallel loop surrounds stays private",
+    "no iteration of a parallel loop would lose what others read, or share what was private to it",
 )
 
 COMPACT_OWNED = condition("compact.intermediate", "the buffer is no input or output of the function")
