@@ -318,7 +318,7 @@ class _Evaluator:
         """Whether no point reads, by this load, what some point writes."""
         if any(loads(i) for i in load.indices):
             return False
-        marks = np.zeros(self.arrays[load.buffer].shape, bool)
+        marks: Array = np.zeros(self.arrays[load.buffer].shape, bool)
         marks.reshape(-1)[self._place(load.buffer, target, points, where).ravel()] = True
         indices = [self._values(i, points) for i in load.indices]
         inside: Array = np.ones((1,) * len(points.shape), bool)
