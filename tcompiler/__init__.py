@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from tcompiler.api import compile as compile
     from tcompiler.frontend.builder import *  # noqa: F403
     from tcompiler.runtime.model import Model as Model
-    from tcompiler.runtime.model import load_model as load
+    from tcompiler.runtime.model import load_model
+
+    load = load_model
 
 _LAZY = {
     "compile": ("tcompiler.api", "compile"),

@@ -95,7 +95,7 @@ def _dims(shape: Sequence[Any]) -> tuple[int, ...]:
 def _prepare(
     c: Compilation, packings: Mapping[str, Mapping[str, _Packing]], built: Mapping[str, BuiltKernel]
 ) -> tuple[dict[str, Array], dict[tuple[int, str], str]]:
-    """Runs the prepare functions. Returns constants by name, and per step and program input the name of its constant."""
+    """Runs the prepare functions: constants by name, and per step and program input the name of its constant."""
     by_name = {k.name: k for k in c.graph.constants}
     outputs: dict[str, Array] = {}
     names: dict[tuple[int, str], str] = {}
@@ -148,7 +148,9 @@ def _link(
     leaving = {root(v.name): k for k, v in enumerate(c.graph.outputs)}
     for name in fixed:
         for at, step in enumerate(c.steps):
-            for formal, actual in zip((t.name for t in c.kernels[step.kernel].program.inputs), step.inputs, strict=True):
+            for formal, actual in zip(
+                (t.name for t in c.kernels[step.kernel].program.inputs), step.inputs, strict=True
+            ):
                 if root(actual) == name and (at, formal) not in constant_names:
                     digest = f"{fixed[name].sha256[:32]}.{fixed[name].type.dtype}"
                     constants.setdefault(digest, np.ascontiguousarray(c.module.constants.typed(fixed[name])))
@@ -183,16 +185,10 @@ def _link(
     calls: list[Call] = []
     for at, step in enumerate(c.steps):
         kernel, code = c.kernels[step.kernel], built[step.kernel].code
-        actual = dict(zip((t.name for t in kernel.program.inputs), step.inputs, strict=True))
-        actual.update(zip(kernel.program.outputs, step.outputs, strict=True))
-        args: list[Place] = []
-        spaces = 0
-        for formal in code.buffers:
-            if formal in actual:
-                args.append(place(at, formal, actual[formal]))
-            else:
-                args.append(("arena", 0, plan.offsets[f"workspace {at}.{spaces}"]))
-                spaces += 1
+        # by position: kernels of equal structure share code, whatever their buffers are called
+        formals = (*(t.name for t in kernel.program.inputs), *kernel.program.outputs)
+        args = [place(at, f, v) for f, v in zip(formals, (*step.inputs, *step.outputs), strict=True)]
+        args += [("arena", 0, plan.offsets[f"workspace {at}.{k}"]) for k in range(len(code.workspaces))]
         calls.append(Call(code.symbol, tuple(args)))
     text = entry_text(ENTRY, calls, len(c.graph.inputs))
     objects = {code.code.symbol: code.object_bytes for code in built.values()}
@@ -249,4 +245,3 @@ def _kernel(kernel: Kernel, built: BuiltKernel) -> KernelEntry:
         "executed_flops": executed_flops(kernel.schedule.function),
         "bytes": program_bytes(kernel.program),
     }
-

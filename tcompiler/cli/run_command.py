@@ -39,12 +39,13 @@ def run(
         if name not in known:
             raise UserError(f"the model has no input {name}; its inputs are {', '.join(sorted(known))}")
     arrays = {**models.random_inputs(loaded.inputs), **given}
-    result = loaded(**arrays) if all(n.isidentifier() for n in arrays) else loaded(*(arrays[s.name] for s in loaded.inputs))
+    operands = [arrays[s.name] for s in loaded.inputs]
+    result = loaded(*operands)
     results = result if isinstance(result, tuple) else (result,)
     times = []
     for _ in range(max(1, repeat)):
         start = time.perf_counter()
-        loaded(*(arrays[s.name] for s in loaded.inputs))
+        loaded(*operands)
         times.append(time.perf_counter() - start)
     for k, (spec, y) in enumerate(zip(loaded.outputs, results, strict=True)):
         shown = f"mean {y.mean():.6g}, min {y.min():.6g}, max {y.max():.6g}" if y.size else "empty"

@@ -10,6 +10,7 @@ from tcompiler.errors import InternalError, ScheduleError, VerifyError
 from tcompiler.ir.loop.analysis import accesses, touched
 from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, IterVar
 from tcompiler.ir.scalar.grammar import as_int
+from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule.legality import UnknownNameError
 from tcompiler.schedule.primitives import PRIMITIVES
 from tcompiler.schedule.trace import Step, Trace, plain
@@ -96,6 +97,12 @@ class Schedule:
     def own_loops(self, block: str) -> list[str]:
         """Names of the loops around this block and no other, outermost first."""
         return [n for n in self.loops(block) if self.blocks_under(n) == [block]]
+
+    def loop_of(self, block: str, iteration: int) -> str:
+        """The innermost loop around this block alone that feeds an iter var, by its position; "" if there is none."""
+        binding = block_named(self.function, block).bindings[iteration]
+        fed = {v.name for v in free_vars(binding)}
+        return next((n for n in reversed(self.own_loops(block)) if n in fed), "")
 
     def loop_names(self) -> list[str]:
         """Names of all loops in program order."""

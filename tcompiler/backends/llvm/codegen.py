@@ -265,9 +265,8 @@ class _Kernel(Values):
         for run, (value, length) in self.registers.snapshot().items():
             if run in carried and value is carried[run]:
                 self.registers.runs[run[0]][run[1]] = (carried[run].outside(), length)
-            elif isinstance(value, Element) and isinstance(value.parent, Carried):
-                if value.parent in ended:
-                    self.registers.runs[run[0]][run[1]] = (value.outside(value.parent), length)
+            elif isinstance(value, Element) and isinstance(value.parent, Carried) and value.parent in ended:
+                self.registers.runs[run[0]][run[1]] = (value.outside(value.parent), length)
         after = self.registers.snapshot()
         w.line(f"br label %{head}")
         w.top.lines.append(f"{head}:")

@@ -36,4 +36,3 @@ def call_kernel(kernel: BuiltKernel, arrays: Sequence[NDArray[Any]], threads: in
     context = Context(thread_runtime().address, threads, address_of(scratch), stride)
     _KERNEL(library.addresses[code.symbol])(ctypes.addressof(context), ctypes.addressof(buffers), None)
     del library
-

@@ -212,7 +212,15 @@ class Values:
     def _atom(self, atom: Scalar) -> str:
         if isinstance(atom, Var):
             return self.loop_values[atom][0]
-        return self._generic(atom).ssa
+        depth = self._depth_of(atom)
+        memo = self.w.levels[depth].memo
+        key = ("atom", atom)
+        if depth == self.w.depth and _has_load(atom):
+            return self._generic(atom).ssa
+        if key not in memo:
+            with self.w.at(depth):
+                memo[key] = self._generic(atom).ssa
+        return memo[key]
 
     def _sum(self, terms: list[tuple[Scalar, int]], depth: int) -> str:
         total: str | None = None
@@ -465,8 +473,8 @@ class Values:
             if op == "neg":
                 return self.binary("sub", zero, a)
             if op == "abs":
-                return a if d.kind == "uint" else self.select(
-                    self.binary("lt", a, zero), self.binary("sub", zero, a), a
+                return (
+                    a if d.kind == "uint" else self.select(self.binary("lt", a, zero), self.binary("sub", zero, a), a)
                 )
             if op == "sign":
                 positive = self.select(self.binary("gt", a, zero), self._int(1, a), zero)
@@ -718,7 +726,8 @@ class Values:
             name = f"llvm.masked.load.{_memory_suffix(d, n)}.p0"
             self.declarations.add(f"declare {vector} @{name}(ptr, <{n} x i1>, {vector})")
             level.lines.append(
-                f"  {ssa} = call {vector} @{name}(ptr align {d.bytes} {address}, <{n} x i1> {full}, {vector} zeroinitializer)"
+                f"  {ssa} = call {vector} @{name}(ptr align {d.bytes} {address}, <{n} x i1> {full}, "
+                f"{vector} zeroinitializer)"
             )
         if d is dt.bool_:
             bits = self.w.fresh()
@@ -766,7 +775,8 @@ class Values:
         mask = self._lane_mask(self.mask) or "splat (i1 true)"
         addresses = self._addresses(buffer, x)
         ssa = self.w.effect(
-            f"call {vector} @{name}(<{n} x ptr> align {d.bytes} {addresses}, <{n} x i1> {mask}, {vector} zeroinitializer)"
+            f"call {vector} @{name}(<{n} x ptr> align {d.bytes} {addresses}, <{n} x i1> {mask}, "
+            f"{vector} zeroinitializer)"
         )
         if d is dt.bool_:
             ssa = self.w.effect(f"icmp ne {vector} {ssa}, zeroinitializer")

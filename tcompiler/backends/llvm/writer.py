@@ -97,6 +97,16 @@ class Writer:
         finally:
             self.levels.pop()
 
+    @contextmanager
+    def at(self, depth: int) -> Iterator[None]:
+        """Writes at an outer level for a while; only straight-line code may be written there."""
+        inner = self.levels[depth + 1 :]
+        del self.levels[depth + 1 :]
+        try:
+            yield
+        finally:
+            self.levels.extend(inner)
+
     def alloca(self, llvm_type: str, align: int = 64) -> str:
         """Stack memory, allocated once at the function's entry."""
         name = self.fresh("m")

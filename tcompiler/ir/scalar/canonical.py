@@ -94,8 +94,8 @@ class Linear:
                     if positive:
                         result = term
                     else:
-                        result = Binary("mul", atom, index(c)) if self.const == 0 else Binary(
-                            "sub", index(self.const), term
+                        result = (
+                            Binary("mul", atom, index(c)) if self.const == 0 else Binary("sub", index(self.const), term)
                         )
                 else:
                     result = Binary("add" if positive else "sub", result, term)

@@ -169,10 +169,7 @@ def _integer_division(op: str, dtype: DType, a: Array, b: Array) -> Array:
     else:
         rest = np.fmod(a, safe)
         quotient = (a - rest) // safe
-    if op.endswith("div"):
-        value = np.where(minus, zero - a, quotient)
-    else:
-        value = np.where(minus, zero, rest)
+    value = np.where(minus, zero - a, quotient) if op.endswith("div") else np.where(minus, zero, rest)
     return np.where(b == 0, zero, value).astype(dtype.numpy)
 
 
@@ -185,7 +182,7 @@ def cast(a: Array, source: DType, to: DType) -> Array:
             return np.asarray(a != 0)
         if source.is_float and not to.is_float:
             x = np.trunc(np.asarray(a, dtype=np.float64))
-            info = np.iinfo(to.numpy)
+            info = np.iinfo(to.name.replace("i", "int", 1).replace("u", "uint", 1))
             low, high = float(info.min), float(info.max)
             # float(max) of i64 rounds up to 2^63, which does not fit: what reaches it saturates
             inside = (x >= low) & (x < high) if high > 2**53 else (x >= low) & (x <= high)

@@ -8,19 +8,20 @@ from tcompiler.errors import ScheduleError
 from tcompiler.schedule.schedule import Schedule
 
 
-def attempt(sch: Schedule, steps: Callable[[], bool | None]) -> bool:
+def attempt(sch: Schedule, steps: Callable[..., object], *args: object) -> bool:
     """Runs steps; where one is refused or they return False, the schedule stays as it was.
 
     Args:
         sch: The schedule.
         steps: Calls primitives on it.
+        args: What steps takes.
 
     Returns:
         Whether the steps were kept.
     """
     mark = sch.mark()
     try:
-        if steps() is not False:
+        if steps(*args) is not False:
             return True
     except ScheduleError:
         pass
@@ -36,7 +37,7 @@ def peel_tails(sch: Schedule, loop: str) -> None:
         loop: The loop; nothing happens where its iterations are all whole.
     """
     for name in [n for n in sch.loop_names() if n == loop or n.startswith(f"{loop}_t")]:
-        attempt(sch, lambda name=name: _peeled(sch, name))  # type: ignore[misc]
+        attempt(sch, _peeled, sch, name)
 
 
 def _peeled(sch: Schedule, loop: str) -> bool:

@@ -15,9 +15,7 @@ from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
 
 
-def default_schedule(
-    function: Function, target: Target, threads: int = 1, constants: Collection[str] = ()
-) -> Schedule:
+def default_schedule(function: Function, target: Target, threads: int = 1, constants: Collection[str] = ()) -> Schedule:
     """Schedules a function as it comes from lowering, by primitives alone.
 
     Args:

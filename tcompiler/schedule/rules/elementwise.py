@@ -20,7 +20,7 @@ def schedule_map(sch: Schedule, block: str, target: Target, threads: int) -> boo
     Returns:
         False, with nothing changed, where the rule does not fit.
     """
-    return attempt(sch, lambda: _schedule(sch, block, target, threads))
+    return attempt(sch, _schedule, sch, block, target, threads)
 
 
 def _schedule(sch: Schedule, block: str, target: Target, threads: int) -> bool:

@@ -21,7 +21,7 @@ def inline_maps(sch: Schedule) -> None:
             continue
         users = sch.consumers(name)
         if users and all(_worth_inlining(sch, block, find_block(sch.function, u), len(users)) for u in users):
-            attempt(sch, lambda name=name: sch.compute_inline(name) or True)  # type: ignore[misc]
+            attempt(sch, sch.compute_inline, name)
 
 
 def _is_map(block: Block) -> bool:
@@ -99,7 +99,7 @@ def gather_rows(sch: Schedule, last: str) -> list[str]:
     for name in reversed([b for b in sch.blocks() if b != last]):
         work = _work(sch, name)
         for loop in reversed(sch.loops(last)):
-            if attempt(sch, lambda name=name, loop=loop, work=work: _moved(sch, name, loop, work)):  # type: ignore[misc]
+            if attempt(sch, _moved, sch, name, loop, work):
                 break
     shared = [loop for loop in sch.loops(last) if len(sch.blocks_under(loop)) > 1]
     return shared

@@ -55,7 +55,7 @@ def schedule_reduction(sch: Schedule, block: str, target: Target, threads: int, 
     Returns:
         False, with nothing changed, where the rule does not fit.
     """
-    return attempt(sch, lambda: _schedule(sch, block, target, threads, constants))
+    return attempt(sch, _schedule, sch, block, target, threads, constants)
 
 
 def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str]) -> bool:
@@ -232,7 +232,9 @@ def _pack(sch: Schedule, block: str, plan: _Plan, operand: Operand, loop: str) -
         False,
     )
     loops = sch.own_loops(copy)
-    lane_loop, tail_loop = loops[at], ""
+    lane_loop, tail_loop = sch.loop_of(copy, at), ""
+    if not lane_loop:
+        return ""
     extent = sch.extent(lane_loop) or 1
     if extent > plan.lanes:
         first, second = sch.split(lane_loop, [None, plan.lanes])
@@ -272,12 +274,8 @@ def _pack_constants(sch: Schedule, plan: _Plan, constants: Collection[str], redu
                 *(names[k] for k in walked),
                 f"{names[at]} % {plan.lanes}",
             ]
-        attempt(
-            sch,
-            lambda o=o, names=names, outputs=outputs: (  # type: ignore[misc]
-                sch.transform_layout(o.buffer, f"lambda {', '.join(names)}: ({', '.join(outputs)})", False) or True
-            ),
-        )
+        text = f"lambda {', '.join(names)}: ({', '.join(outputs)})"
+        attempt(sch, sch.transform_layout, o.buffer, text, False)
 
 
 def _vars(node: object) -> frozenset[Var]:
@@ -291,7 +289,7 @@ def inline_epilogues(sch: Schedule, write: str) -> None:
     """Folds the elementwise consumers of what a block writes into it, one after the other."""
     while True:
         consumers = sch.consumers(write)
-        if len(consumers) != 1 or not attempt(sch, lambda c=consumers[0]: sch.reverse_compute_inline(c) or True):  # type: ignore[misc]
+        if len(consumers) != 1 or not attempt(sch, sch.reverse_compute_inline, consumers[0]):
             return
 
 

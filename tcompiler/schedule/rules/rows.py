@@ -30,7 +30,7 @@ def schedule_row_blocks(sch: Schedule, last: str, shared: Sequence[str], target:
     for name in blocks:
         own = [n for n in sch.loops(name) if n not in shared]
         if own and find_block(sch.function, name).init is None:
-            attempt(sch, lambda name=name, own=own: _vectors(sch, name, own, target))  # type: ignore[misc]
+            attempt(sch, _vectors, sch, name, own, target)
     common = [n for n in shared if set(sch.blocks_under(n)) >= set(blocks)]
     parallelize(sch, last, common, work, threads)
 

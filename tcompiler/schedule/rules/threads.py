@@ -39,7 +39,7 @@ def parallelize(
         if count >= 4 * threads:
             break
     while chain:
-        if attempt(sch, lambda chain=chain: _fused_parallel(sch, chain)):  # type: ignore[misc]
+        if attempt(sch, _fused_parallel, sch, chain):
             return
         chain = chain[:-1]
 
