@@ -31,10 +31,10 @@ from tcompiler.ir.loop.grammar import (
     Update,
     Wait,
 )
+from tcompiler.ir.loop.indexing import values as scalar_values
 from tcompiler.ir.loop.interpret import Machine
 from tcompiler.ir.loop.memory import Array, IntrinsicMeaning
 from tcompiler.ir.loop.reduce import contract, fold, fold_groups
-from tcompiler.ir.scalar.evaluate import evaluate as scalar_values
 from tcompiler.ir.scalar.grammar import TRUE, Binary, Load, Scalar, Var
 from tcompiler.ir.scalar.reducers import reducer_name
 from tcompiler.ir.scalar.rewrite import free_vars, loads
