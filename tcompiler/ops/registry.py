@@ -34,6 +34,7 @@ _FAMILIES = (
     "pooling",
     "shape",
     "indexing",
+    "ordered",
 )
 
 

@@ -47,6 +47,11 @@ def element_type(code: int, what: str) -> DType:
     return d
 
 
+def element_code(d: DType) -> int:
+    """ONNX's number for an element type of ours."""
+    return next(code for code, known in _DTYPES.items() if known is d)
+
+
 class TensorReader:
     """Reads the tensors of one model and counts their bytes.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tcompiler.errors import CompileError
 from tcompiler.frontend.onnx.node import NodeView, Result, converts
 from tcompiler.frontend.tensor import SymbolicTensor, apply
+from tcompiler.ir.graph.grammar import Attr
 
 
 @converts("MatMul")
@@ -69,20 +70,21 @@ def _geometry(node: NodeView, x: SymbolicTensor, w: SymbolicTensor) -> tuple[lis
     return kernel, strides, dilations
 
 
+def conv_attributes(node: NodeView, x: SymbolicTensor, w: SymbolicTensor) -> dict[str, Attr]:
+    """The attributes of our convolution from those of a Conv."""
+    kernel, strides, dilations = _geometry(node, x, w)
+    return {
+        "strides": tuple(strides),
+        "pads": window_pads(node, x, kernel, strides, dilations),
+        "dilations": tuple(dilations),
+        "groups": node.int_attr("group", 1),
+    }
+
+
 @converts("Conv")
 def _conv(node: NodeView) -> Result:
     x, w = node.x(0), node.x(1)
-    kernel, strides, dilations = _geometry(node, x, w)
-    return apply(
-        "conv",
-        x,
-        w,
-        node.optional(2),
-        strides=tuple(strides),
-        pads=window_pads(node, x, kernel, strides, dilations),
-        dilations=tuple(dilations),
-        groups=node.int_attr("group", 1),
-    )
+    return apply("conv", x, w, node.optional(2), **conv_attributes(node, x, w))
 
 
 @converts("ConvTranspose")

@@ -128,6 +128,10 @@ class NodeView:
         """A list of floats."""
         return [float(v) for v in self._get(key, _FLOATS, "floats", default)]
 
+    def string_list(self, key: str) -> list[str]:
+        """A list of strings, empty by default."""
+        return [s.decode("utf-8", "replace") for s in self._get(key, _STRINGS, "strings", [])]
+
     def tensor_attr(self, key: str) -> NDArray[np.generic]:
         """A tensor attribute."""
         return self._reader.read(self._get(key, _TENSOR, "t", None))

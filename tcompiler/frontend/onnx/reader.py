@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tcompiler.errors import CompileError
 from tcompiler.frontend.module import GraphModule
 from tcompiler.frontend.onnx.data import TensorReader, element_type
+from tcompiler.frontend.onnx.expansion import expansion
 from tcompiler.frontend.onnx.limits import DEFAULT, Limits
 from tcompiler.frontend.onnx.node import CONVERTERS, NodeView
 from tcompiler.frontend.tensor import SymbolicTensor
@@ -24,8 +25,24 @@ from tcompiler.ops.construct import GraphWriter
 
 # Where an operator of an early set differs it has attributes that its converter refuses.
 OLDEST_OPSET = 1
-_FAMILIES = ("elementwise", "linear", "normalization", "reduction", "shape", "control")
+_FAMILIES = (
+    "elementwise",
+    "linear",
+    "normalization",
+    "reduction",
+    "shape",
+    "sequence",
+    "resize",
+    "quantization",
+    "control",
+)
 _STANDARD = ("", "ai.onnx")
+
+ABSENT: Final = "absent"
+"""What stands in a scope for a function's input that the call leaves out."""
+
+_Scope = dict[str, SymbolicTensor | Literal["absent"] | None]
+"""Values by their names in a model; None comes from a node that could not be converted."""
 
 ShapeMap = Mapping[str, Sequence[int] | int]
 
@@ -55,6 +72,7 @@ def read(
     for family in _FAMILIES:
         importlib.import_module(f"tcompiler.frontend.onnx.{family}")
     proto, folder, name = _load(model)
+    _check_text(proto, name)
     opsets = _opsets(proto, name)
     proto = _inlined(proto, name, limits)
     importer = _Importer(name, folder, opsets, limits)
@@ -90,6 +108,15 @@ def _load(model: str | os.PathLike[str] | bytes | Any) -> tuple[Any, Path | None
     if not proto.HasField("graph"):
         raise CompileError(f"{name} is no ONNX model: it holds no graph")
     return proto, folder, name
+
+
+def _check_text(proto: Any, name: str) -> None:
+    """Refuses names that are no UTF-8: protobuf hands them over as bytes."""
+    graph = proto.graph
+    texts = [v.name for v in (*graph.input, *graph.output, *graph.initializer)]
+    texts += [t for n in graph.node for t in (n.name, n.op_type, n.domain)]
+    if not all(isinstance(t, str) for t in texts):
+        raise CompileError(f"{name} is no ONNX model: a name in it is not UTF-8")
 
 
 def _opsets(proto: Any, name: str) -> dict[str, int]:
@@ -166,7 +193,7 @@ class _Importer:
 
     def run(self, graph: Any, shapes: dict[str, Any], values: dict[str, NDArray[np.generic]]) -> GraphModule:
         """Converts the main graph."""
-        scope: dict[str, SymbolicTensor | None] = {}
+        scope: _Scope = {}
         self._initializers(graph, scope)
         self._inputs(graph, scope, shapes, values)
         self._nodes(graph, scope)
@@ -174,7 +201,7 @@ class _Importer:
         for out in graph.output:
             if out.name not in scope:
                 self._problems.append(_Problem(f"output {out.name!r}", "no node defines it"))
-            elif (value := scope[out.name]) is not None:
+            elif isinstance(value := scope[out.name], SymbolicTensor):
                 outputs.append(value)
         self._raise()
         labels = [out.name for out in graph.output]
@@ -187,7 +214,7 @@ class _Importer:
         noun = "problem" if len(lines) == 1 else "problems"
         raise CompileError(f"{self._name} cannot be compiled, {len(lines)} {noun}:\n" + "\n".join(lines))
 
-    def _initializers(self, graph: Any, scope: dict[str, SymbolicTensor | None]) -> None:
+    def _initializers(self, graph: Any, scope: _Scope) -> None:
         for sparse in graph.sparse_initializer:
             self._problems.append(_Problem(f"initializer {sparse.values.name!r}", "it is sparse, expected a dense one"))
             scope[sparse.values.name] = None
@@ -207,7 +234,7 @@ class _Importer:
     def _inputs(
         self,
         graph: Any,
-        scope: dict[str, SymbolicTensor | None],
+        scope: _Scope,
         shapes: dict[str, Any],
         values: dict[str, NDArray[np.generic]],
     ) -> None:
@@ -271,8 +298,8 @@ class _Importer:
             raise CompileError(f"{self._name}: input '{v.name}' has the shape {shown}, expected extents of at least 0")
         return fixed
 
-    def _nodes(self, graph: Any, scope: dict[str, SymbolicTensor | None]) -> None:
-        """Converts the nodes of a graph in order. A value of None comes from a node that could not be converted."""
+    def _nodes(self, graph: Any, scope: _Scope) -> None:
+        """Converts the nodes of a graph in order."""
         for proto in graph.node:
             self._count += 1
             if self._count > self._limits.nodes:
@@ -286,20 +313,23 @@ class _Importer:
                     self._problems.append(_Problem(where, f"it defines '{name}', which is defined already"))
                 scope[name] = results[k] if results is not None and k < len(results) else None
 
-    def _node(
-        self, proto: Any, where: str, scope: dict[str, SymbolicTensor | None]
-    ) -> Sequence[SymbolicTensor | None] | None:
+    def _node(self, proto: Any, where: str, scope: _Scope) -> Sequence[SymbolicTensor | None] | None:
         domain = "" if proto.domain in _STANDARD else proto.domain
         converter = CONVERTERS.get((domain, proto.op_type))
-        if converter is None:
-            self._problems.append(_Problem(where, self._unknown(domain, proto.op_type)))
-            return None
         undefined = [i for i in proto.input if i and i not in scope]
-        if undefined:
+        if converter is not None and undefined:
             self._problems.append(_Problem(where, f"its input '{undefined[0]}' is not defined before it"))
             return None
-        inputs = [scope[i] if i else None for i in proto.input]
-        if any(i and scope[i] is None for i in proto.input):
+        found = [scope.get(i) if i else ABSENT for i in proto.input]
+        inputs = [x if isinstance(x, SymbolicTensor) else None for x in found]
+        poisoned = any(x is None for x in found)
+        if converter is None:
+            known = not undefined and not poisoned
+            function = None if domain or not known else expansion(proto, self._opsets[""], inputs)
+            if function is None and (domain or known or not self._expandable(proto.op_type)):
+                self._problems.append(_Problem(where, self._unknown(domain, proto.op_type)))
+            return None if function is None else self._expand(proto, function, inputs, where)
+        if poisoned:
             return None
         view = NodeView(
             proto,
@@ -325,6 +355,39 @@ class _Importer:
                 return None
         return results
 
+    def _expandable(self, op: str) -> bool:
+        """Whether ONNX defines an operator by others (its inputs may not be known yet)."""
+        import onnx
+
+        try:
+            schema: Any = onnx.defs.get_schema(op, self._opsets[""], "")
+        except onnx.defs.SchemaError:
+            return False
+        return bool(schema.has_function or schema.has_context_dependent_function)
+
+    def _expand(
+        self, proto: Any, function: Any, inputs: Sequence[SymbolicTensor | None], where: str
+    ) -> list[SymbolicTensor | None] | None:
+        """Converts the nodes that define an operator in its place."""
+        if self._depth >= self._limits.nesting:
+            raise CompileError(f"{self._name}: functions nest deeper than {self._limits.nesting}, the limit")
+        scope: _Scope = dict.fromkeys(function.input, ABSENT)
+        scope.update({name: ABSENT if x is None else x for name, x in zip(function.input, inputs, strict=False)})
+        before = len(self._problems)
+        outer = self._opsets
+        self._opsets = {
+            **outer,
+            **{("" if o.domain in _STANDARD else o.domain): o.version for o in function.opset_import},
+        }
+        self._depth += 1
+        self._nodes(function, scope)
+        self._depth -= 1
+        self._opsets = outer
+        for problem in self._problems[before:]:
+            problem.where = f"{where}, in {problem.where} of its definition"
+        results = [scope.get(name) for name in function.output]
+        return [r if isinstance(r, SymbolicTensor) else None for r in results]
+
     def _unknown(self, domain: str, op: str) -> str:
         """What to say of an operator that has no converter."""
         if domain:
@@ -333,9 +396,7 @@ class _Importer:
         hint = f"; nearest: {', '.join(near)}" if near else ""
         return f"no converter for operator '{op}' (opset {self._opsets['']}){hint}"
 
-    def _subgraph(
-        self, graph: Any, given: Mapping[str, SymbolicTensor], outer: dict[str, SymbolicTensor | None]
-    ) -> list[SymbolicTensor]:
+    def _subgraph(self, graph: Any, given: Mapping[str, SymbolicTensor], outer: _Scope) -> list[SymbolicTensor]:
         """Converts a subgraph in place; it sees the values around it."""
         if self._depth >= self._limits.nesting:
             raise CompileError(f"subgraphs nest deeper than {self._limits.nesting}, the limit")
@@ -350,7 +411,7 @@ class _Importer:
         self._nodes(graph, scope)
         self._depth -= 1
         results = [scope.get(out.name) for out in graph.output]
-        done = [r for r in results if r is not None]
+        done = [r for r in results if isinstance(r, SymbolicTensor)]
         if len(done) != len(results) or len(self._problems) > before:
             raise CompileError("its subgraph cannot be converted")
         return done

@@ -259,10 +259,12 @@ def _depth_to_space(node: NodeView) -> Result:
 @converts("SpaceToDepth")
 def _space_to_depth(node: NodeView) -> Result:
     x, b = node.x(), node.int_attr("blocksize")
-    if x.ndim != 4 or b < 1 or x.shape[2] % b or x.shape[3] % b:
-        raise CompileError(f"input {x!r}, blocksize {b}: expected rank 4 and spatial extents that divide")
+    mode = node.string_attr("mode", "DCR")
+    if x.ndim != 4 or b < 1 or x.shape[2] % b or x.shape[3] % b or mode not in ("DCR", "CRD"):
+        raise CompileError(f"input {x!r}, blocksize {b}, mode '{mode}': expected rank 4 and extents that divide")
     n, c, h, w = x.shape
-    y = fn.transpose(fn.reshape(x, (n, c, h // b, b, w // b, b)), (0, 3, 5, 1, 2, 4))
+    order = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
+    y = fn.transpose(fn.reshape(x, (n, c, h // b, b, w // b, b)), order)
     return fn.reshape(y, (n, c * b * b, h // b, w // b))
 
 

@@ -1,0 +1,200 @@
+"""Converters: resizing, as products with tables of places and weights that are computed at import."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+import tcompiler.frontend.functions as fn
+from tcompiler.errors import CompileError
+from tcompiler.frontend.onnx.node import NodeView, Result, converts
+from tcompiler.frontend.tensor import SymbolicTensor, apply
+from tcompiler.ir import dtypes as dt
+
+Places = NDArray[np.int64]
+Weights = NDArray[np.float64]
+
+_COORDINATES = (
+    "half_pixel",
+    "half_pixel_symmetric",
+    "pytorch_half_pixel",
+    "align_corners",
+    "asymmetric",
+    "tf_half_pixel_for_nn",
+    "tf_crop_and_resize",
+)
+
+
+def coordinates(mode: str, size: int, out: int, scale: float, roi: tuple[float, float]) -> Weights:
+    """Where in the source each output lies, by ONNX's coordinate_transformation_mode.
+
+    Args:
+        mode: One of ONNX's names.
+        size: Extent of the source.
+        out: Extent of the result.
+        scale: Result over source, as the model gives it.
+        roi: Start and end of the region of interest, for "tf_crop_and_resize".
+    """
+    i = np.arange(out, dtype=np.float64)
+    match mode:
+        case "half_pixel" | "tf_half_pixel_for_nn":
+            shift = 0.5 if mode == "half_pixel" else 0.0
+            return (i + 0.5) / scale - shift
+        case "half_pixel_symmetric":
+            offset = size / 2 * (1 - out / (scale * size))
+            return offset + (i + 0.5) / scale - 0.5
+        case "pytorch_half_pixel":
+            return (i + 0.5) / scale - 0.5 if out > 1 else np.zeros(out)
+        case "align_corners":
+            return i * (size - 1) / (out - 1) if out > 1 else np.zeros(out)
+        case "asymmetric":
+            return i / scale
+        case "tf_crop_and_resize":
+            start, end = roi
+            if out > 1:
+                return start * (size - 1) + i * (end - start) * (size - 1) / (out - 1)
+            return np.full(out, 0.5 * (start + end) * (size - 1))
+    raise CompileError(f"coordinate_transformation_mode is '{mode}', expected one of {', '.join(_COORDINATES)}")
+
+
+def nearest(x: Weights, mode: str) -> Places:
+    """The place of the nearest source element, by ONNX's nearest_mode."""
+    match mode:
+        case "round_prefer_floor":
+            place = np.ceil(x - 0.5)
+        case "round_prefer_ceil":
+            place = np.floor(x + 0.5)
+        case "floor":
+            place = np.floor(x)
+        case "ceil":
+            place = np.ceil(x)
+        case _:
+            raise CompileError(f"nearest_mode is '{mode}', expected round_prefer_floor, round_prefer_ceil, floor, ceil")
+    return place.astype(np.int64)
+
+
+def kernel(mode: str, x: Weights, a: float) -> Weights:
+    """The weight of a source element at a distance: a triangle, or Keys' cubic convolution (1981)."""
+    d = np.abs(x)
+    if mode == "linear":
+        return np.asarray(np.maximum(1 - d, 0))
+    inner = ((a + 2) * d - (a + 3)) * d * d + 1
+    outer = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+    weights: Weights = np.where(d <= 1, inner, np.where(d < 2, outer, 0))
+    return weights
+
+
+def taps(
+    mode: str, x: Weights, size: int, scale: float, a: float, antialias: bool, exclude: bool
+) -> tuple[Places, Weights]:
+    """Places in the source and weights, (outputs, taps); places outside are brought to the edge.
+
+    With antialias the kernel is stretched by a factor of reduction, as in Pillow.
+    """
+    radius = 1.0 if mode == "linear" else 2.0
+    stretch = max(1.0, 1 / scale) if antialias else 1.0
+    reach = int(np.ceil(radius * stretch))
+    first = np.floor(x).astype(np.int64) - reach + 1
+    places = first[:, None] + np.arange(2 * reach)
+    weights = kernel(mode, (places - x[:, None]) / stretch, a)
+    if exclude or antialias:
+        weights = np.where((places >= 0) & (places < size), weights, 0.0) if exclude else weights
+        weights = weights / weights.sum(1, keepdims=True)
+    return np.clip(places, 0, size - 1), weights
+
+
+def resize_axis(
+    node: NodeView, x: SymbolicTensor, axis: int, places: Places, weights: Weights | None
+) -> SymbolicTensor:
+    """One axis resized: elements gathered, or a weighted sum over taps."""
+    if weights is None:
+        return apply("gather", x, node.constant(places), axis=axis)
+    live = [t for t in range(places.shape[1]) if weights[:, t].any()]
+    shape = [-1 if k == axis else 1 for k in range(x.ndim)]
+    total: SymbolicTensor | None = None
+    for t in live:
+        part = apply("gather", x, node.constant(places[:, t].copy()), axis=axis)
+        scaled = apply("mul", part, node.constant(weights[:, t].reshape(shape), x.dtype.numpy))
+        total = scaled if total is None else apply("add", total, scaled)
+    return x if total is None else total
+
+
+def repeat(x: SymbolicTensor, axis: int, times: int) -> SymbolicTensor:
+    """Every element of an axis repeated."""
+    shape = list(x.shape)
+    wide = fn.broadcast_to(fn.expand_dims(x, axis + 1), [*shape[: axis + 1], times, *shape[axis + 1 :]])
+    return fn.reshape(wide, [*shape[:axis], shape[axis] * times, *shape[axis + 1 :]])
+
+
+def _sizes(node: NodeView, x: SymbolicTensor, axes: list[int]) -> tuple[list[int], list[float]]:
+    """The result's extent and the scale of each named axis."""
+    policy = node.string_attr("keep_aspect_ratio_policy", "stretch")
+    extents = [x.shape[a] for a in axes]
+    at = 1 if node.op == "Upsample" or node.opset < 11 else 2
+    if node.op == "Upsample" and node.opset < 9:
+        scales = node.floats_attr("scales")
+    elif node.optional(at) is not None and node.array(at, "scales").size:
+        scales = [float(v) for v in node.array(at, "scales").reshape(-1)]
+    else:
+        sizes = node.integers(3, "sizes")
+        if len(sizes) != len(axes) or 0 in extents:
+            raise CompileError(f"sizes are {sizes} for {len(axes)} axes of {x!r}")
+        if policy == "stretch":
+            return sizes, [s / e for s, e in zip(sizes, extents, strict=True)]
+        ratios = [s / e for s, e in zip(sizes, extents, strict=True)]
+        scale = min(ratios) if policy == "not_larger" else max(ratios)
+        return [int(np.floor(scale * e + 0.5)) for e in extents], [scale] * len(axes)
+    if len(scales) != len(axes) or any(s <= 0 for s in scales):
+        raise CompileError(f"scales are {scales} for {len(axes)} axes of {x!r}, expected as many positive numbers")
+    return [int(np.floor(e * s)) for e, s in zip(extents, scales, strict=True)], scales
+
+
+@converts("Resize", "Upsample")
+def _resize(node: NodeView) -> Result:
+    x = node.x()
+    if not x.dtype.is_float and node.string_attr("mode", "nearest") != "nearest":
+        return fn.astype(_resized(node, fn.astype(x, dt.f32)), x.dtype)
+    return _resized(node, x)
+
+
+def _resized(node: NodeView, x: SymbolicTensor) -> SymbolicTensor:
+    old = node.op == "Upsample" or node.opset < 11
+    mode = node.string_attr("mode", "nearest")
+    where = "asymmetric" if old else node.string_attr("coordinate_transformation_mode", "half_pixel")
+    rounding = "floor" if old else node.string_attr("nearest_mode", "round_prefer_floor")
+    a = node.float_attr("cubic_coeff_a", -0.75)
+    exclude, antialias = bool(node.int_attr("exclude_outside", 0)), bool(node.int_attr("antialias", 0))
+    fill = node.float_attr("extrapolation_value", 0.0)
+    axes = [k % max(x.ndim, 1) for k in node.ints_attr("axes", list(range(x.ndim)))]
+    if mode not in ("nearest", "linear", "cubic"):
+        raise CompileError(f"mode is '{mode}', expected nearest, linear or cubic")
+    sizes, scales = _sizes(node, x, axes)
+    crop = where == "tf_crop_and_resize"
+    region = [float(v) for v in node.array(1, "roi").reshape(-1)] if crop else []
+    if crop and len(region) != 2 * len(axes):
+        raise CompileError(f"roi is {region} for {len(axes)} axes, expected a start and an end for each")
+    outside: list[tuple[int, NDArray[np.bool_]]] = []
+    for k, (axis, out, scale) in enumerate(zip(axes, sizes, scales, strict=True)):
+        size = x.shape[axis]
+        if out > node.limits.elements:
+            raise CompileError(f"sizes are {sizes}, more than the limit of {node.limits.elements}")
+        if size == out and scale == 1 and not crop:
+            continue
+        roi = (region[k], region[len(axes) + k]) if crop else (0.0, 1.0)
+        at = coordinates(where, size, out, scale, roi)
+        if crop:
+            outside.append((axis, (at < 0) | (at > size - 1)))
+        if mode == "nearest":
+            places = np.clip(nearest(at, rounding), 0, size - 1)
+            times = out // size if size else 0
+            if times * size == out and np.array_equal(places, np.arange(out) // max(times, 1)):
+                x = repeat(x, axis, times)
+            else:
+                x = resize_axis(node, x, axis, places, None)
+        else:
+            x = resize_axis(node, x, axis, *taps(mode, at, size, scale, a, antialias, exclude))
+    for axis, mask in outside:
+        if mask.any():
+            shape = [-1 if k == axis else 1 for k in range(x.ndim)]
+            x = apply("where", node.constant(mask.reshape(shape)), node.constant(fill, x.dtype.numpy), x)
+    return x
