@@ -36,7 +36,12 @@ class FoldConstants:
         for node in graph.nodes:
             names = editor.inputs(node)
             arrays = [editor.array(n) if n else None for n in names]
-            if any(n and a is None for n, a in zip(names, arrays, strict=True)) or not self._fits(node.outputs, arrays):
+            # A copy of a constant is an output's own buffer, or goes away in canonical form.
+            if (
+                node.op == "identity"
+                or any(n and a is None for n, a in zip(names, arrays, strict=True))
+                or not self._fits(node.outputs, arrays)
+            ):
                 editor.keep(node)
                 continue
             for v, result in zip(node.outputs, evaluate(node.op, arrays, dict(node.attrs)), strict=True):

@@ -7,10 +7,13 @@ from tcompiler.transform.editing import GraphPass
 from tcompiler.transform.norms import FoldBatchNorms
 
 SIMPLIFY: tuple[GraphPass, ...] = (
+    EliminateDeadCode(),
     Canonicalise(),
     FoldConstants(),
-    FoldBatchNorms(),
     ShareCommonSubexpressions(),
+    Canonicalise(),
+    EliminateDeadCode(),
+    FoldBatchNorms(),
     EliminateDeadCode(),
 )
 """The passes that every model goes through, in order."""

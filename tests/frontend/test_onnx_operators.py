@@ -175,6 +175,75 @@ CASES: list[tuple[str, list[np.ndarray | None], dict[str, Any]]] = [
     ("Range", [np.float32(1), np.float32(0), np.float32(-0.3)], {"fixed": [0, 1, 2]}),
     ("ConstantOfShape", [i64(2, 3)], {"fixed": [0]}),
     ("ConstantOfShape", [i64(2, 0)], {"fixed": [0], "value": helper.make_tensor("v", TensorProto.INT32, [1], [7])}),
+    ("CumSum", [f32(3, 5), np.array(1)], {"fixed": [1]}),
+    ("CumSum", [f32(3, 5), np.array(0)], {"fixed": [1], "exclusive": 1, "reverse": 1}),
+    ("TopK", [f32(3, 7), i64(4)], {"fixed": [1], "outputs": 2}),
+    ("TopK", [f32(3, 7), i64(2)], {"fixed": [1], "outputs": 2, "axis": 0, "largest": 0}),
+    ("ReverseSequence", [f32(4, 3, 2), i64(1, 4, 2)], {"opset": 10}),
+    ("Resize", [f32(1, 2, 3, 4), None, np.array([1, 1, 2, 3], np.float32)], {"fixed": [2]}),
+    *(
+        (
+            "Resize",
+            [f32(1, 2, 5, 6), None, np.array([1, 1, scale, 1.7], np.float32)],
+            {"fixed": [2], "mode": mode, "coordinate_transformation_mode": where},
+        )
+        for scale in (0.6, 2.5)
+        for mode in ("nearest", "linear", "cubic")
+        for where in ("half_pixel", "asymmetric", "pytorch_half_pixel")
+    ),
+    *(
+        (
+            "Resize",
+            [f32(1, 1, 5, 6), None, None, i64(1, 1, 7, 4)],
+            {"fixed": [3], "nearest_mode": mode, "coordinate_transformation_mode": "align_corners"},
+        )
+        for mode in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+    ),
+    ("Resize", [f32(1, 1, 9, 7), None, None, i64(1, 1, 4, 3)], {"fixed": [3], "mode": "linear", "antialias": 1}),
+    ("Upsample", [f32(1, 1, 3, 4), np.array([1, 1, 2, 2], np.float32)], {"fixed": [1], "opset": 9}),
+    ("QuantizeLinear", [3 * f32(3, 5), np.float32(0.02), np.array(128, np.uint8)], {"opset": 13}),
+    ("QuantizeLinear", [3 * f32(3, 5), positive(5), np.arange(-2, 3, dtype=np.int8)], {"opset": 13, "axis": 1}),
+    ("DequantizeLinear", [RNG.integers(-128, 128, (3, 5)).astype(np.int8), positive(3)], {"opset": 13, "axis": 0}),
+    ("DynamicQuantizeLinear", [f32(3, 5)], {"outputs": 3, "opset": 11}),
+    (
+        "MatMulInteger",
+        [
+            # Small enough for onnxruntime, whose pairwise products saturate at 16 bits without VNNI.
+            RNG.integers(0, 100, (5, 7)).astype(np.uint8),
+            RNG.integers(-64, 64, (7, 3)).astype(np.int8),
+            np.array(12, np.uint8),
+            np.array(3, np.int8),
+        ],
+        {"opset": 10},
+    ),
+    (
+        "ConvInteger",
+        [RNG.integers(0, 99, (1, 2, 5, 5)).astype(np.uint8), RNG.integers(0, 99, (3, 2, 3, 3)).astype(np.uint8)],
+        {"opset": 10, "pads": [1, 1, 1, 1]},
+    ),
+    ("RNN", [f32(4, 3, 5), f32(1, 6, 5), f32(1, 6, 6), f32(1, 12)], {"hidden_size": 6, "outputs": 2}),
+    (
+        "GRU",
+        [f32(4, 3, 5), f32(2, 18, 5), f32(2, 18, 6), f32(2, 36)],
+        {"hidden_size": 6, "outputs": 2, "direction": "bidirectional", "linear_before_reset": 1},
+    ),
+    ("GRU", [f32(4, 3, 5), f32(1, 18, 5), f32(1, 18, 6)], {"hidden_size": 6, "outputs": 2, "direction": "reverse"}),
+    (
+        "LSTM",
+        [
+            f32(4, 3, 5),
+            f32(1, 24, 5),
+            f32(1, 24, 6),
+            f32(1, 48),
+            np.array([4, 2, 3], np.int32),
+            f32(1, 3, 6),
+            f32(1, 3, 6),
+            f32(1, 18),
+        ],
+        {"hidden_size": 6, "outputs": 3},
+    ),
+    ("Attention", [f32(2, 4, 5, 8), f32(2, 2, 7, 8), f32(2, 2, 7, 8)], {"opset": 23, "is_causal": 1}),
+    ("SpaceToDepth", [f32(1, 2, 4, 6)], {"blocksize": 2}),
 ]
 
 

@@ -181,7 +181,11 @@ def test_integer_binaries() -> None:
     u, s = np.array([200, 3, 255], np.uint8), np.array([3, 1, 7], np.uint8)
     np.testing.assert_array_equal(run("shl", [u, s]), np.left_shift(u, s))
     np.testing.assert_array_equal(run("shr", [u, s]), np.right_shift(u, s))
-    for op, reference in (("bitwise_and", np.bitwise_and), ("bitwise_or", np.bitwise_or), ("bitwise_xor", np.bitwise_xor)):
+    for op, reference in (
+        ("bitwise_and", np.bitwise_and),
+        ("bitwise_or", np.bitwise_or),
+        ("bitwise_xor", np.bitwise_xor),
+    ):
         np.testing.assert_array_equal(run(op, [a, b]), reference(a, b))
         np.testing.assert_array_equal(run(op, [a > 0, b > 0]), reference(a > 0, b > 0))
 
@@ -630,6 +634,47 @@ def test_scatters() -> None:
     np.testing.assert_array_equal(run("scatter_nd", [x, np.array([[2], [-4]]), u]), want)
     # What points outside is dropped.
     np.testing.assert_array_equal(run("scatter_nd", [x, np.array([[9], [-9]]), u]), x)
+
+
+def test_cumulative() -> None:
+    x = f32(3, 7, 2)
+    for axis in (0, 1, -1):
+        for reverse in (False, True):
+            y = np.flip(x, axis) if reverse else x
+            for op, reference, neutral in (("cumsum", np.cumsum, 0), ("cumprod", np.cumprod, 1)):
+                full = reference(y.astype(np.float64), axis)
+                shifted = np.roll(full, 1, axis)
+                shifted[(*([slice(None)] * (axis % 3)), 0)] = neutral
+                for exclusive, want in ((False, full), (True, shifted)):
+                    got = run(op, [x], axis=axis, reverse=reverse, exclusive=exclusive)
+                    close(got, np.flip(want, axis) if reverse else want, 1e-5)
+    assert run("cumsum", [f32(2, 0)], axis=1).shape == (2, 0)
+    np.testing.assert_array_equal(run("cumsum", [np.arange(5)], axis=0), [0, 1, 3, 6, 10])
+
+
+def test_top_k() -> None:
+    x = RNG.integers(0, 4, (3, 7, 2)).astype(np.float32)
+    for axis in (0, 1, -1):
+        for largest in (True, False):
+            k = x.shape[axis] - 1
+            attrs = {"k": k, "axis": axis, "largest": largest}
+            types = [type_of(x)]
+            verify(registry.get("top_k").define(types, attrs))
+            values, at = evaluate("top_k", [x], attrs)
+            COVERED.add("top_k")
+            order = np.argsort(-x if largest else x, axis, kind="stable")
+            want = np.take(order, range(k), axis)
+            np.testing.assert_array_equal(at, want)
+            np.testing.assert_array_equal(values, np.take_along_axis(x, want, axis))
+
+
+def test_reverse_sequence() -> None:
+    x = f32(5, 3, 2)
+    lengths = np.array([1, 5, 3])
+    want = x.copy()
+    for b, n in enumerate(lengths):
+        want[:n, b] = x[:n, b][::-1]
+    np.testing.assert_array_equal(run("reverse_sequence", [x, lengths]), want)
 
 
 def test_every_operator_is_covered() -> None:

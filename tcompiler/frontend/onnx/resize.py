@@ -46,7 +46,8 @@ def coordinates(mode: str, size: int, out: int, scale: float, roi: tuple[float, 
         case "pytorch_half_pixel":
             return (i + 0.5) / scale - 0.5 if out > 1 else np.zeros(out)
         case "align_corners":
-            return i * (size - 1) / (out - 1) if out > 1 else np.zeros(out)
+            # ONNX's reference divides by the extent before it is rounded down.
+            return i * (size - 1) / (scale * size - 1) if out > 1 else np.zeros(out)
         case "asymmetric":
             return i / scale
         case "tf_crop_and_resize":
