@@ -146,8 +146,8 @@ def _catalogue() -> list[Fit]:
             fits.append(Fit(name, dtype, count, mpf(low), mpf(high), function, weight, comment))
 
     add("EXP", {"f32": 5, "f64": 10}, -HALF_LN2, HALF_LN2,
-        _ratio(lambda r: mp.expm1(r) - r, lambda r: r * r, 2), lambda r: r * r / mp.exp(r),
-        "(e^r - 1 - r)/r^2 for |r| <= ln(2)/2; error relative to e^r")
+        _ratio(lambda r: mp.expm1(r) - r, lambda r: r * r, 2), lambda r: r * r * (2 if r < 0 else 1),
+        "(e^r - 1 - r)/r^2 for |r| <= ln(2)/2; error relative to the power of two below e^r")
     add("LOG", {"f32": 9}, -THIRD, THIRD,
         _ratio(lambda f: mp.log1p(f) - f, lambda f: f * f, 2), _ratio(lambda f: f * f, lambda f: mp.log1p(f), 2),
         "(log(1+f) - f)/f^2 for |f| <= 1/3; error relative to log(1+f)")

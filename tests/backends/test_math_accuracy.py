@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.math_kernels import Array, compiled, ulp_errors_f32
 from tcompiler.backends.llvm.math import FUNCTIONS, ulp_bound
-from tests.backends.math_kernels import Array, compiled, ulp_errors_f32, ulp_errors_f64
+from tests.backends.math_errors import ulp_errors_f64
 
 Floats = NDArray[np.float64]
 

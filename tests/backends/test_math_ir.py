@@ -7,10 +7,10 @@ import sys
 import llvmlite.binding as llvm
 import pytest
 
+from benchmarks.math_kernels import kernel_ir
 from tcompiler.backends.llvm import math
 from tcompiler.errors import InternalError
 from tcompiler.target import named
-from tests.backends.math_kernels import kernel_ir
 
 
 def assembly(name: str, dtype: str, lanes: int, target_name: str) -> str:

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from benchmarks.math_kernels import compiled
 from tcompiler.backends.llvm.math import FUNCTIONS
-from tests.backends.math_kernels import compiled
 
 INF, NAN = math.inf, math.nan
 # Those that keep the sign of a zero; all but expm1 and log1p are odd.

@@ -37,10 +37,11 @@ def reduced_expm1(e: Emitter, x: Value, bias: int, low: Value | None = None) -> 
     magic = rounding_magic(dtype) + bias
     shifted = e.mad(x, LOG2_E, magic)
     n = shifted - magic
-    r = e.mad(n, -LN2_LOW[dtype], e.mad(n, -LN2_HIGH[dtype], x))
-    if low is not None:
-        r = r + low
-    return e.mad(r * r, e.poly(r, coefficients.EXP[dtype]), r), shifted
+    # r is the exact `head` and a small correction; added last, the head's digits are not rounded twice.
+    head = e.mad(n, -LN2_HIGH[dtype], x)
+    correction = n * -LN2_LOW[dtype] if low is None else e.mad(n, -LN2_LOW[dtype], low)
+    r = head + correction
+    return head + e.mad(r * r, e.poly(r, coefficients.EXP[dtype]), correction), shifted
 
 
 def power_of_two(shifted: Value) -> Value:
@@ -48,34 +49,37 @@ def power_of_two(shifted: Value) -> Value:
     return (shifted.bits() << MANTISSA[shifted.dtype]).as_float()
 
 
-def scale(x: Value, shifted: Value) -> Value:
-    """x·2^n from `magic` + n + twice the bias, for any n.
+def two_powers(shifted: Value) -> tuple[Value, Value]:
+    """Two normal numbers whose product is 2^n, from `magic` + n + twice the bias, for any n of a result.
 
-    The power is applied in two halves: a denormal result is rounded once, and 2^128 does not occur. The magic number's
+    With the power applied in two halves a denormal result is rounded once, and 2^128 does not occur. The magic number's
     own bits are shifted out.
     """
-    mantissa = MANTISSA[x.dtype]
+    mantissa = MANTISSA[shifted.dtype]
     exponent = shifted.bits()
     half = exponent >> 1
-    return x * (half << mantissa).as_float() * ((exponent - half) << mantissa).as_float()
+    return (half << mantissa).as_float(), ((exponent - half) << mantissa).as_float()
 
 
 def exp(e: Emitter, x: Value, low: Value | None = None) -> Value:
     """e^x, or e^(x + low)."""
     tail, shifted = reduced_expm1(e, e.clamp(x, *EXP_RANGE[x.dtype]), 2 * EXPONENT_BIAS[x.dtype], low)
-    return scale(tail + 1.0, shifted)
+    power, rest = two_powers(shifted)
+    return e.mad(tail, power, power) * rest
 
 
 def exp_normal(e: Emitter, x: Value) -> Value:
     """e^x where the result is a normal number: one multiplication by 2^n."""
     tail, shifted = reduced_expm1(e, x, EXPONENT_BIAS[x.dtype])
-    return (tail + 1.0) * power_of_two(shifted)
+    power = power_of_two(shifted)
+    return e.mad(tail, power, power)
 
 
 def half_exp(e: Emitter, x: Value) -> Value:
     """e^x / 2 of x >= 0, infinite only where e^x / 2 itself overflows."""
     tail, shifted = reduced_expm1(e, e.clamp(x, 0.0, EXP_RANGE[x.dtype][1] + 1.0), 2 * EXPONENT_BIAS[x.dtype] - 1)
-    return scale(tail + 1.0, shifted)
+    power, rest = two_powers(shifted)
+    return e.mad(tail, power, power) * rest
 
 
 def exp2(e: Emitter, x: Value) -> Value:
@@ -85,7 +89,8 @@ def exp2(e: Emitter, x: Value) -> Value:
     x = e.clamp(x, *EXP2_RANGE[dtype])
     shifted = x + magic
     r = x - (shifted - magic)
-    return scale(e.mad(r, e.poly(r, coefficients.EXP2[dtype]), 1.0), shifted)
+    power, rest = two_powers(shifted)
+    return e.mad(r * power, e.poly(r, coefficients.EXP2[dtype]), power) * rest
 
 
 def expm1(e: Emitter, x: Value) -> Value:
