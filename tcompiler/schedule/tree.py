@@ -12,17 +12,17 @@ from tcompiler.ir.loop.analysis import loops as every_loop
 from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, Seq, Stmt, memo, seq
 from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import TRUE, Binary, Scalar, Var, conjunction
-from tcompiler.ir.scalar.rewrite import free_vars, substitute
+from tcompiler.ir.scalar.rewrite import free_vars, substitute, substituter
 from tcompiler.schedule.legality import UnknownNameError
 
 
 class Tree:
     """Handles of one function: loops and blocks outside of block bodies, and every statement's parent."""
 
-    __slots__ = ("blocks", "function", "loops", "parent")
+    __slots__ = ("_position", "blocks", "loops", "parent")
 
     def __init__(self, function: Function) -> None:
-        self.function = function
+        self._position: dict[Block, int] | None = None
         self.loops: dict[str, For] = {}
         self.blocks: dict[str, Block] = {}
         self.parent: dict[Stmt, Stmt | None] = {function.body: None}
@@ -41,6 +41,13 @@ class Tree:
                     parent[child] = stmt
                 stack.extend(reversed(stmt.stmts))
 
+    @property
+    def position(self) -> dict[Block, int]:
+        """Every block's place in program order."""
+        if self._position is None:
+            self._position = {b: k for k, b in enumerate(self.blocks.values())}
+        return self._position
+
     def ancestors(self, stmt: Stmt) -> Iterator[Stmt]:
         """The statements around one, innermost first."""
         above = self.parent[stmt]
@@ -50,7 +57,13 @@ class Tree:
 
     def loops_above(self, stmt: Stmt) -> list[For]:
         """The loops around a statement, outermost first."""
-        found = [s for s in self.ancestors(stmt) if isinstance(s, For)]
+        parent = self.parent
+        found = []
+        above = parent[stmt]
+        while above is not None:
+            if isinstance(above, For):
+                found.append(above)
+            above = parent[above]
         found.reverse()
         return found
 
@@ -227,15 +240,13 @@ def with_header(block: Block, bindings: tuple[Scalar, ...], predicate: Scalar) -
 
 def rebind(stmt: Stmt, mapping: Mapping[Scalar, Scalar], guard: Scalar = TRUE) -> Stmt:
     """Replaces loop variables in the headers of a subtree's blocks, simplifies, and adds a guard to every predicate."""
-    replaced = frozenset(mapping)
+    replaced = substituter(mapping)
 
     def header(block: Block) -> Block:
-        bindings = tuple(
-            [b if free_vars(b).isdisjoint(replaced) else simplify(substitute(b, mapping)) for b in block.bindings]
-        )
+        bindings = tuple([b if (new := replaced(b)) is b else simplify(new) for b in block.bindings])
         predicate = block.predicate
-        if predicate is not TRUE and not free_vars(predicate).isdisjoint(replaced):
-            predicate = conjunction(*[simplify(substitute(c, mapping)) for c in conjuncts(predicate)])
+        if predicate is not TRUE and (new := replaced(predicate)) is not predicate:
+            predicate = conjunction(*[simplify(c) for c in conjuncts(new)])
         if guard is not TRUE:
             predicate = conjunction(predicate, guard)
         return with_header(block, bindings, predicate)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.replay import tiled_matmul
 from tcompiler.errors import ParseError, ScheduleError
 from tcompiler.ir.loop.hash import structural_hash
 from tcompiler.ir.loop.text import print_function
 from tcompiler.schedule import Schedule, Step, Trace, replay
 from tests.schedule.programs import PROGRAMS
-from tests.schedule.tiled import tiled_matmul
 
 PYTHON = """\
 sch.split("i", [None, 6])

@@ -255,6 +255,9 @@ def _replaced(digits: tuple[Digit, ...], part: tuple[Digit, ...], node: Scalar, 
     return (Digit(node, 1, limit, by), *rest)
 
 
+_UNLIMITED = Reading({})
+
+
 def injective(
     expressions: Sequence[Scalar], variables: Set[Var], limits: Mapping[Scalar, int] | None = None
 ) -> bool | None:
@@ -268,7 +271,7 @@ def injective(
     Returns:
         True or False where the digits show it, None where they do not.
     """
-    reading = Reading(limits or {})
+    reading = Reading(limits) if limits else _UNLIMITED
     found: dict[Scalar, list[Digit]] = {}
     for e in expressions:
         if free_vars(e).isdisjoint(variables):

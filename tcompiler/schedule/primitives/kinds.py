@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from tcompiler.ir.loop.grammar import Block, For, Function, LoopKind, Stmt
+from tcompiler.ir.loop.analysis import touched
+from tcompiler.ir.loop.grammar import Block, For, Function, LoopKind
 from tcompiler.ir.scalar.grammar import as_int
-from tcompiler.schedule.affine.dependence import conflict, injective_below, stays_inside
+from tcompiler.schedule.affine.coverage import stays_inside
+from tcompiler.schedule.affine.dependence import conflict, injective_below
 from tcompiler.schedule.legality import At, Condition, Result, refuse
 from tcompiler.schedule.tree import blocks_under, fed_iters, feeds, loops_under, replace, tree
 
@@ -57,6 +59,20 @@ def require_nesting(failed: Condition, function: Function, target: For, above: s
             refuse(failed, s, f"{name} is around {s.var.name}, which is {s.kind}", "choose a loop inside of it")
 
 
+def require_private(failed: Condition, function: Function, target: For) -> None:
+    """Refuses a loop whose iterations pass data on in a buffer that would be private to each of them."""
+    written = touched(target.body).writes
+    around = [s.var for s in tree(function).loops_above(target)] + [target.var]
+    for b in function.buffers:
+        if b.name in written and b.scope != "global" and not stays_inside(function, target.body, around, b.name):
+            refuse(
+                failed,
+                b,
+                f"{b.name} is of scope {b.scope}, and an iteration of {target.var.name} may read what it did not write",
+                f'choose another loop, or set_scope("{b.name}", "global")',
+            )
+
+
 def require_independent(failed: Condition, function: Function, target: For, privatized: bool) -> None:
     """Refuses a loop of which one iteration may touch what another one writes.
 
@@ -68,22 +84,21 @@ def require_independent(failed: Condition, function: Function, target: For, priv
     """
     scopes = {b.name: b.scope for b in function.buffers}
     outer = [s.var for s in tree(function).loops_above(target)]
-    body: Stmt = target.body
 
     def private(buffer: str) -> bool:
-        return privatized and scopes[buffer] != "global" and stays_inside(function, body, [*outer, target.var], buffer)
+        return privatized and scopes[buffer] != "global"
 
     def alone(block: Block) -> bool:
         return bool(feeds(block, target.var)) and injective_below(function, block, [target.var]) is True
 
-    found = conflict(function, body, outer, [target.var], private, alone)
+    found = conflict(function, target.body, outer, [target.var], private, alone)
     if found is not None:
         x, y = found.first.name, found.second.name
         who = f"{x} touches" if x == y else f"{x} and {y} touch"
         remedy = (
-            f'give {found.buffer} a private scope, set_scope("{found.buffer}", "local"), if each iteration writes '
-            "all that it reads; else choose another loop"
-            if privatized and scopes[found.buffer] == "global" and found.buffer not in function.outputs
+            f'if each iteration writes all that it reads of {found.buffer}, set_scope("{found.buffer}", "local"); '
+            "else choose another loop"
+            if privatized and found.buffer not in function.outputs
             else "choose another loop"
         )
         refuse(

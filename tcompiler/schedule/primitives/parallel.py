@@ -10,6 +10,9 @@ from tcompiler.schedule.tree import loop_named
 SERIAL = condition("parallel.serial", "the loop is serial")
 SPATIAL = condition("parallel.spatial", "the loop feeds spatial iters only")
 NESTING = condition("parallel.nesting", "no parallel or vectorized loop is around it, and no parallel one inside")
+PRIVATE = condition(
+    "parallel.private", "an iteration writes all that is read of the buffers of a private scope that it writes"
+)
 INDEPENDENT = condition(
     "parallel.independent", "no iteration touches what another one writes, except in buffers that are private to it"
 )
@@ -24,8 +27,8 @@ def parallel(function: Function, loop: str) -> Result:
         for i in range(64):                  for i in parallel(64):
             with block("B"): …         →         with block("B"): …
 
-    A buffer that is not of scope "global" is private to an iteration; such a buffer may be written by all of them if
-    each writes what it reads.
+    A buffer that is not of scope "global" is private to an iteration: each must write what it reads of it, and nothing
+    is read outside.
 
     Args:
         function: The function.
@@ -33,11 +36,13 @@ def parallel(function: Function, loop: str) -> Result:
 
     Raises:
         ScheduleError: If the loop has a kind, it feeds a reduce or ordered iter, it is inside a vectorized or
-            parallel loop or around a parallel one, or its iterations exchange data.
+            parallel loop or around a parallel one, a buffer of a private scope passes data between iterations or out
+            of the loop, or iterations touch what others write.
     """
     target = loop_named(function, loop)
     kinds.require_serial(SERIAL, target)
     kinds.require_spatial(SPATIAL, target)
     kinds.require_nesting(NESTING, function, target, {"parallel", "vectorized"}, {"parallel"})
+    kinds.require_private(PRIVATE, function, target)
     kinds.require_independent(INDEPENDENT, function, target, privatized=True)
     return kinds.with_kind(function, target, "parallel")

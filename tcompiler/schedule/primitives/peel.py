@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import pairwise
 from typing import NamedTuple
 
 from tcompiler.ir.loop.grammar import Block, For, Function, IterVar, Seq, Stmt, seq
-from tcompiler.ir.scalar.canonical import bounds, simplify
-from tcompiler.ir.scalar.grammar import FALSE, Binary, Scalar, Var, add, as_int, loop_var
-from tcompiler.ir.scalar.rewrite import free_vars, substitute
-from tcompiler.schedule.affine.linear import linear
+from tcompiler.ir.scalar.canonical import bounds, linear, simplify
+from tcompiler.ir.scalar.grammar import FALSE, TRUE, Binary, Scalar, Var, add, as_int, conjunction, loop_var
+from tcompiler.ir.scalar.rewrite import free_vars, substituter
 from tcompiler.schedule.bodies import map_expressions, map_regions
 from tcompiler.schedule.legality import At, Result, condition, primitive, refuse
 from tcompiler.schedule.tree import (
@@ -107,11 +106,10 @@ def peel(function: Function, loop: str, points: Sequence[int] | None = None) -> 
     pieces: list[Stmt] = []
     names: list[str] = []
     for k, (start, stop) in enumerate(pairwise(cuts)):
-        source = target if k == main else _renamed(target, used)
-        piece = _piece(source, start, stop - start)
+        piece = _piece(target, start, stop - start, None if k == main else used)
         if isinstance(piece, For):
             pieces.append(piece)
-            names.insert(0 if k == main else len(names), source.var.name)
+            names.insert(0 if k == main else len(names), piece.var.name)
     return Result(replace(function, target, seq(*pieces)), tuple(names))
 
 
@@ -122,21 +120,27 @@ class _Bound(NamedTuple):
     constant: int
 
 
+_bounds: dict[Scalar, list[_Bound]] = {}
+
+
 def _bounds_of(predicate: Scalar) -> list[_Bound]:
     """The conjuncts of a predicate that are linear comparisons."""
-    found = []
-    for c in conjuncts(predicate):
-        if not isinstance(c, Binary) or c.op not in ("lt", "le", "gt", "ge"):
-            continue
-        a, b = (c.a, c.b) if c.op in ("lt", "le") else (c.b, c.a)
-        terms, constant = linear(a - b)
-        found.append(_Bound(terms, constant + (c.op in ("lt", "gt"))))
+    found = _bounds.get(predicate)
+    if found is None:
+        found = _bounds[predicate] = []
+        for c in conjuncts(predicate):
+            if isinstance(c, Binary) and c.op in ("lt", "le", "gt", "ge"):
+                a, b = (c.a, c.b) if c.op in ("lt", "le") else (c.b, c.a)
+                form = linear(a - b)
+                found.append(_Bound(form.terms, form.const + (c.op in ("lt", "gt"))))
     return found
 
 
 def _rest(bound: _Bound, var: Var) -> tuple[int, int, int] | None:
     """The variable's coefficient and the bounds of everything else in the sum; None where they are not known."""
-    by = bound.terms.get(var, 0)
+    by = bound.terms.get(var)
+    if by is None:
+        return None
     low = high = bound.constant
     for atom, scale in bound.terms.items():
         if atom is var:
@@ -144,7 +148,9 @@ def _rest(bound: _Bound, var: Var) -> tuple[int, int, int] | None:
         lo, hi = bounds(atom)
         if lo is None or hi is None or var in free_vars(atom):
             return None
-        low, high = low + min(scale * lo, scale * hi), high + max(scale * lo, scale * hi)
+        if scale < 0:
+            lo, hi = hi, lo
+        low, high = low + scale * lo, high + scale * hi
     return by, low, high
 
 
@@ -154,7 +160,7 @@ def _unmasked(target: For, extent: int) -> tuple[int, int]:
     for block in blocks_under(target.body):
         for bound in _bounds_of(block.predicate):
             rest = _rest(bound, target.var)
-            if rest is None or rest[0] == 0:
+            if rest is None:
                 continue
             by, _, high = rest
             if by > 0:
@@ -164,115 +170,157 @@ def _unmasked(target: For, extent: int) -> tuple[int, int]:
     return first, max(last, 0)
 
 
-def _renamed(target: For, used: set[str]) -> For:
-    """A copy with new names for all loops and blocks."""
-    mapping: dict[Scalar, Scalar] = {}
-    renamed: dict[str, str] = {}
-    for s in loops_under(target):
-        (name,) = fresh(used, [f"{s.var.name}_t"])
-        assert s.var.extent is not None
-        mapping[s.var] = loop_var(name, s.var.extent)
-    for b in blocks_under(target):
-        (renamed[b.name],) = fresh(used, [f"{b.name}_t"])
+def _piece(target: For, start: int, extent: int, used: set[str] | None) -> Stmt:
+    """The iterations start, …, start + extent - 1 of a loop.
+
+    Args:
+        target: The loop.
+        start: The first iteration.
+        extent: How many.
+        used: Names in use, for new names of all loops and blocks; None to keep the names.
+
+    Returns:
+        A loop; an empty Seq if no iteration runs anything.
+    """
+    old = target.var
+    var = loop_var(_name(old.name, used), extent)
+    mapping: dict[Scalar, Scalar] = {old: add(var, start)}
+    if used is not None:
+        for s in loops_under(target.body):
+            mapping[s.var] = Var(_name(s.var.name, used), s.var.dtype, s.var.extent)
+    replaced = substituter(mapping)
+    narrow: dict[str, list[int]] = {}
+    masking: set[Var] = set()
 
     def copy(stmt: Stmt) -> Stmt:
         if isinstance(stmt, For):
-            var = mapping[stmt.var]
-            assert isinstance(var, Var)
-            return For(var, stmt.kind, copy(stmt.body), stmt.annotations)
+            inner = mapping.get(stmt.var, stmt.var)
+            assert isinstance(inner, Var)
+            return For(inner, stmt.kind, copy(stmt.body), stmt.annotations)
         if isinstance(stmt, Seq):
-            return Seq(tuple([copy(s) for s in stmt.stmts]))
+            return seq(*[copy(s) for s in stmt.stmts])
         assert isinstance(stmt, Block)
+        return header(stmt)
+
+    def header(block: Block) -> Block:
+        bindings = []
+        fed = []
+        for k, b in enumerate(block.bindings):
+            new = replaced(b)
+            if old in free_vars(b):
+                new = simplify(new)
+                fed.append(k)
+            bindings.append(new)
+        predicate = block.predicate
+        if predicate is not TRUE:
+            predicate = conjunction(*[simplify(c) for c in conjuncts(replaced(predicate))])
+            masking.update(free_vars(predicate))
+        name = _name(block.name, used)
+        narrow[name] = fed
         return Block(
-            renamed[stmt.name],
-            stmt.iters,
-            tuple([substitute(b, mapping) for b in stmt.bindings]),
-            stmt.body,
-            substitute(stmt.predicate, mapping),
-            stmt.init,
-            stmt.opaque,
-            stmt.reads,
-            stmt.writes,
-            stmt.annotations,
+            name,
+            block.iters,
+            tuple(bindings),
+            block.body,
+            predicate,
+            block.init,
+            block.opaque,
+            block.reads,
+            block.writes,
+            block.annotations,
         )
 
-    result = copy(target)
-    assert isinstance(result, For)
-    return result
-
-
-def _piece(source: For, start: int, extent: int) -> Stmt:
-    """The iterations start, …, start + extent - 1 of a loop; an empty Seq if none of them runs anything."""
-    fed = {
-        b.name: [k for k, binding in enumerate(b.bindings) if source.var in free_vars(binding)]
-        for b in blocks_under(source.body)
-    }
-    var = loop_var(source.var.name, extent)
-    body = _tightened(rebind(source.body, {source.var: simplify(add(var, start))}))
+    body = _narrowed(_tightened(copy(target.body), masking), narrow)
     if isinstance(body, Seq) and not body.stmts:
         return body
-    return For(var, source.kind, _narrowed(body, fed), source.annotations)
+    return For(var, target.kind, body, target.annotations)
 
 
-def _tightened(stmt: Stmt) -> Stmt:
-    """Cuts loops down to the iterations that some predicate below lets run, the outermost first."""
+def _name(name: str, used: set[str] | None) -> str:
+    return name if used is None else fresh(used, [f"{name}_t"])[0]
+
+
+def _tightened(stmt: Stmt, masking: Set[Var]) -> Stmt:
+    """Cuts loops down to the iterations that some predicate below lets run, the outermost first.
+
+    Args:
+        stmt: A piece.
+        masking: The variables that predicates name.
+    """
     if isinstance(stmt, Seq):
-        return seq(*[_tightened(s) for s in stmt.stmts])
+        return seq(*[_tightened(s, masking) for s in stmt.stmts])
     if isinstance(stmt, Block):
         return Seq(()) if stmt.predicate is FALSE else stmt
     if not isinstance(stmt, For):
         return stmt
-    extent = as_int(stmt.var.extent)
-    if extent is not None:
-        limit = max((_limit(b, stmt.var, extent) for b in blocks_under(stmt.body)), default=extent)
+    limit = _limit(stmt) if stmt.var in masking else None
+    if limit is not None:
         if limit <= 0:
             return Seq(())
-        if limit < extent:
-            var = loop_var(stmt.var.name, limit)
-            stmt = For(var, stmt.kind, rebind(stmt.body, {stmt.var: var}), stmt.annotations)
-    body = _tightened(stmt.body)
+        var = loop_var(stmt.var.name, limit)
+        stmt = For(var, stmt.kind, rebind(stmt.body, {stmt.var: var}), stmt.annotations)
+    body = _tightened(stmt.body, masking)
     if isinstance(body, Seq) and not body.stmts:
         return body
     return stmt if body is stmt.body else For(stmt.var, stmt.kind, body, stmt.annotations)
 
 
-def _limit(block: Block, var: Var, extent: int) -> int:
-    """The first iteration of a loop from which on a block's predicate never holds."""
-    limit = extent
-    for bound in _bounds_of(block.predicate):
-        rest = _rest(bound, var)
-        if rest is not None and rest[0] > 0:
-            limit = min(limit, -rest[1] // rest[0] + 1)
-    return limit
+def _limit(loop: For) -> int | None:
+    """The first iteration of a loop from which on no predicate below holds; None if the last ones run something."""
+    limit = 0
+    for block in blocks_under(loop.body):
+        least: int | None = None
+        if block.predicate is not TRUE:
+            for bound in _bounds_of(block.predicate):
+                rest = _rest(bound, loop.var)
+                if rest is not None and rest[0] > 0:
+                    first = -rest[1] // rest[0] + 1
+                    least = first if least is None else min(least, first)
+        if least is None:
+            return None
+        limit = max(limit, least)
+    extent = as_int(loop.var.extent)
+    return None if extent is None or limit >= extent else limit
 
 
 def _narrowed(stmt: Stmt, fed: dict[str, list[int]]) -> Stmt:
-    """Shrinks iter vars to the values that their bindings take, and simplifies bodies with that."""
+    """Shrinks iter vars to the values that their bindings take, and simplifies bodies with that.
+
+    Args:
+        stmt: A piece.
+        fed: By block, the positions of the iter vars that the piece's loop feeds.
+    """
     if isinstance(stmt, For):
-        return For(stmt.var, stmt.kind, _narrowed(stmt.body, fed), stmt.annotations)
+        body = _narrowed(stmt.body, fed)
+        return stmt if body is stmt.body else For(stmt.var, stmt.kind, body, stmt.annotations)
     if isinstance(stmt, Seq):
-        return Seq(tuple([_narrowed(s, fed) for s in stmt.stmts]))
+        return seq(*[_narrowed(s, fed) for s in stmt.stmts])
     assert isinstance(stmt, Block)
-    iters, bindings = list(stmt.iters), list(stmt.bindings)
     mapping: dict[Scalar, Scalar] = {}
     for k in fed[stmt.name]:
-        old = iters[k].var
+        old = stmt.iters[k].var
         domain = as_int(old.extent)
-        low, high = bounds(bindings[k])
+        low, high = bounds(stmt.bindings[k])
         if domain is None or low is None or high is None:
             continue
         low, high = max(low, 0), min(high, domain - 1)
         if low == 0 and high == domain - 1:
             continue
+        if not mapping:
+            iters, bindings = list(stmt.iters), list(stmt.bindings)
         var = loop_var(old.name, high - low + 1)
         mapping[old] = add(var, low)
         iters[k] = IterVar(var, iters[k].kind)
-        bindings[k] = simplify(add(bindings[k], -low))
+        if low:
+            bindings[k] = simplify(add(bindings[k], -low))
     if not mapping:
         return stmt
 
+    replaced = substituter(mapping)
+
     def rewritten(node: Scalar) -> Scalar:
-        return simplify(substitute(node, mapping))
+        new = replaced(node)
+        return new if new is node else simplify(new)
 
     return Block(
         stmt.name,

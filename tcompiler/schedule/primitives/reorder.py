@@ -5,7 +5,8 @@ from __future__ import annotations
 from tcompiler.ir.loop.analysis import accesses
 from tcompiler.ir.loop.grammar import Block, For, Function, Stmt
 from tcompiler.ir.scalar.grammar import Var
-from tcompiler.schedule.affine.dependence import conflict, injective_below, stays_inside
+from tcompiler.schedule.affine.coverage import stays_inside
+from tcompiler.schedule.affine.dependence import conflict, injective_below
 from tcompiler.schedule.legality import At, Result, condition, primitive, refuse
 from tcompiler.schedule.tree import blocks_under, fed_iters, feeds, loop_named, replace, tree
 

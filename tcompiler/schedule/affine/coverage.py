@@ -1,0 +1,170 @@
+"""Does every iteration of some loops write what it reads of a buffer, before it reads it?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+from tcompiler.ir.loop.analysis import touched
+from tcompiler.ir.loop.grammar import Block, Function, Stmt, Store, Update, walk
+from tcompiler.ir.scalar.canonical import bounds, prove, simplify
+from tcompiler.ir.scalar.grammar import TRUE, Scalar, Var, add, index, sub
+from tcompiler.ir.scalar.rewrite import free_vars, substitute
+from tcompiler.schedule.affine import isl
+from tcompiler.schedule.affine.dependence import Names, Side, Touch, box_conditions, points, split_index, touches
+from tcompiler.schedule.affine.digits import digits_of
+from tcompiler.schedule.tree import blocks_under, conjuncts, tree
+
+_ONE = index(1)
+
+
+def stays_inside(function: Function, body: Stmt, around: Sequence[Var], buffer: str) -> bool:
+    """Whether every iteration writes what it reads of a buffer, and nobody outside reads it.
+
+    Args:
+        function: The function.
+        body: What the loops run.
+        around: Variables of all loops around the body.
+        buffer: Name of the buffer.
+    """
+    if buffer in function.outputs or buffer in function.inputs:
+        return False
+    blocks = blocks_under(body)
+    inside = set(blocks)
+    for block in tree(function).blocks.values():
+        names = touched(block)
+        if block not in inside and (buffer in names.reads or buffer in names.writes):
+            return False
+    fixed = frozenset(around)
+    writers = [b for b in blocks if buffer in touched(b).writes]
+    for y in blocks:
+        reads, updates, _ = touches(y)
+        incoming = [r for r in reads if r.buffer == buffer]
+        if not _begins_here(y, fixed):
+            incoming += [u for u in updates if u.buffer == buffer]
+        for r in incoming:
+            if not _covered(function, y, r, writers, len(fixed)):
+                return False
+    return True
+
+
+def _begins_here(block: Block, fixed: Set[Var]) -> bool:
+    """Whether a reduction initializes its target within the iteration."""
+    return block.init is not None and all(
+        free_vars(b).isdisjoint(fixed) for it, b in zip(block.iters, block.bindings, strict=True) if it.kind == "reduce"
+    )
+
+
+def _covered(function: Function, y: Block, read: Touch, writers: Sequence[Block], least: int) -> bool:
+    """Whether earlier blocks of the same iteration surely write what y reads."""
+    t = tree(function)
+    position = t.position
+    above_y = t.loops_above(y)
+    groups: dict[int, list[Block]] = {}
+    for x in writers:
+        if position[x] >= position[y]:
+            break
+        if x.opaque or not (isinstance(x.body, Store | Update) or all(not isinstance(s, Block) for s in walk(x.body))):
+            # what is declared or nested may be written, not surely
+            continue
+        above_x = t.loops_above(x)
+        depth = 0
+        while depth < min(len(above_x), len(above_y)) and above_x[depth] is above_y[depth]:
+            depth += 1
+        if depth < least:
+            continue
+        common = frozenset(s.var for s in above_x[:depth])
+        for w in touches(x)[2]:
+            if w.buffer == read.buffer and _contains(w, read, common) and _implied(x, w, y, read, common):
+                return True
+        groups.setdefault(depth, []).append(x)
+    return any(_contains_isl(function, y, read, xs, [s.var for s in above_y[:depth]]) for depth, xs in groups.items())
+
+
+def _contains(write: Touch, read: Touch, common: frozenset[Var]) -> bool:
+    """Whether a box written by inner loops holds a box read, dimension by dimension."""
+    taken: set[Var] = set()
+    for x, y in zip(write.box, read.box, strict=True):
+        left, right = split_index(x, common), split_index(y, common)
+        if left is None or right is None or left.shared != right.shared:
+            return False
+        if right.low < left.low or right.high > left.high:
+            return False
+        inner = frozenset().union(*[free_vars(a) for a in left.inner])
+        if not taken.isdisjoint(inner) or not _dense(left, x):
+            return False
+        taken |= inner
+    return True
+
+
+def _implied(x: Block, write: Touch, y: Block, read: Touch, common: frozenset[Var]) -> bool:
+    """Whether x runs where it writes the elements that y reads, which lie in the box of its loops."""
+    if x.predicate is TRUE:
+        return True
+    mapping: dict[Scalar, Scalar] = {}
+    for a, b in zip(write.box, read.box, strict=True):
+        assert a is not None and b is not None
+        side = split_index(a, common)
+        assert side is not None
+        if not side.inner:
+            continue
+        ((atom, by),) = side.inner.items() if len(side.inner) == 1 else ((TRUE, 0),)
+        if by != 1 or not isinstance(atom, Var) or b[1] is not _ONE:
+            return False
+        mapping[atom] = simplify(sub(add(atom, b[0]), a[0]))
+    known = conjuncts(y.predicate)
+    for c in conjuncts(x.predicate):
+        wanted = simplify(substitute(c, mapping))
+        if wanted not in known and prove(wanted, known) is not True:
+            return False
+    return True
+
+
+def _dense(side: Side, entry: tuple[Scalar, Scalar] | None) -> bool:
+    """Whether the inner loops reach every value of the interval."""
+    assert entry is not None
+    reached = bounds(entry[1])[0]
+    if reached is None:
+        return False
+    digits = []
+    for atom, by in side.inner.items():
+        values = digits_of(atom)
+        if values is None:
+            return False
+        digits += [(abs(d.scale * by), d.extent, d.atom) for d in values.digits]
+    if len({a for _, _, a in digits}) != len(digits):
+        return False
+    for scale, extent, atom in sorted(digits, key=lambda d: d[0]):
+        if scale > reached or type(atom) is not Var:
+            return False
+        reached += scale * (extent - 1)
+    return True
+
+
+def _contains_isl(function: Function, y: Block, read: Touch, writers: Sequence[Block], common: Sequence[Var]) -> bool:
+    """As `_contains`, by isl, for the union of several writers."""
+    shared = {v: f"o{k}" for k, v in enumerate(common)}
+    coordinates = [f"e{k}" for k in range(len(read.box))]
+    params = isl.parameters_of(
+        [v for b in (y, *writers) for v in (*b.bindings, b.predicate)]
+        + [v for b in (y, *writers) for s in tree(function).loops_above(b) for v in (s.var,)]
+    )
+
+    def relation(block: Block, touch: Touch, complete: bool) -> str:
+        name = Names(shared, "x")
+        conditions = [points(function, block, name), *box_conditions(touch, name, coordinates)]
+        if complete and len(conditions) != 1 + len(coordinates):
+            raise isl.NotAffineError
+        inner = [n for n in name.names.values() if n not in shared.values()]
+        exists = f"exists {', '.join(inner)} : " if inner else ""
+        return f"[{', '.join(shared.values())}] -> [{', '.join(coordinates)}] : {exists}{' and '.join(conditions)}"
+
+    try:
+        wanted = relation(y, read, False)
+        # a dimension of the read that is not known cannot be covered
+        if any(entry is None for entry in read.box):
+            return False
+        parts = [relation(x, w, True) for x in writers for w in touches(x)[2] if w.buffer == read.buffer]
+    except isl.NotAffineError:
+        return False
+    head = isl.heading(params)
+    return isl.is_subset(f"{head}{{ {wanted} }}", f"{head}{{ {'; '.join(parts)} }}")
