@@ -20,7 +20,7 @@ from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.threads import parallelize
-from tcompiler.schedule.rules.tile import choose_tile
+from tcompiler.schedule.rules.tile import Registers, choose_tile
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
 
@@ -158,8 +158,13 @@ def _plan(sch: Schedule, block: str, target: Target, constants: Collection[str])
             return None
     extent = shape.extents[lane]
     rows = shape.extents[row] if row is not None else 1
-    width = target.vector_lanes(bits)
-    tile = choose_tile(rows, extent, width, target.vector_registers, 1 if len(moved) == 1 else 0)
+    depth = 1
+    for v in shape.reduce:
+        depth *= shape.extents[v]
+    registers = Registers(
+        target.vector_lanes(bits), target.vector_registers, target.vector_bits // 8, target.l2_bytes // 2
+    )
+    tile = choose_tile(rows, extent, depth, registers, row is not None and not shared.moves(row))
     return _Plan(shape, lane, row, tile.lanes, tile.rows, shared)
 
 
