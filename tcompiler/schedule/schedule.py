@@ -26,6 +26,11 @@ class Schedule:
     Args:
         function: Where to start.
         debug: Verify the function after every step; by default where the environment has TCOMPILER_DEBUG=1.
+
+    Attributes:
+        start: The function at the start.
+        function: The function as it is now.
+        trace: The calls between them.
     """
 
     def __init__(self, function: Function, debug: bool | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import random
 from collections.abc import Callable
 
@@ -124,12 +125,17 @@ def arguments(rng: random.Random, sch: Schedule, name: str) -> tuple[object, ...
 _WEIGHTS = {"split": 5, "reorder": 4, "fuse": 3, "peel": 3, "vectorize": 1, "parallel": 1, "unroll": 1, "elide": 1}
 
 
+_MOST_POINTS = 12_000
+
+
 def _small(sch: Schedule) -> bool:
-    """Whether the program is small enough to go on with."""
+    """Whether the program is small enough to be evaluated in no time."""
     t = tree(sch.function)
     if len(t.blocks) > 24 or len(t.loops) > 60:
         return False
-    return all((as_int(s.var.extent) or 1) < 4096 for s in t.loops.values())
+    return all(
+        math.prod(as_int(s.var.extent) or 1 for s in t.loops_above(b)) <= _MOST_POINTS for b in t.blocks.values()
+    )
 
 
 def draw(function: Function, rng: random.Random, steps: int, moving: bool, attempts: int = 400) -> Schedule:
@@ -156,7 +162,7 @@ def draw(function: Function, rng: random.Random, steps: int, moving: bool, attem
             if _attempt(sch, rng, rng.choice([n for n in MOVING if n in PRIMITIVES])):
                 break
     for _ in range(attempts):
-        if len(sch.trace.steps) >= steps or not tree(sch.function).loops or not _small(sch):
+        if len(sch.trace.steps) >= steps or not tree(sch.function).loops:
             break
         _attempt(sch, rng, rng.choices(names, weights)[0])
     return sch
@@ -165,8 +171,12 @@ def draw(function: Function, rng: random.Random, steps: int, moving: bool, attem
 def _attempt(sch: Schedule, rng: random.Random, name: str) -> bool:
     if not tree(sch.function).loops:
         return False
+    mark = sch.mark()
     try:
         getattr(sch, name)(*arguments(rng, sch, name))
     except ScheduleError:
+        return False
+    if not _small(sch):
+        sch.rewind(mark)
         return False
     return True

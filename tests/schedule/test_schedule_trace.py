@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.replay import tiled_matmul
 from tcompiler.errors import ParseError, ScheduleError
+from tcompiler.ir.layout import permutation
 from tcompiler.ir.loop.hash import structural_hash
 from tcompiler.ir.loop.text import print_function
 from tcompiler.schedule import Schedule, Step, Trace, replay
@@ -96,7 +97,7 @@ def test_a_vanished_name_says_what_consumed_it() -> None:
     with pytest.raises(ScheduleError) as error:
         sch.unroll("i")
     assert str(error.value) == (
-        'unroll("i"): there is no loop "i"; the loops are i_0, j_0, j_1, k, i_1, j_2\n'
+        'unroll("i"): there is no loop "i"; the loops are i_0, j_0, k, j_1, i_1, j_2\n'
         '"i" was consumed by step 0, split("i", [None, 6]), which made i_0, i_1'
     )
 
@@ -127,3 +128,21 @@ def test_a_primitive_leaves_its_argument_alone() -> None:
     sch.split("i", [None, 6])
     assert print_function(function) == before
     assert sch.start is function
+
+
+def test_rewinding_forgets_the_calls_since_the_mark() -> None:
+    sch = schedule()
+    function, mark = sch.function, sch.mark()
+    sch.split("k", [None, 4])
+    sch.unroll("k_1")
+    sch.rewind(mark)
+    assert sch.function is function
+    assert sch.trace.to_python() == PYTHON
+
+
+def test_an_index_map_stands_in_the_trace_as_its_text() -> None:
+    sch = Schedule(PROGRAMS["matmul_relu"]())
+    sch.transform_layout("C", permutation([1, 0]))
+    assert sch.trace.to_python() == 'sch.transform_layout("C", "lambda d0, d1: (d1, d0)")\n'
+    again = replay(sch.start, Trace.from_json(sch.trace.to_json()))
+    assert structural_hash(again.function) == structural_hash(sch.function)

@@ -167,4 +167,4 @@ def _contains_isl(function: Function, y: Block, read: Touch, writers: Sequence[B
     except isl.NotAffineError:
         return False
     head = isl.heading(params)
-    return isl.is_subset(f"{head}{{ {wanted} }}", f"{head}{{ {'; '.join(parts)} }}")
+    return isl.is_subset(f"{head}{{ {wanted} }}", f"{head}{{ {'; '.join(parts)} }}") is True

@@ -197,7 +197,7 @@ def _apart_isl(
     variables = [*coordinates, *left.names.values(), *[n for n in right.names.values() if n not in common.values()]]
     params = isl.parameters_of([*left.names, *right.names, x.predicate, y.predicate, *x.bindings, *y.bindings])
     text = f"{isl.heading(params)}{{ [{', '.join(dict.fromkeys(variables))}] : {' and '.join(conditions)} }}"
-    return isl.is_empty(text)
+    return isl.is_empty(text) is True
 
 
 def points(function: Function, block: Block, name: Callable[[Var], str]) -> str:

@@ -1,7 +1,7 @@
 """Questions to isl (through islpy): the referee where digits say "unknown", and in tests.
 
-A question costs 0.2 to 7 ms, so answers are kept by the text of the question. What is not quasi-affine (a load, a
-product of variables, a division by a parameter) makes the answer None.
+A question costs 0.2 to 7 ms, some without bound, so answers are kept by the text of the question and the work is
+limited. What is not quasi-affine (a load, a product of variables, a division by a parameter) makes the answer None.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
+from tcompiler.errors import InternalError
 from tcompiler.ir.loop.grammar import Block, For
 from tcompiler.ir.scalar.grammar import TRUE, Binary, Const, Scalar, Unary, Var, as_int
 from tcompiler.ir.scalar.rewrite import free_vars
@@ -95,7 +96,7 @@ def bindings_bijective_isl(block: Block, loops: Sequence[For]) -> bool | None:
         loops: The loops around it.
 
     Returns:
-        None if a binding, an extent or the predicate is not quasi-affine.
+        None if a binding, an extent or the predicate is not quasi-affine, or the answer too costly.
     """
     variables = [s.var for s in loops]
     numbers = {v: f"l{k}" for k, v in enumerate(variables)}
@@ -114,8 +115,8 @@ def bindings_bijective_isl(block: Block, loops: Sequence[For]) -> bool | None:
     except NotAffineError:
         return None
     targets = ", ".join(f"d{k}" for k in range(len(extents)))
-    return _bijective(
-        f"{head}{{ [{source}] -> [{outputs}] : {where} }}", f"{head}{{ [{targets}] : {bounds or 'true'} }}"
+    return _ask(
+        "bijective", f"{head}{{ [{source}] -> [{outputs}] : {where} }}", f"{head}{{ [{targets}] : {bounds or 'true'} }}"
     )
 
 
@@ -128,7 +129,7 @@ def injective_isl(block: Block, fixed: Sequence[Var], varying: Sequence[Var]) ->
         varying: Loops that do.
 
     Returns:
-        None if a binding, an extent or the predicate is not quasi-affine.
+        None if a binding, an extent or the predicate is not quasi-affine, or the answer too costly.
     """
     names = {v: f"o{k}" for k, v in enumerate(fixed)} | {v: f"l{k}" for k, v in enumerate(varying)}
 
@@ -141,35 +142,48 @@ def injective_isl(block: Block, fixed: Sequence[Var], varying: Sequence[Var]) ->
         where = domain_text([*fixed, *varying], block.predicate, name)
     except NotAffineError:
         return None
-    return _injective(f"{heading(params)}{{ [{', '.join(names.values())}] -> [{outputs}] : {where} }}")
+    return _ask("injective", f"{heading(params)}{{ [{', '.join(names.values())}] -> [{outputs}] : {where} }}")
+
+
+LIMIT = 200_000
+"""How many of isl's operations a question may take (some 20 ms); what takes more stays unknown."""
 
 
 @lru_cache(maxsize=4096)
-def _injective(mapping: str) -> bool:
+def _ask(question: str, *texts: str) -> bool | None:
+    """Answers a question about sets and maps; None if it takes more than LIMIT operations."""
     import islpy
 
-    return bool(islpy.Map(mapping).is_injective())
+    context = islpy.Context()
+    kind = islpy.Set if question == "empty" else islpy.Map
+    try:
+        first = kind.read_from_str(context, texts[0])
+        second = None
+        if len(texts) > 1:
+            second = (islpy.Set if question == "bijective" else islpy.Map).read_from_str(context, texts[1])
+        # From here on: a limit that is reached while reading shows as a syntax error.
+        context.set_max_operations(LIMIT)
+        match question:
+            case "injective":
+                return bool(first.is_injective())
+            case "bijective":
+                return bool(first.is_injective()) and bool(first.range().is_equal(second))
+            case "empty":
+                return bool(first.is_empty())
+            case "subset":
+                return bool(first.is_subset(second))
+    except islpy.Error as error:
+        if "maximal number of operations exceeded" in str(error):
+            return None
+        raise InternalError(f"isl cannot tell whether {question}: {' and '.join(texts)}: {error}") from error
+    raise InternalError(f"no question {question} to isl")
 
 
-@lru_cache(maxsize=4096)
-def _bijective(mapping: str, domain: str) -> bool:
-    import islpy
-
-    m = islpy.Map(mapping)
-    return bool(m.is_injective()) and bool(m.range().is_equal(islpy.Set(domain)))
+def is_empty(text: str) -> bool | None:
+    """Whether a set in isl's notation is empty; None if that is too costly to find out."""
+    return _ask("empty", text)
 
 
-@lru_cache(maxsize=4096)
-def is_empty(question: str) -> bool:
-    """Whether a set in isl's notation is empty."""
-    import islpy
-
-    return bool(islpy.Set(question).is_empty())
-
-
-@lru_cache(maxsize=4096)
-def is_subset(smaller: str, larger: str) -> bool:
-    """Whether one map in isl's notation lies in another."""
-    import islpy
-
-    return bool(islpy.Map(smaller).is_subset(islpy.Map(larger)))
+def is_subset(smaller: str, larger: str) -> bool | None:
+    """Whether one map in isl's notation lies in another; None if that is too costly to find out."""
+    return _ask("subset", smaller, larger)
