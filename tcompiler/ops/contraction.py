@@ -215,14 +215,15 @@ def _einsum_type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 def _einsum(types: Types, attrs: Attrs) -> Program:
     eq = _parse(word(attrs, "equation"), present(types))
-    d = Definition("einsum", types, ("a", "b", "c", "d", "e"))
+    # Axes have the equation's letters, so operands have longer names.
+    d = Definition("einsum", types, [f"x{k}" for k in range(len(types))])
     operands = list(zip(d.inputs(), eq.operands, strict=True))
     # Operands are contracted from left to right, two at a time, so that n operands do not make one nest over all axes.
     while len(operands) > 2:
         (x, xs), (y, ys), *rest = operands
         needed = {c for _, letters in rest for c in letters} | set(eq.result)
         kept = tuple(dict.fromkeys(c for c in (*xs, *ys) if c in needed))
-        operands = [(_contract(d, eq, [(x, xs), (y, ys)], kept, "t"), kept), *rest]
+        operands = [(_contract(d, eq, [(x, xs), (y, ys)], kept, "part"), kept), *rest]
     return d.program(_contract(d, eq, operands, eq.result, "y"))
 
 

@@ -125,7 +125,7 @@ def _geometry(op: str, attrs: Attrs, rank: int) -> tuple[tuple[int, ...], tuple[
 
 def _conv(types: Types, attrs: Attrs) -> Program:
     (out,) = _conv_type(types, attrs)
-    d = Definition("conv", types, ("x", "w", "bias"))
+    d = Definition("conv", types, ("x", "weight", "bias"))
     x, w, bias = d.input(0), d.input(1), d.optional(2)
     rank = len(x.shape) - 2
     strides, pads, dilations = _geometry("conv", attrs, rank)
@@ -241,7 +241,7 @@ def _negative(extent: Scalar) -> bool:
 def _conv_transpose(types: Types, attrs: Attrs) -> Program:
     """A convolution of the data spread out by the strides, with the weight turned around."""
     (out,) = _conv_transpose_type(types, attrs)
-    d = Definition("conv_transpose", types, ("x", "w", "bias"))
+    d = Definition("conv_transpose", types, ("x", "weight", "bias"))
     x, w, bias = d.input(0), d.input(1), d.optional(2)
     rank = len(x.shape) - 2
     strides, pads, dilations, _ = _transposed_geometry(attrs, rank)
