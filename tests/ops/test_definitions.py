@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from tcompiler.ir.expr.hash import structural_hash
+from tcompiler.ir.expr.text import parse_program, print_program
 from tcompiler.ir.expr.verify import verify
 
 from tcompiler.ops import registry
@@ -28,6 +29,7 @@ def run(op: str, inputs: Sequence[np.ndarray | None], **attrs: Any) -> np.ndarra
     types = [None if a is None else type_of(a) for a in inputs]
     program = operator.define(types, attrs)
     verify(program)
+    assert structural_hash(parse_program(print_program(program))) == structural_hash(program)
     (out,) = operator.infer(types, attrs)
     (result,) = evaluate(op, inputs, attrs)
     assert result.shape == out.dims()
