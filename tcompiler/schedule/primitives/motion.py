@@ -152,11 +152,6 @@ def is_output(function: Function, buffer: str) -> bool:
     return buffer in function.outputs or buffer in function.inputs
 
 
-def blocks_between(function: Function, first: int, last: int) -> list[Block]:
-    """The blocks at positions first < k < last of the program order."""
-    return [b for k, b in enumerate(tree(function).blocks.values()) if first < k < last]
-
-
 def written_once(failed: Condition, function: Function, block: Block, verb: str) -> None:
     """Refuses where another block writes what this one writes."""
     for name in sorted(touched(block).writes):
