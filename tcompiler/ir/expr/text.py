@@ -86,9 +86,7 @@ def _print(scopes: Sequence[Scope], depth: int, lines: list[str]) -> None:
                     lines.append(f"{pad}{_names(s.tensors)} = {head}, {body})")
             case Scan():
                 lines.append(f"{pad}with scan({s.axis.name}={print_scalar(_extent(s.axis))}):")
-                lines += [
-                    f"{pad}    {t.name} = state({_type(t)}, {i})" for t, i in zip(s.states, s.init, strict=True)
-                ]
+                lines += [f"{pad}    {t.name} = state({_type(t)}, {i})" for t, i in zip(s.states, s.init, strict=True)]
                 _print(s.scopes, depth + 1, lines)
                 lines += [
                     f"{pad}    {t.name} = {'collect' if c else 'last'}({_type(t)}, {r})"
@@ -190,9 +188,7 @@ class _Reader:
                 return self._scan(node, call, variables)
         self.fail(node, "expected a scope: name = compute(…), reduce(…), scatter(…), sort(…), or with scan(…)")
 
-    def _axes(
-        self, call: ast.Call, function: ast.expr, extents: Sequence[Scalar]
-    ) -> tuple[tuple[Var, ...], ast.expr]:
+    def _axes(self, call: ast.Call, function: ast.expr, extents: Sequence[Scalar]) -> tuple[tuple[Var, ...], ast.expr]:
         if not isinstance(function, ast.Lambda):
             self.fail(function, "expected lambda axes: value")
         names = [a.arg for a in function.args.args]
@@ -205,9 +201,7 @@ class _Reader:
     def _read(self, node: ast.expr, variables: Mapping[str, Var], axes: Sequence[Var]) -> Scalar:
         return self.scalars.read(node, {**variables, **{a.name: a for a in axes}}, self.dtypes)
 
-    def _compute(
-        self, node: ast.Assign, names: list[str], call: ast.Call, variables: Mapping[str, Var]
-    ) -> Compute:
+    def _compute(self, node: ast.Assign, names: list[str], call: ast.Call, variables: Mapping[str, Var]) -> Compute:
         reducing = isinstance(call.func, ast.Name) and call.func.id == "reduce"
         if len(call.args) != (4 if reducing else 2) or call.keywords:
             form = "reduce(reducer, type, (extents,), lambda …)" if reducing else "compute(type, lambda axes: value)"
@@ -229,9 +223,7 @@ class _Reader:
             reducer = self.scalars.read_reducer(call.args[0], [t.dtype for t in tensors])
         return Compute(tensors, axes[: len(shape)], axes[len(shape) :], reducer, values)
 
-    def _scatter(
-        self, node: ast.Assign, names: list[str], call: ast.Call, variables: Mapping[str, Var]
-    ) -> Scatter:
+    def _scatter(self, node: ast.Assign, names: list[str], call: ast.Call, variables: Mapping[str, Var]) -> Scatter:
         if len(call.args) != 4 or len(names) != 1:
             self.fail(call, "expected name = scatter(type, base, (extents,), lambda axes: ((indices,), value))")
         extents = [self.scalars.read(e, variables, {}) for e in _items(call.args[2])]
@@ -293,9 +285,7 @@ class _Reader:
                         collect.append(kind == "collect")
                 case _:
                     scopes.append(self._scope(line, inner))
-        return Scan(
-            tuple(tensors), axis, tuple(states), tuple(init), tuple(scopes), tuple(results), tuple(collect)
-        )
+        return Scan(tuple(tensors), axis, tuple(states), tuple(init), tuple(scopes), tuple(results), tuple(collect))
 
 
 def _items(node: ast.expr) -> list[ast.expr]:
