@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
-from tcompiler.ir.expr.evaluate import evaluate as evaluate_program
 
+from tcompiler.ir.expr.evaluate import evaluate as evaluate_program
 from tcompiler.ir.graph.grammar import ConstantStore, Graph
 from tcompiler.ir.graph.operators import OperatorLookup
 from tcompiler.ir.graph.run import run
@@ -20,6 +21,7 @@ def evaluate(
     *,
     operators: OperatorLookup,
     constants: ConstantStore | None = None,
+    widen: bool = False,
 ) -> dict[str, NDArray[Any]]:
     """Runs a graph, every node by its operator's definition.
 
@@ -29,6 +31,7 @@ def evaluate(
         params: Values of the parameters by name.
         operators: Finds an operator by name.
         constants: Holds the graph's constants.
+        widen: Compute all floats in f64, the reference for accuracy: floats come out as f64, and may be given so.
 
     Returns:
         The outputs by the names of their values, in logical shapes: layouts do not matter here.
@@ -37,4 +40,5 @@ def evaluate(
         ArgumentError: If the inputs or parameters are not those of the graph.
     """
     store = ConstantStore() if constants is None else constants
-    return run(graph, inputs, params or {}, operators, store, evaluate_program)
+    run_program = partial(evaluate_program, widen=widen)
+    return run(graph, inputs, params or {}, operators, store, run_program, widen)

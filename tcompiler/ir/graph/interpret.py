@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from numpy.typing import NDArray
-from tcompiler.ir.expr.interpret import interpret as interpret_program
 
+from tcompiler.ir.expr.interpret import interpret as interpret_program
 from tcompiler.ir.graph.grammar import ConstantStore, Graph
 from tcompiler.ir.graph.operators import OperatorLookup
 from tcompiler.ir.graph.run import run

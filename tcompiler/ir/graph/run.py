@@ -28,14 +28,24 @@ def run(
     operators: OperatorLookup,
     constants: ConstantStore,
     run_program: RunProgram,
+    widen: bool = False,
 ) -> dict[str, Array]:
     """Runs every node by its operator's definition.
+
+    Args:
+        graph: A verified graph.
+        inputs: Arrays by name.
+        params: Values of the parameters by name.
+        operators: Finds an operator by name.
+        constants: Holds the graph's constants.
+        run_program: What evaluates a definition.
+        widen: Whether that computes floats in f64.
 
     Raises:
         ArgumentError: If the inputs or parameters are not those of the graph.
     """
     env = _parameters(graph, params)
-    arrays = _arguments(graph, inputs, env)
+    arrays = _arguments(graph, inputs, env, widen)
     types = {v.name: v.type for v in graph.inputs}
     for c in graph.constants:
         arrays[c.name] = constants.typed(c)
@@ -58,7 +68,7 @@ def run(
             types[v.name] = v.type
             arrays[v.name] = results[name]
             expected = _shape(v.type, env)
-            if results[name].shape != expected or results[name].dtype != v.type.dtype.numpy:
+            if results[name].shape != expected or results[name].dtype not in _accepted(v.type, widen):
                 raise InternalError(
                     f"node {n.name} ({n.op}) gives {v.name} as {results[name].dtype}{list(results[name].shape)}, "
                     f"its type says {v.type.dtype.name}{list(expected)}"
@@ -88,7 +98,12 @@ def _shape(tensor: TensorType, env: dict[Var, Any]) -> tuple[int, ...]:
     return tuple(int(scalar_values(e, env, {})) for e in tensor.shape)
 
 
-def _arguments(graph: Graph, inputs: Mapping[str, Array], env: dict[Var, Any]) -> dict[str, Array]:
+def _accepted(tensor: TensorType, widen: bool) -> list[np.dtype[Any]]:
+    own = tensor.dtype.numpy
+    return [own, np.dtype(np.float64)] if widen and tensor.dtype.is_float else [own]
+
+
+def _arguments(graph: Graph, inputs: Mapping[str, Array], env: dict[Var, Any], widen: bool) -> dict[str, Array]:
     expected = [v.name for v in graph.inputs]
     for name in inputs:
         if name not in expected:
@@ -99,7 +114,7 @@ def _arguments(graph: Graph, inputs: Mapping[str, Array], env: dict[Var, Any]) -
             raise ArgumentError(f"{graph.name} needs its input {v.name!r}")
         array = np.asarray(inputs[v.name])
         shape = _shape(v.type, env)
-        if array.dtype != v.type.dtype.numpy or array.shape != shape:
+        if array.dtype not in _accepted(v.type, widen) or array.shape != shape:
             raise ArgumentError(
                 f"input {v.name!r} of {graph.name} is {v.type.dtype.name}{list(shape)}, "
                 f"not {array.dtype.name}{list(array.shape)}"
