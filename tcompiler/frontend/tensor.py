@@ -15,7 +15,7 @@ from tcompiler.ir.graph.grammar import Attr, Value
 from tcompiler.ir.scalar.grammar import Scalar, as_int
 from tcompiler.ops.construct import GraphWriter, as_array
 
-ArrayLike = Union["SymbolicTensor", NDArray[np.generic], int, float, bool, Sequence[Any]]
+ArrayLike = Union["SymbolicTensor", NDArray[np.generic], np.generic, int, float, bool, Sequence[Any]]
 DTypeLike = DType | str | np.dtype[Any] | type
 
 

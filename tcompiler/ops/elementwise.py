@@ -132,6 +132,21 @@ def _prelu(attrs: Attrs, x: Scalar, slope: Scalar) -> Scalar:
     return select(binary("lt", x, 0), times(slope, x), x)
 
 
+def _shift(op: str) -> Formula:
+    """A shift as numpy's: by a negative amount or by the width and more nothing is left but the sign."""
+
+    def formula(attrs: Attrs, x: Scalar, amount: Scalar) -> Scalar:
+        bits = x.dtype.bits
+        within = binary("lt", amount, bits)
+        if x.dtype.kind == "int":
+            within = binary("and", binary("ge", amount, 0), within)
+            if op == "shr":
+                return binary("shr", x, select(within, amount, bits - 1))
+        return select(within, binary(op, x, amount), 0)
+
+    return formula
+
+
 def _isinf(attrs: Attrs, x: Scalar) -> Scalar:
     positive, negative = bool(attrs["positive"]), bool(attrs["negative"])
     if positive and negative:
@@ -166,6 +181,8 @@ _FORMS: dict[str, _Form] = {
     "thresholded_relu": _Form("float", _thresholded_relu, attributes={"alpha": _float(1.0)}),
     "shrink": _Form("number", _shrink, attributes={"lambd": _float(0.5), "bias": _float(0.0)}),
     "prelu": _Form("number", _prelu, arity=2),
+    "shl": _Form("integer", _shift("shl"), arity=2, wide=False),
+    "shr": _Form("integer", _shift("shr"), arity=2, wide=False),
     "reciprocal": _Form("float", lambda attrs, x: over(1.0, x)),
     "isinf": _Form(
         "float",
@@ -192,6 +209,8 @@ for _op, _kind in UNARY.items():
     if _op not in _FORMS:
         _FORMS[_NAMES.get(_op, _op)] = _Form(_kind, _scalar_unary(_op), 1, _op in PREDICATES, wide=False)
 for _op, _kind in BINARY.items():
+    if _op in _FORMS:
+        continue
     _FORMS[_NAMES.get(_op, _op)] = _Form(_kind, _scalar_binary(_op), 2, _op in COMPARISONS, wide=False)
 
 _APPROXIMATIONS = ("none", "tanh")

@@ -7,10 +7,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+
 from tcompiler.ir.expr.hash import structural_hash
 from tcompiler.ir.expr.text import parse_program, print_program
 from tcompiler.ir.expr.verify import verify
-
 from tcompiler.ops import registry
 from tcompiler.ops.evaluate import evaluate, type_of
 
@@ -183,6 +183,9 @@ def test_integer_binaries() -> None:
     u, s = np.array([200, 3, 255], np.uint8), np.array([3, 1, 7], np.uint8)
     np.testing.assert_array_equal(run("shl", [u, s]), np.left_shift(u, s))
     np.testing.assert_array_equal(run("shr", [u, s]), np.right_shift(u, s))
+    x, far = np.array([-8, 4, -1, 7], np.int8), np.array([8, 127, -1, 2], np.int8)
+    assert run("shl", [x, far]).tolist() == [0, 0, 0, 28]
+    assert run("shr", [x, far]).tolist() == [-1, 0, -1, 1]
     for op, reference in (
         ("bitwise_and", np.bitwise_and),
         ("bitwise_or", np.bitwise_or),

@@ -197,7 +197,8 @@ class _Run:
             result = np.einsum(first[0], first[1], second[0], second[1], output, optimize=True)
             for k in unread:
                 result = result * result.dtype.type(sizes[k])
-        return np.ascontiguousarray(result).astype(self.numpy(s.tensors[0].dtype), copy=False)
+        # not ascontiguousarray: it would give a result of rank 0 an axis
+        return np.asarray(result, dtype=self.numpy(s.tensors[0].dtype), order="C")
 
     def _window(self, load: Load, axes: Sequence[Var], sizes: Sequence[int]) -> tuple[Array, list[int]] | None:
         """A read as a strided view with one dimension per axis that it depends on."""
