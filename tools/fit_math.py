@@ -130,7 +130,8 @@ def _ratio(numerator: Real, denominator: Real, order: int) -> Real:
 HALF_LN2 = mp.log(2) / 2 * mpf("1.0005")
 THIRD = mpf(1) / 3
 QUARTER_PI = mp.pi / 4 * mpf("1.006")
-SQRT_EDGE = (mp.sqrt(2) - 1) / (mp.sqrt(2) + 1) * mpf("1.0001")
+# The float near 7/8 whose erfc is nearest to a float, to 2^-37 of itself.
+ERF_EDGE = mpf(0.8718522787094116)
 
 
 def _of_root(f: Real) -> Real:
@@ -162,12 +163,13 @@ def _catalogue() -> list[Fit]:
     add("TANH_TAIL", {"f32": 5, "f64": 11}, 0, mp.exp(-2 * tanh_edge),
         lambda w: 2 / (1 + w), lambda w: w,
         "(1 - tanh(x))/w in w = e^-2x for x >= 1; absolute error of tanh")
-    add("ERF", {"f32": 7, "f64": 14}, 0, 1,
+    add("ERF", {"f32": 7, "f64": 13}, 0, ERF_EDGE**2,
         _of_root(lambda x: mp.erf(x) / x - 1), _of_root(lambda x: x / mp.erf(x)),
-        "erf(x)/x - 1 in z = x^2 for x <= 1; error relative to erf(x)")
-    add("ERF_TAIL", {"f32": 7}, 1, mpf("3.95"),
-        lambda x: -mp.log(mp.erfc(x)), mp.erfc,
-        "-log(erfc(x)) for 1 <= x <= 3.95; absolute error of erf")
+        "erf(x)/x - 1 in z = x^2 for x <= edge; error relative to erf(x)")
+    add("ERF_TAIL", {"f32": 6}, 0, mpf("3.08"),
+        _ratio(lambda t: -mp.log(mp.erfc(ERF_EDGE + t) / mp.erfc(ERF_EDGE)), lambda t: t, 1),
+        lambda t: t * mp.erfc(ERF_EDGE + t),
+        "-log(erfc(edge + t)/erfc(edge))/t for 0 <= t <= 3.08; absolute error of erf")
     add("EXP2", {"f32": 7, "f64": 12}, mpf("-0.5"), mpf("0.5"),
         _ratio(lambda r: mp.expm1(r * mp.log(2)), lambda r: r, 1), lambda r: r / mpf(2) ** r,
         "(2^r - 1)/r for |r| <= 1/2; error relative to 2^r")
@@ -180,9 +182,10 @@ def _catalogue() -> list[Fit]:
     add("ATAN", {"f32": 5, "f64": 11}, 0, mpf("0.41422") ** 2,
         _of_root(_ratio(lambda x: mp.atan(x) - x, lambda x: x**3, 3)), _of_root(lambda x: x**3 / mp.atan(x)),
         "(atan(x) - x)/x^3 in z = x^2 for x <= tan(pi/8); error relative to atan(x)")
-    add("ERF_TAIL", {"f64": 18}, 1, mpf("5.95"),
-        lambda x: -mp.log(mp.erfc(x)), mp.erfc,
-        "-log(erfc(x)) for 1 <= x <= 5.95; absolute error of erf")
+    add("ERF_TAIL", {"f64": 18}, 0, mpf("5.08"),
+        _ratio(lambda t: -mp.log(mp.erfc(ERF_EDGE + t) / mp.erfc(ERF_EDGE)), lambda t: t, 1),
+        lambda t: t * mp.erfc(ERF_EDGE + t),
+        "-log(erfc(edge + t)/erfc(edge))/t for 0 <= t <= 5.08; absolute error of erf")
     add("SIN", {"f32": 4, "f64": 7}, 0, QUARTER_PI**2,
         _of_root(_ratio(lambda x: mp.sin(x) - x, lambda x: x**3, 3)), _of_root(lambda x: x**3 / mp.sin(x)),
         "(sin(r) - r)/r^3 in z = r^2 for |r| <= pi/4; error relative to sin(r)")
