@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tcompiler.ir.loop.analysis import accesses, touched
 from tcompiler.ir.loop.grammar import Block, For, Function, Seq
 from tcompiler.ir.scalar.canonical import prove, simplify
-from tcompiler.ir.scalar.grammar import Load, Scalar, Var, greater_equal, index, less, parameter, sub
+from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int, greater_equal, index, less, parameter, sub
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
 from tcompiler.schedule.affine.coverage import stays_inside
 from tcompiler.schedule.affine.linear import linear
@@ -50,6 +50,9 @@ TILE = condition(
     "reverse_compute_at.tile",
     "an iteration of the loop makes a known tile of what the block reads, and the block reads tiled dimensions by "
     "plain iter vars",
+)
+MADE = condition(
+    "reverse_compute_at.made", "every iteration of the block reads, in tiled dimensions, elements that are made"
 )
 INPUTS = condition(
     "reverse_compute_at.inputs", "everything else that the block reads is complete before the loop's nest"
@@ -296,10 +299,12 @@ class _Made(NamedTuple):
     Attributes:
         tiles: Per dimension, the start and the axis; None where each iteration makes all that is ever made.
         conditions: The producer's conditions on the tile, over loops.
+        ranges: Per dimension, the first element that is ever made and how many are; None where that is not known.
     """
 
     tiles: tuple[tuple[Scalar, Axis] | None, ...]
     conditions: tuple[Scalar, ...]
+    ranges: tuple[tuple[int, Scalar] | None, ...]
 
     def same(self, other: _Made) -> bool:
         """Whether two producers make the same elements."""
@@ -361,7 +366,28 @@ def _made(maker: Block, indices: tuple[Scalar, ...], inner: Set[Var], around: Fo
                 "peel it, or choose a loop outside",
             )
         conditions.append(c)
-    return _Made(tuple(tiles), tuple(conditions))
+    return _Made(tuple(tiles), tuple(conditions), tuple(map(_range, indices)))
+
+
+def _range(node: Scalar) -> tuple[int, Scalar] | None:
+    """The first value and the number of values of an index of the form `v + c` over the whole domain of v."""
+    terms, constant = linear(node)
+    if not terms:
+        return constant, index(1)
+    atom, by = next(iter(terms.items()))
+    if len(terms) == 1 and by == 1 and isinstance(atom, Var) and atom.extent is not None:
+        return constant, atom.extent
+    return None
+
+
+def _within(read: tuple[int, Scalar] | None, made: tuple[int, Scalar] | None) -> bool:
+    """Whether a range lies in another one."""
+    if read is None or made is None:
+        return False
+    n, most = as_int(read[1]), as_int(made[1])
+    if n is None or most is None:
+        return read == made
+    return made[0] <= read[0] and read[0] + n <= made[0] + most
 
 
 def _consume(
@@ -391,6 +417,14 @@ def _consume(
                 TILE,
                 b,
                 f"{b.name} reads different parts of what {around.var.name} makes by the one iter var {var.name}",
+                "choose a loop outside those that make up that dimension",
+            )
+        if not _within(_range(node), made.ranges[k]):
+            refuse(
+                MADE,
+                b,
+                f"{b.name} reads dimension {k} of {load.buffer} at {node!r}, and not all of these elements are made: "
+                f"the iterations that guard such a read would be lost",
                 "choose a loop outside those that make up that dimension",
             )
         digits.update(axis.decode(sub(node, start)))
