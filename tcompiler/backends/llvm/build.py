@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -59,14 +60,41 @@ def build_kernels(functions: Mapping[str, Function], target: Target, processes: 
         InternalError: If LLVM refuses the code of a kernel.
     """
     store = ObjectCache()
-    codes = {key: generate(f, target, f"k_{key[:24]}") for key, f in functions.items()}
-    objects = {key: found for key in codes if (found := store.get(key)) is not None}
-    cached = frozenset(objects)
-    jobs = [job(key, code.text, target, code.passes) for key, code in codes.items() if key not in objects]
+    built: dict[str, BuiltKernel] = {}
+    for key in functions:
+        entry = store.get(key)
+        if entry is not None:
+            built[key] = _unpack(entry)
+    codes = {key: generate(f, target, f"k_{key[:24]}") for key, f in functions.items() if key not in built}
+    jobs = [job(key, code.text, target, code.passes) for key, code in codes.items()]
     for key, data in compile_texts(jobs, processes).items():
-        objects[key] = data
-        store.put(key, data)
-    return {key: BuiltKernel(code, objects[key], key in cached) for key, code in codes.items()}
+        built[key] = BuiltKernel(codes[key], data, False)
+        store.put(key, _pack(built[key]))
+    return built
+
+
+def _pack(kernel: BuiltKernel) -> bytes:
+    """A cache entry: the length of a JSON header, the header with all but the object, the object."""
+    header = json.dumps(asdict(kernel.code)).encode()
+    return len(header).to_bytes(8, "little") + header + kernel.object_bytes
+
+
+def _unpack(entry: bytes) -> BuiltKernel:
+    size = int.from_bytes(entry[:8], "little")
+    fields = json.loads(entry[8 : 8 + size])
+    fields["buffers"], fields["workspaces"] = tuple(fields["buffers"]), tuple(fields["workspaces"])
+    return BuiltKernel(KernelCode(**fields), entry[8 + size :], True)
+
+
+def build_text(text: str, target: Target) -> bytes:
+    """Compiles one module of text, or takes its object from the cache."""
+    key = hashlib.blake2b(f"{text}|{target.digest()}|{source_digest()}".encode(), digest_size=16).hexdigest()
+    store = ObjectCache()
+    known = store.get(key)
+    if known is None:
+        known = compile_texts([job(key, text, target)], 1)[key]
+        store.put(key, known)
+    return known
 
 
 def job(key: str, text: str, target: Target, passes: str = "") -> CompileJob:

@@ -297,37 +297,43 @@ class _Kernel(Values):
             self._written_cache[id(s)] = known
         return known
 
-    def _if(self, condition: Value, body: Callable[[], None], written: frozenset[str]) -> None:
-        """Code that runs only where a uniform condition holds."""
+    def _if(self, condition: Value, body: Callable[[], None], written: frozenset[str], merge: bool = True) -> None:
+        """Code that runs only where a uniform condition holds.
+
+        Args:
+            condition: A scalar bool.
+            body: Emits the code.
+            written: Buffers that it writes.
+            merge: Whether registers that it writes are read behind it.
+        """
         w = self.w
         then, done = w.fresh_label("then"), w.fresh_label("done")
         before_label, before = w.top.label, self.registers.snapshot()
+        changed: dict[tuple[str, int], tuple[Value, int]] = {}
         with w.level("branch", then) as level:
             self._forget(written)
             body()
+            for key, (now, length) in self.registers.snapshot().items():
+                old = before.get(key)
+                if merge and (old is None or old[0] is not now):
+                    changed[key] = (forced(now), length)
             last, lines = level.label, level.lines
         self._forget(written)
+        others: dict[tuple[str, int], str] = {}
+        for key, (value, length) in changed.items():
+            old = before.get(key)
+            end = key[1] + length
+            overlapping = any(b == key[0] and s < end and key[1] < s + n for (b, s), (_, n) in before.items())
+            if overlapping and (old is None or old[1] != length or forced(old[0]).lanes != value.lanes):
+                raise InternalError(f"register buffer {key[0]} changes its vector length under a condition")
+            others[key] = "poison" if old is None else forced(old[0]).ssa
         w.line(f"br i1 {condition.ssa}, label %{then}, label %{done}")
         w.top.lines.append(f"{then}:")
         w.top.lines.extend(lines)
         w.line(f"br label %{done}")
         w.label(done)
-        for key, (now, length) in self.registers.snapshot().items():
-            old = before.get(key)
-            if old is not None and old[0] is now:
-                continue
-            value = forced(now)
-            if isinstance(now, Element) and now.parent in {v for v, _ in before.values()}:
-                continue
-            if old is None and any(b == key[0] and s <= key[1] < s + n for (b, s), (_, n) in before.items()):
-                raise InternalError(f"register buffer {key[0]} changes its vector length under a condition")
-            known = None if old is None else forced(old[0])
-            if known is not None and known.ssa == value.ssa:
-                continue
-            if known is not None and known.lanes != value.lanes:
-                raise InternalError(f"register buffer {key[0]} changes its vector length under a condition")
-            other = "poison" if known is None else known.ssa
-            ssa = w.effect(f"phi {value.type} [ {value.ssa}, %{last} ], [ {other}, %{before_label} ]")
+        for key, (value, length) in changed.items():
+            ssa = w.effect(f"phi {value.type} [ {value.ssa}, %{last} ], [ {others[key]}, %{before_label} ]")
             self.registers.runs[key[0]][key[1]] = (Value(ssa, value.dtype, value.lanes), length)
 
     def _parallel(self, s: For) -> None:
@@ -366,8 +372,12 @@ class _Kernel(Values):
             bounds.append(w.effect(f"udiv i64 {product}, %threads"))
         some = Value(w.effect(f"icmp ult i64 {bounds[0]}, {bounds[1]}"), dt.bool_)
         written = self._writes(s.body)
+        body = s.body
         self._if(
-            some, lambda: self._range(s.var, bounds[0], bounds[1], lambda: self.statement(s.body), written), written
+            some,
+            lambda: self._range(s.var, bounds[0], bounds[1], lambda: self.statement(body), written),
+            written,
+            merge=False,
         )
         self.bodies[slot] = _function(
             f"define internal void @{name}(ptr %ctx, ptr noalias %closure, i64 %thread, i64 %threads) #0", w

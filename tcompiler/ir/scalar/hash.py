@@ -32,6 +32,7 @@ class Hasher:
     def __init__(self) -> None:
         self._tokens: list[str] = []
         self._variables: dict[Var, int] = {}
+        self._count = 0
         self._names: dict[str, int] = {}
 
     def token(self, *parts: object) -> None:
@@ -45,7 +46,7 @@ class Hasher:
             self.token("parameter")
         else:
             self.scalar(var.extent)
-        self._variables[var] = len(self._variables)
+        self._variables[var] = self._next()
 
     def name(self, name: str) -> None:
         """A tensor, buffer or block by its number in the order of first mention."""
@@ -78,11 +79,16 @@ class Hasher:
                 self.token(numbers[c])
         self.token("end")
 
+    def _next(self) -> int:
+        """A number that no binder had before: one variable may be bound again in another scope."""
+        self._count += 1
+        return self._count
+
     def _variable(self, var: Var) -> None:
         number = self._variables.get(var)
         if number is None:
             # free here: a parameter, or a variable that an incomplete program does not bind
-            number = self._variables[var] = len(self._variables)
+            number = self._variables[var] = self._next()
             self.token("free", var.dtype.name, var.extent is None)
         self.token("var", number)
 
