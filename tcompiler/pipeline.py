@@ -1,10 +1,10 @@
 """Every pass, in order: from a model as read to a compiled artifact.
 
-    graph passes     canonicalise, fold, share, group, choose layouts        transform/
-    per group        compose an expr program, derive, lower to loops          lower/, derive/
-                     schedule                                                 schedule/rules
-    code             LLVM text, object code (cached, in parallel processes)   backends/llvm
-    whole model      pack constants, plan memory, emit the entry point        plan/
+graph passes     canonicalise, fold, share, group, choose layouts        transform/
+per group        compose an expr program, derive, lower to loops          lower/, derive/
+schedule                                                 schedule/rules
+code             LLVM text, object code (cached, in parallel processes)   backends/llvm
+whole model      pack constants, plan memory, emit the entry point        plan/
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from tcompiler.ir.graph.text import print_graph
 from tcompiler.ir.layout import Layout
 from tcompiler.ir.loop.grammar import Function
 from tcompiler.ir.loop.text import print_function
+from tcompiler.ir.scalar.grammar import Const, as_int
 from tcompiler.lower.function import lower
 from tcompiler.lower.program import compose
 from tcompiler.ops.registry import get as operator
@@ -178,11 +179,13 @@ def compose_programs(c: Compilation) -> None:
         if node.group is not None and node.group != VIEW:
             groups.setdefault(node.group, []).append(node)
             last[node.group] = k
+    scalars = _scalars(c)
     known: dict[str, str] = {}
     with c.watched("compose", lambda: "\n".join(print_program(k.program) for k in c.kernels.values())):
         for name in sorted(groups, key=lambda g: last[g]):
             leaving = _leaving(groups[name], c.graph)
-            program = compose(_kernel_name(groups[name], len(c.kernels)), groups[name], types, leaving, operator)
+            label = _kernel_name(groups[name], len(c.kernels))
+            program = compose(label, groups[name], types, leaving, operator, scalars)
             layouts = {
                 n: layout
                 for n in (*(t.name for t in program.inputs), *program.outputs)
@@ -196,6 +199,16 @@ def compose_programs(c: Compilation) -> None:
             c.steps.append(Step(known[key], tuple(t.name for t in program.inputs), program.outputs))
     for kernel in c.kernels.values():
         c.texts[f"expr/{kernel.name}"] = print_program(kernel.program)
+
+
+def _scalars(c: Compilation) -> dict[str, Const]:
+    """Constants of one element, by name: they are written into the code."""
+    result = {}
+    for k in c.graph.constants:
+        if all(as_int(e) == 1 for e in k.type.shape) and k.type.layout is None:
+            raw = c.module.constants.typed(k).tobytes()
+            result[k.name] = Const(k.type.dtype, int.from_bytes(raw, "little"))
+    return result
 
 
 def _kernel_name(nodes: Sequence[Node], count: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from tcompiler.ir.expr.grammar import Compute, Program, Scan, Scatter, Scope, Sort, Tensor
 from tcompiler.ir.graph.grammar import Node, TensorType
 from tcompiler.ir.graph.operators import OperatorLike
-from tcompiler.ir.scalar.grammar import Load, Scalar, Var, postorder
+from tcompiler.ir.scalar.grammar import Const, Load, Scalar, Var, postorder
 from tcompiler.ir.scalar.rewrite import rewrite
 
 
@@ -17,6 +17,7 @@ def compose(
     types: Mapping[str, TensorType],
     outputs: Sequence[str],
     operators: Callable[[str], OperatorLike],
+    known: Mapping[str, Const] | None = None,
 ) -> Program:
     """Joins the definitions of nodes into one program.
 
@@ -26,10 +27,12 @@ def compose(
         types: Types of every value that the nodes read or define.
         outputs: Names of the values that leave the group.
         operators: The operator table.
+        known: Values of one element that are known: reads of them become constants, and they are no inputs.
 
     Returns:
         A program whose inputs are the values read from outside, in the order of first use, under their names.
     """
+    known = known or {}
     defined = {v.name for n in nodes for v in n.outputs}
     inputs: dict[str, Tensor] = {}
     scopes: list[Scope] = []
@@ -39,12 +42,14 @@ def compose(
         present = [i for i in node.inputs if i]
         names = dict(zip((t.name for t in definition.inputs), present, strict=True))
         names.update(zip(definition.outputs, (v.name for v in node.outputs), strict=True))
+        # scans, scatters and sorts take tensors by name
+        scalars = known if all(isinstance(s, Compute) for s in definition.scopes) else {}
         for value in present:
-            if value not in defined and value not in inputs:
+            if value not in defined and value not in inputs and value not in scalars:
                 t = types[value]
                 inputs[value] = Tensor(value, t.dtype, t.shape)
         for scope in definition.scopes:
-            scopes.append(_renamed(scope, names, f"{node.name}_"))
+            scopes.append(_renamed(scope, names, f"{node.name}_", scalars))
     params = {
         p: None
         for t in (*inputs.values(), *(t for s in scopes for t in _tensors(s)))
@@ -65,8 +70,8 @@ def _tensors(scope: Scope) -> tuple[Tensor, ...]:
             return (one,)
 
 
-def _renamed(scope: Scope, names: dict[str, str], prefix: str) -> Scope:
-    """A scope with its tensors renamed; tensors not seen yet get the prefix."""
+def _renamed(scope: Scope, names: dict[str, str], prefix: str, known: Mapping[str, Const]) -> Scope:
+    """A scope with its tensors renamed and known ones read; tensors not seen yet get the prefix."""
 
     def name(old: str) -> str:
         return names.setdefault(old, prefix + old)
@@ -75,7 +80,10 @@ def _renamed(scope: Scope, names: dict[str, str], prefix: str) -> Scope:
         return Tensor(name(t.name), t.dtype, t.shape)
 
     def one(node: Scalar) -> Scalar:
-        return Load(name(node.buffer), node.dtype, node.indices) if isinstance(node, Load) else node
+        if not isinstance(node, Load):
+            return node
+        read = name(node.buffer)
+        return known.get(read) or Load(read, node.dtype, node.indices)
 
     def value(node: Scalar) -> Scalar:
         return rewrite(node, one)
@@ -87,7 +95,7 @@ def _renamed(scope: Scope, names: dict[str, str], prefix: str) -> Scope:
         case Scan():
             init = tuple(map(name, scope.init))
             states = tuple(map(tensor, scope.states))
-            inner = tuple(_renamed(s, names, prefix) for s in scope.scopes)
+            inner = tuple(_renamed(s, names, prefix, known) for s in scope.scopes)
             results = tuple(map(name, scope.results))
             return Scan(tuple(map(tensor, scope.tensors)), scope.axis, states, init, inner, results, scope.collect)
         case Scatter():
