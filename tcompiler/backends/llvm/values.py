@@ -13,6 +13,7 @@ from tcompiler.errors import CompileError, InternalError
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.dtypes import DType
 from tcompiler.ir.loop.grammar import Buffer
+from tcompiler.ir.scalar import canonical
 from tcompiler.ir.scalar.grammar import (
     COMPARISONS,
     Binary,
@@ -194,7 +195,11 @@ class Values:
         total = ZERO
         for i, stride in zip(indices, self.strides(buffer), strict=True):
             total = total + self.linear(i).scaled(stride)
-        return total
+        if all(isinstance(a, Var) for a in total.terms):
+            return total
+        # digits of one number (a fused loop's // and %) may have come together
+        form = canonical.linear(total.expression())
+        return Linear(form.const, form.terms)
 
     def _depth_of(self, atom: Scalar) -> int:
         if isinstance(atom, Var):

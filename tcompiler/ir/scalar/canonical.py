@@ -170,7 +170,7 @@ def _opaque(node: Binary, op: str, x: Linear, y: Linear) -> Linear:
 
 
 def _product(x: Linear, y: Linear) -> Linear:
-    """A product of two sums, multiplied out; atoms that are products are ordered by the order of first use."""
+    """A product of two sums, multiplied out; atoms that are products have an order of their own."""
     result = Linear(x.const * y.const, {})
     for atom, c in x.terms.items():
         result = result.plus(_single(atom), c * y.const)
@@ -178,11 +178,11 @@ def _product(x: Linear, y: Linear) -> Linear:
         result = result.plus(_single(atom), c * x.const)
     for a, ca in x.terms.items():
         for b, cb in y.terms.items():
-            one = Binary("mul", a, b)
-            other = Binary("mul", b, a)
-            result = result.plus(_single(other if other in _linear and one not in _linear else one), ca * cb)
-            for made in (one, other):
-                _linear.setdefault(made, _single(other if other in result.terms else one))
+            # either order of the factors is one atom: the text decides, as it is the same in every process
+            first, second = (a, b) if repr(a) <= repr(b) else (b, a)
+            made = Binary("mul", first, second)
+            _linear.setdefault(made, _single(made))
+            result = result.plus(_single(made), ca * cb)
     return result
 
 
@@ -221,7 +221,21 @@ def _quotient(x: Linear, divisor: int) -> Linear:
     low, high = rest.bounds()
     if low is not None and high is not None and low // divisor == high // divisor:
         return Linear(quotient.const + low // divisor, quotient.terms)
+    parts = _aligned(rest, divisor)
+    if parts is not None:
+        step, number, _ = parts
+        return _recombined(quotient.plus(_quotient(number, divisor // step)))
     return _recombined(quotient.plus(_quotient_atom(rest, divisor)))
+
+
+def _aligned(x: Linear, divisor: int) -> tuple[int, Linear, Linear] | None:
+    """x = step * number + digit with 0 <= digit < step and step a divisor of `divisor`: then the digit does not carry."""
+    for step in sorted({gcd(divisor, c) for c in x.terms.values()} - {1, divisor}, reverse=True):
+        digit = Linear(x.const % step, {a: c for a, c in x.terms.items() if c % step})
+        if digit.terms and _within(digit, 0, step - 1):
+            number = Linear(x.const // step, {a: c // step for a, c in x.terms.items() if c % step == 0})
+            return step, number, digit
+    return None
 
 
 def _quotient_atom(rest: Linear, divisor: int) -> Linear:
@@ -258,6 +272,10 @@ def _remainder(x: Linear, divisor: int) -> Linear:
     low, high = rest.bounds()
     if low is not None and high is not None and low // divisor == high // divisor:
         return Linear(rest.const - low // divisor * divisor, rest.terms)
+    parts = _aligned(rest, divisor)
+    if parts is not None:
+        step, number, digit = parts
+        return _recombined(_remainder(number, divisor // step).scaled(step).plus(digit))
     common = divisor
     for c in rest.terms.values():
         common = gcd(common, c)
