@@ -8,7 +8,7 @@ from tcompiler.ir.loop.analysis import touched
 from tcompiler.ir.loop.grammar import Block, Function, Stmt, Store, Update, walk
 from tcompiler.ir.scalar.canonical import bounds, prove, simplify
 from tcompiler.ir.scalar.grammar import TRUE, Scalar, Var, add, index, sub
-from tcompiler.ir.scalar.rewrite import free_vars, substitute
+from tcompiler.ir.scalar.rewrite import free_vars, substituter
 from tcompiler.schedule.affine import isl
 from tcompiler.schedule.affine.dependence import Names, Side, Touch, box_conditions, points, split_index, touches
 from tcompiler.schedule.affine.digits import digits_of
@@ -54,6 +54,10 @@ def _begins_here(block: Block, fixed: Set[Var]) -> bool:
     )
 
 
+_answers: dict[tuple[object, ...], bool] = {}
+"""Whether one box holds another under two predicates: the same questions come again after every step."""
+
+
 def _covered(function: Function, y: Block, read: Touch, writers: Sequence[Block], least: int) -> bool:
     """Whether earlier blocks of the same iteration surely write what y reads."""
     t = tree(function)
@@ -74,8 +78,12 @@ def _covered(function: Function, y: Block, read: Touch, writers: Sequence[Block]
             continue
         common = frozenset(s.var for s in above_x[:depth])
         for w in touches(x)[2]:
-            if w.buffer == read.buffer and _contains(w, read, common) and _implied(x, w, y, read, common):
-                return True
+            if w.buffer == read.buffer:
+                key = (w.box, read.box, common, x.predicate, y.predicate)
+                if key not in _answers:
+                    _answers[key] = _contains(w, read, common) and _implied(x, w, y, read, common)
+                if _answers[key]:
+                    return True
         groups.setdefault(depth, []).append(x)
     return any(_contains_isl(function, y, read, xs, [s.var for s in above_y[:depth]]) for depth, xs in groups.items())
 
@@ -103,17 +111,22 @@ def _implied(x: Block, write: Touch, y: Block, read: Touch, common: frozenset[Va
     mapping: dict[Scalar, Scalar] = {}
     for a, b in zip(write.box, read.box, strict=True):
         assert a is not None and b is not None
-        side = split_index(a, common)
-        assert side is not None
-        if not side.inner:
+        left, right = split_index(a, common), split_index(b, common)
+        assert left is not None and right is not None
+        if not left.inner:
             continue
-        ((atom, by),) = side.inner.items() if len(side.inner) == 1 else ((TRUE, 0),)
-        if by != 1 or not isinstance(atom, Var) or b[1] is not _ONE:
+        atom, by = next(iter(left.inner.items()))
+        if len(left.inner) > 1 or by != 1 or not isinstance(atom, Var) or b[1] is not _ONE:
             return False
-        mapping[atom] = simplify(sub(add(atom, b[0]), a[0]))
+        other, scale = next(iter(right.inner.items()), (None, 0))
+        if isinstance(other, Var) and len(right.inner) == 1 and scale == 1 and left.low == right.low:
+            mapping[atom] = other
+        else:
+            mapping[atom] = simplify(sub(add(atom, b[0]), a[0]))
     known = conjuncts(y.predicate)
+    replaced = substituter(mapping)
     for c in conjuncts(x.predicate):
-        wanted = simplify(substitute(c, mapping))
+        wanted = replaced(c)
         if wanted not in known and prove(wanted, known) is not True:
             return False
     return True

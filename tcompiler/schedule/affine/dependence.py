@@ -220,6 +220,10 @@ def _pairs(x: Block, y: Block) -> Iterator[tuple[Touch, Touch]]:
                 yield a, b
 
 
+_answers: dict[tuple[object, ...], bool] = {}
+"""Whether iterations touch different elements of two boxes: the same questions come again after every step."""
+
+
 def conflict(
     function: Function,
     body: Stmt,
@@ -255,7 +259,10 @@ def conflict(
             for a, b in _pairs(x, y):
                 if known.get(a.buffer):
                     continue
-                if _apart(a, b, fixed, moving):
+                key = (a.box, b.box, fixed, moving)
+                if key not in _answers:
+                    _answers[key] = _apart(a, b, fixed, moving)
+                if _answers[key]:
                     continue
                 if a.buffer not in known:
                     known[a.buffer] = private(a.buffer)

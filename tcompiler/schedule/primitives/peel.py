@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from itertools import pairwise
 from typing import NamedTuple
 
 from tcompiler.ir.loop.grammar import Block, For, Function, IterVar, Seq, Stmt, seq
 from tcompiler.ir.scalar.canonical import bounds, linear, simplify
-from tcompiler.ir.scalar.grammar import FALSE, TRUE, Binary, Scalar, Var, add, as_int, conjunction, loop_var
+from tcompiler.ir.scalar.grammar import FALSE, Binary, Scalar, Var, add, as_int, conjunction, loop_var
 from tcompiler.ir.scalar.rewrite import free_vars, substituter
 from tcompiler.schedule.bodies import map_expressions, map_regions
 from tcompiler.schedule.legality import At, Result, condition, primitive, refuse
@@ -20,7 +20,6 @@ from tcompiler.schedule.tree import (
     loop_named,
     loops_under,
     names_used,
-    rebind,
     replace,
 )
 
@@ -185,38 +184,119 @@ def _piece(target: For, start: int, extent: int, used: set[str] | None) -> Stmt:
     old = target.var
     var = loop_var(_name(old.name, used), extent)
     mapping: dict[Scalar, Scalar] = {old: add(var, start)}
-    if used is not None:
-        for s in loops_under(target.body):
-            mapping[s.var] = Var(_name(s.var.name, used), s.var.dtype, s.var.extent)
+    limits = _limits(target, start, extent)
+    for s in loops_under(target.body):
+        inner = s.var
+        limit = limits.get(inner)
+        if used is not None or limit is not None:
+            assert inner.extent is not None
+            mapping[inner] = loop_var(_name(inner.name, used), inner.extent if limit is None else limit)
     replaced = substituter(mapping)
-    narrow: dict[str, list[int]] = {}
-    masking: set[Var] = set()
+    changed = frozenset(v for v in mapping if v is old or v in limits)
 
     def copy(stmt: Stmt) -> Stmt:
         if isinstance(stmt, For):
+            body = copy(stmt.body)
+            if isinstance(body, Seq) and not body.stmts:
+                return body
             inner = mapping.get(stmt.var, stmt.var)
             assert isinstance(inner, Var)
-            return For(inner, stmt.kind, copy(stmt.body), stmt.annotations)
+            return For(inner, stmt.kind, body, stmt.annotations)
         if isinstance(stmt, Seq):
             return seq(*[copy(s) for s in stmt.stmts])
         assert isinstance(stmt, Block)
-        return header(stmt)
+        conditions = []
+        for c in conjuncts(stmt.predicate):
+            new = replaced(c)
+            conditions.append(new if changed.isdisjoint(free_vars(c)) else simplify(new))
+        predicate = conjunction(*conditions)
+        if predicate is FALSE:
+            return Seq(())
+        return _narrowed(stmt, _name(stmt.name, used), predicate, old, changed, replaced)
 
-    def header(block: Block) -> Block:
-        bindings = []
-        fed = []
-        for k, b in enumerate(block.bindings):
-            new = replaced(b)
-            if old in free_vars(b):
-                new = simplify(new)
-                fed.append(k)
-            bindings.append(new)
-        predicate = block.predicate
-        if predicate is not TRUE:
-            predicate = conjunction(*[simplify(c) for c in conjuncts(replaced(predicate))])
-            masking.update(free_vars(predicate))
-        name = _name(block.name, used)
-        narrow[name] = fed
+    body = copy(target.body)
+    if isinstance(body, Seq) and not body.stmts:
+        return body
+    return For(var, target.kind, body, target.annotations)
+
+
+def _name(name: str, used: set[str] | None) -> str:
+    return name if used is None else fresh(used, [f"{name}_t"])[0]
+
+
+def _limits(target: For, start: int, extent: int) -> dict[Var, int]:
+    """For loops inside a piece, the first iteration from which on nothing below runs, where that is not the end."""
+    found: dict[Scalar, dict[Block, int]] = {}
+    for block in blocks_under(target.body):
+        for bound in _bounds_of(block.predicate):
+            by = bound.terms.get(target.var)
+            if by is None:
+                continue
+            first = start if by > 0 else start + extent - 1
+            for atom, scale in bound.terms.items():
+                if atom is target.var or scale <= 0 or not isinstance(atom, Var):
+                    continue
+                low = bound.constant + by * first
+                for other, weight in bound.terms.items():
+                    if other is not atom and other is not target.var:
+                        least = bounds(other)[weight < 0]
+                        if least is None or atom in free_vars(other) or target.var in free_vars(other):
+                            break
+                        low += weight * least
+                else:
+                    blocks = found.setdefault(atom, {})
+                    limit = -low // scale + 1
+                    blocks[block] = min(limit, blocks.get(block, limit))
+    if not found:
+        return {}
+    limits: dict[Var, int] = {}
+    for loop in loops_under(target.body):
+        blocks = found.get(loop.var, {})
+        below = blocks_under(loop.body) if blocks else []
+        # A block that never runs is left out altogether.
+        limit = max([blocks[b] for b in below]) if blocks and all(b in blocks for b in below) else 0
+        size = as_int(loop.var.extent)
+        if limit > 0 and size is not None and limit < size:
+            limits[loop.var] = limit
+    return limits
+
+
+def _narrowed(
+    block: Block,
+    name: str,
+    predicate: Scalar,
+    old: Var,
+    changed: Set[Scalar],
+    replaced: Callable[[Scalar], Scalar],
+) -> Block:
+    """The block of a piece: iter vars that the loop feeds shrink to the values of their bindings, bodies simplify.
+
+    Args:
+        block: A block below the loop.
+        name: What it is called in the piece.
+        predicate: Its predicate in the piece.
+        old: The loop's variable.
+        changed: Loop variables of which the piece runs fewer iterations.
+        replaced: Replaces the loop variables by those of the piece.
+    """
+    iters, bindings = list(block.iters), []
+    mapping: dict[Scalar, Scalar] = {}
+    for k, (it, binding) in enumerate(zip(block.iters, block.bindings, strict=True)):
+        new = replaced(binding)
+        if not changed.isdisjoint(free_vars(binding)):
+            new = simplify(new)
+        domain = as_int(it.var.extent) if old in free_vars(binding) else None
+        if domain is not None:
+            low, high = bounds(new)
+            if low is not None and high is not None and (low > 0 or high < domain - 1):
+                low, high = max(low, 0), min(high, domain - 1)
+                var = loop_var(it.var.name, high - low + 1)
+                mapping[it.var] = add(var, low)
+                iters[k] = IterVar(var, it.kind)
+                if low:
+                    new = simplify(add(new, -low))
+        bindings.append(new)
+    if not mapping:
         return Block(
             name,
             block.iters,
@@ -229,108 +309,21 @@ def _piece(target: For, start: int, extent: int, used: set[str] | None) -> Stmt:
             block.writes,
             block.annotations,
         )
-
-    body = _narrowed(_tightened(copy(target.body), masking), narrow)
-    if isinstance(body, Seq) and not body.stmts:
-        return body
-    return For(var, target.kind, body, target.annotations)
-
-
-def _name(name: str, used: set[str] | None) -> str:
-    return name if used is None else fresh(used, [f"{name}_t"])[0]
-
-
-def _tightened(stmt: Stmt, masking: Set[Var]) -> Stmt:
-    """Cuts loops down to the iterations that some predicate below lets run, the outermost first.
-
-    Args:
-        stmt: A piece.
-        masking: The variables that predicates name.
-    """
-    if isinstance(stmt, Seq):
-        return seq(*[_tightened(s, masking) for s in stmt.stmts])
-    if isinstance(stmt, Block):
-        return Seq(()) if stmt.predicate is FALSE else stmt
-    if not isinstance(stmt, For):
-        return stmt
-    limit = _limit(stmt) if stmt.var in masking else None
-    if limit is not None:
-        if limit <= 0:
-            return Seq(())
-        var = loop_var(stmt.var.name, limit)
-        stmt = For(var, stmt.kind, rebind(stmt.body, {stmt.var: var}), stmt.annotations)
-    body = _tightened(stmt.body, masking)
-    if isinstance(body, Seq) and not body.stmts:
-        return body
-    return stmt if body is stmt.body else For(stmt.var, stmt.kind, body, stmt.annotations)
-
-
-def _limit(loop: For) -> int | None:
-    """The first iteration of a loop from which on no predicate below holds; None if the last ones run something."""
-    limit = 0
-    for block in blocks_under(loop.body):
-        least: int | None = None
-        if block.predicate is not TRUE:
-            for bound in _bounds_of(block.predicate):
-                rest = _rest(bound, loop.var)
-                if rest is not None and rest[0] > 0:
-                    first = -rest[1] // rest[0] + 1
-                    least = first if least is None else min(least, first)
-        if least is None:
-            return None
-        limit = max(limit, least)
-    extent = as_int(loop.var.extent)
-    return None if extent is None or limit >= extent else limit
-
-
-def _narrowed(stmt: Stmt, fed: dict[str, list[int]]) -> Stmt:
-    """Shrinks iter vars to the values that their bindings take, and simplifies bodies with that.
-
-    Args:
-        stmt: A piece.
-        fed: By block, the positions of the iter vars that the piece's loop feeds.
-    """
-    if isinstance(stmt, For):
-        body = _narrowed(stmt.body, fed)
-        return stmt if body is stmt.body else For(stmt.var, stmt.kind, body, stmt.annotations)
-    if isinstance(stmt, Seq):
-        return seq(*[_narrowed(s, fed) for s in stmt.stmts])
-    assert isinstance(stmt, Block)
-    mapping: dict[Scalar, Scalar] = {}
-    for k in fed[stmt.name]:
-        old = stmt.iters[k].var
-        domain = as_int(old.extent)
-        low, high = bounds(stmt.bindings[k])
-        if domain is None or low is None or high is None:
-            continue
-        low, high = max(low, 0), min(high, domain - 1)
-        if low == 0 and high == domain - 1:
-            continue
-        if not mapping:
-            iters, bindings = list(stmt.iters), list(stmt.bindings)
-        var = loop_var(old.name, high - low + 1)
-        mapping[old] = add(var, low)
-        iters[k] = IterVar(var, iters[k].kind)
-        if low:
-            bindings[k] = simplify(add(bindings[k], -low))
-    if not mapping:
-        return stmt
-
-    replaced = substituter(mapping)
+    narrow = substituter(mapping)
 
     def rewritten(node: Scalar) -> Scalar:
-        new = replaced(node)
+        new = narrow(node)
         return new if new is node else simplify(new)
 
     return Block(
-        stmt.name,
+        name,
         tuple(iters),
         tuple(bindings),
-        map_expressions(stmt.body, rewritten),
-        stmt.predicate,
-        None if stmt.init is None else map_expressions(stmt.init, rewritten),
-        stmt.opaque,
-        map_regions(stmt.reads, rewritten),
-        map_regions(stmt.writes, rewritten),
-        stmt.annotations,
+        map_expressions(block.body, rewritten),
+        predicate,
+        None if block.init is None else map_expressions(block.init, rewritten),
+        block.opaque,
+        map_regions(block.reads, rewritten),
+        map_regions(block.writes, rewritten),
+        block.annotations,
     )
