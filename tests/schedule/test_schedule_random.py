@@ -11,6 +11,7 @@ import pytest
 from tcompiler.ir.loop.evaluate import evaluate
 from tcompiler.ir.loop.grammar import For, Function, Seq, Stmt
 from tcompiler.ir.loop.hash import structural_hash
+from tcompiler.ir.loop.text import parse_function, print_function
 from tcompiler.ir.loop.verify import verify
 from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.schedule import Trace, replay
@@ -99,5 +100,6 @@ def test_random_schedules_keep_the_meaning(batch: int) -> None:
             for name, array in expected.items():
                 np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6, err_msg=where)
         digest = structural_hash(sch.function)
+        assert structural_hash(parse_function(print_function(sch.function))) == digest, where
         for trace in (Trace.from_json(sch.trace.to_json()), Trace.from_python(sch.trace.to_python())):
             assert structural_hash(replay(function, trace).function) == digest, where

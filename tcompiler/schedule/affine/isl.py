@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from typing import Any
 
 from tcompiler.errors import InternalError
 from tcompiler.ir.loop.grammar import Block, For
@@ -157,8 +158,8 @@ def _ask(question: str, *texts: str) -> bool | None:
     context = islpy.Context()
     kind = islpy.Set if question == "empty" else islpy.Map
     try:
-        first = kind.read_from_str(context, texts[0])
-        second = None
+        first: Any = kind.read_from_str(context, texts[0])
+        second: Any = None
         if len(texts) > 1:
             second = (islpy.Set if question == "bijective" else islpy.Map).read_from_str(context, texts[1])
         # From here on: a limit that is reached while reading shows as a syntax error.
