@@ -64,23 +64,20 @@ def load_objects(objects: Sequence[bytes], exports: Sequence[str]) -> Library:
         InternalError: An export or something that the objects refer to is nowhere defined; apart from each other
             objects may refer to memcpy, memmove and memset only.
     """
+    # Checked here because the linker would take anything that the process happens to have, another libm included.
+    tables = [symbols(data) for data in objects]
+    defined = set(_LIBC_SYMBOLS).union(*(table[0] for table in tables))
+    missing = set(exports).union(*(table[1] for table in tables)) - defined
+    if missing:
+        names = ", ".join(sorted(missing))
+        raise InternalError(f"compiled code refers to functions that no object defines: {names}")
     builder = llvm.JITLibraryBuilder()
     for data in objects:
         builder.add_object_img(data)
     libc = ctypes.CDLL(None)
     for name in _LIBC_SYMBOLS:
         builder.import_symbol(name, _address(libc, name))
-    try:
-        return _link(builder, exports)
-    except InternalError as error:
-        # The linker does not say which names it missed.
-        tables = [symbols(data) for data in objects]
-        defined = set(_LIBC_SYMBOLS).union(*(table[0] for table in tables))
-        missing = set(exports).union(*(table[1] for table in tables)) - defined
-        if not missing:
-            raise
-        names = ", ".join(sorted(missing))
-        raise InternalError(f"compiled code refers to functions that no object defines: {names}") from error
+    return _link(builder, exports)
 
 
 def load_ir(text: str, imports: Mapping[str, int], exports: Sequence[str]) -> Library:

@@ -112,7 +112,7 @@ class Model:
         self._output_plan = [(first_output + i, OutputPlan.of(spec)) for i, spec in enumerate(self._outputs)]
         self._bind_threads()
 
-    def __call__(self, *args: object, **named: object) -> Result:
+    def __call__(self, /, *args: object, **named: object) -> Result:
         """Run the model.
 
         Args:
@@ -133,7 +133,7 @@ class Model:
         self._frames.append(frame)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
-    def run_profiled(self, *args: object, **named: object) -> tuple[Result, list[float]]:
+    def run_profiled(self, /, *args: object, **named: object) -> tuple[Result, list[float]]:
         """Run the model kernel by kernel and time each.
 
         Args:

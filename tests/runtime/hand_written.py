@@ -172,10 +172,22 @@ def make_artifact(
             {"name": "z", "dtype": "f32", "shape": list(shape)},
         ],
         "kernels": [
-            {"name": "add_relu", "symbol": "add_relu", "object": "add_relu", "flops": count, "executed_flops": count,
-             "bytes": 12 * count},
-            {"name": "square", "symbol": "square", "object": "square", "flops": count, "executed_flops": count,
-             "bytes": 8 * count},
+            {
+                "name": "add_relu",
+                "symbol": "add_relu",
+                "object": "add_relu",
+                "flops": count,
+                "executed_flops": count,
+                "bytes": 12 * count,
+            },
+            {
+                "name": "square",
+                "symbol": "square",
+                "object": "square",
+                "flops": count,
+                "executed_flops": count,
+                "bytes": 8 * count,
+            },
         ],
         "calls": [
             {"kernel": "add_relu", "args": [["input", 0], ["const", entries[1]["offset"]], ["output", 0]]},
