@@ -511,7 +511,7 @@ class Values:
             lanes = ", ".join(f"i32 {k}" for k in range(a.lanes))
             joined = self.w.effect(f"shufflevector {halves[0].typed}, {halves[1].typed}, <{a.lanes} x i32> <{lanes}>")
             return Value(joined, a.dtype, a.lanes)
-        function = math.definition(name, a.dtype.name, a.lanes or 1)
+        function = math.definition(name, a.dtype.name, a.lanes or 1, self.target.fma)
         self.math_functions[function.symbol] = function.ir
         self.declarations.update(function.declarations)
         text = f"call {a.type} @{function.symbol}({', '.join(x.typed for x in args)})"

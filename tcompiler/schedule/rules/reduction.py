@@ -14,12 +14,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from tcompiler.backends.llvm.linear import linear
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Buffer, buffer_table
-from tcompiler.ir.scalar.grammar import Var, as_int
+from tcompiler.ir.scalar.grammar import Scalar, Var, as_int
+from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
-from tcompiler.schedule.rules.threads import parallelize
+from tcompiler.schedule.rules.threads import WORTH, parallelize
 from tcompiler.schedule.rules.tile import Registers, choose_tile
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
@@ -39,7 +41,7 @@ class _Plan:
     row: Var | None
     lanes: int
     rows: int
-    shared: Operand | None
+    shared: Operand
 
 
 def schedule_reduction(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str]) -> bool:
@@ -63,31 +65,42 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants
     if plan is None:
         return False
     shape = plan.shape
-    loop_of = dict(zip((i.var for i in sch.iters(block)), sch.loops(block), strict=True))
+    loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
+    packs = _runtime_packs(sch, plan, constants)
+    element = _buffer(sch, shape.target.buffer).dtype.bytes
+    panel = plan.lanes * element
+    for v in shape.reduce:
+        panel *= shape.extents[v]
+    columns = -(-shape.extents[plan.lane] // plan.lanes)
+    block_panels = min(columns, max(1, target.l2_bytes // 2 // max(panel, 1)), 8) if packs else 1
+    lead_vars = [v for v in shape.spatial if v in loop_of and plan.shared.moves(v) and v is not plan.lane]
+    lead = [loop_of[v] for v in lead_vars if shape.extents[v] > 1]
+    by_rows = False
+    if packs and not lead and threads > 1 and shape.points() >= WORTH:
+        # every thread packs panels of its own, so columns have to come out even; the rest is shared by rows
+        chunk = plan.lanes * block_panels * threads
+        even = shape.extents[plan.lane] // chunk * chunk
+        if 0 < even < shape.extents[plan.lane]:
+            columns_loop = loop_of[plan.lane]
+            sch.reorder(columns_loop, *(n for n in loop_of.values() if n != columns_loop))
+            _, rest_loop = sch.peel(columns_loop, [even])
+            pieces = [block, *sch.blocks_under(rest_loop)]
+            return all(_schedule(sch, piece, target, threads, constants) for piece in pieces)
+        by_rows = even == 0
     lane_outer, lane_inner = sch.split(loop_of[plan.lane], [None, plan.lanes])
     row_outer, row_inner = "", ""
     if plan.row is not None:
         row_outer, row_inner = sch.split(loop_of[plan.row], [None, plan.rows])
     reduce_order = _reduce_order(shape, plan)
     reduce_loops = [loop_of[v] for v in reduce_order]
-    others = [loop_of[v] for v in shape.spatial if v is not plan.lane and v is not plan.row and shape.extents[v] > 1]
-    units = [loop_of[v] for v in shape.spatial if v is not plan.lane and v is not plan.row and shape.extents[v] == 1]
-    element = _buffer(sch, shape.target.buffer).dtype.bytes
-    panel = plan.lanes * element
-    for v in shape.reduce:
-        panel *= shape.extents[v]
-    columns = -(-shape.extents[plan.lane] // plan.lanes)
-    batch = [loop_of[v] for v in shape.spatial if plan.shared is not None and plan.shared.moves(v)]
-    lead = [n for n in others if n in batch]
-    rest = [n for n in others if n not in batch]
+    free = [v for v in shape.spatial if v is not plan.lane and v is not plan.row]
+    rest = [loop_of[v] for v in free if v not in lead_vars and shape.extents[v] > 1]
+    units = [loop_of[v] for v in free if shape.extents[v] == 1]
     row_loops = [row_outer] if row_outer else []
-    packs = _runtime_packs(sch, plan, constants)
-    block_panels = 1
     lane_block = ""
-    if packs:
-        most = max(1, target.l2_bytes // 2 // max(panel, 1))
-        block_panels = min(columns, most, 8)
-    if packs and block_panels > 1:
+    if by_rows:
+        outer = [*rest, *row_loops, lane_outer]
+    elif packs and block_panels > 1:
         lane_block, lane_outer = sch.split(lane_outer, [None, block_panels])
         outer = [*lead, lane_block, *rest, *row_loops, lane_outer]
     elif packs or columns * panel > target.l2_bytes // 2:
@@ -98,7 +111,8 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants
     sch.reorder(*units, *outer, *reduce_loops, *inner)
     for name in units:
         sch.elide(name)
-    copies = [_pack(sch, block, plan, operand, lane_block or lane_outer) for operand in packs]
+    pack_at = "" if by_rows else lane_block or lane_outer
+    copies = [_pack(sch, block, plan, operand, pack_at) for operand in packs]
     _pack_constants(sch, plan, constants, reduce_order)
     init, write = sch.stage_accumulate(block, outer[-1] if outer else sch.loops(block)[0], "register")
     inline_epilogues(sch, write)
@@ -154,7 +168,7 @@ def _plan(sch: Schedule, block: str, target: Target, constants: Collection[str])
         row = _best_row(shape, candidates) if candidates else None
         shared = moved[0]
     for o in moved:
-        if o.strides.get(lane) != 1 and o.buffer not in constants and not _packable(o, shape):
+        if o.strides.get(lane) != 1 and o.buffer not in constants and not _packable(o):
             return None
     extent = shape.extents[lane]
     rows = shape.extents[row] if row is not None else 1
@@ -193,10 +207,19 @@ def _plain(operand: Operand, var: Var) -> int | None:
     return None
 
 
-def _packable(operand: Operand, shape: Shape) -> bool:
-    """Whether every index is a distinct iter var or constant, so that a copy in another order is a plain transpose."""
-    seen = [i for i in operand.indices if isinstance(i, Var)]
-    return len(set(seen)) == len(seen) and all(isinstance(i, Var) or as_int(i) is not None for i in operand.indices)
+def _shifted(index: Scalar) -> Var | None:
+    """The iter var of an index that is one iter var plus a constant."""
+    form = linear(index, {})
+    if len(form.terms) != 1:
+        return None
+    ((atom, c),) = form.terms.items()
+    return atom if isinstance(atom, Var) and c == 1 else None
+
+
+def _packable(operand: Operand) -> bool:
+    """Whether every index is a constant or a distinct iter var (and an offset), so that a copy is a plain transpose."""
+    live = [_shifted(i) for i in operand.indices if as_int(i) is None]
+    return None not in live and len(set(live)) == len(live)
 
 
 def _runtime_packs(sch: Schedule, plan: _Plan, constants: Collection[str]) -> list[Operand]:
@@ -204,7 +227,7 @@ def _runtime_packs(sch: Schedule, plan: _Plan, constants: Collection[str]) -> li
     shape = plan.shape
     result = []
     for o in shape.operands:
-        if not o.moves(plan.lane) or o.buffer in constants or not _packable(o, shape):
+        if not o.moves(plan.lane) or o.buffer in constants or not _packable(o):
             continue
         reuse = 1
         for v in shape.spatial:
@@ -217,16 +240,23 @@ def _runtime_packs(sch: Schedule, plan: _Plan, constants: Collection[str]) -> li
 
 
 def _pack(sch: Schedule, block: str, plan: _Plan, operand: Operand, loop: str) -> str:
-    """Copies an operand into a buffer of panels, lanes innermost, under the loop over blocks of panels.
+    """Copies an operand into a buffer of panels, lanes innermost.
+
+    Args:
+        sch: The schedule.
+        block: The reader.
+        plan: Its plan.
+        operand: What to copy.
+        loop: The loop over blocks of panels under which the copy stands; "" copies the whole operand in front.
 
     Returns:
         The copy's loop over panels, "" where there is one only.
     """
-    (copy,) = sch.cache_read(block, operand.buffer, "local")
+    (copy,) = sch.cache_read(block, operand.buffer, "local" if loop else "global")
     cache = sch.written_by(copy)
-    sch.compute_at(copy, loop)
-    at = _plain(operand, plan.lane)
-    assert at is not None
+    if loop:
+        sch.compute_at(copy, loop)
+    at = next(k for k, i in enumerate(operand.indices) if _shifted(i) is plan.lane)
     rank = len(operand.indices)
     names = [f"d{k}" for k in range(rank)]
     outer = [n for k, n in enumerate(names) if k != at]
@@ -264,7 +294,7 @@ def _pack_constants(sch: Schedule, plan: _Plan, constants: Collection[str], redu
         fixed = [k for k, i in enumerate(o.indices) if not any(i is v for v in reduce_order)]
         walked = [p for v in reduce_order if (p := _plain(o, v)) is not None]
         if at is None:
-            ends = [k for k, i in enumerate(o.indices) if k in fixed and plan.lane in _vars(i)]
+            ends = [k for k, i in enumerate(o.indices) if k in fixed and plan.lane in free_vars(i)]
             if len(ends) != 1 or set(fixed) | set(walked) != set(range(len(names))):
                 continue
             order = [k for k in fixed if k != ends[0]] + walked + ends
@@ -281,13 +311,6 @@ def _pack_constants(sch: Schedule, plan: _Plan, constants: Collection[str], redu
             ]
         text = f"lambda {', '.join(names)}: ({', '.join(outputs)})"
         attempt(sch, sch.transform_layout, o.buffer, text, False)
-
-
-def _vars(node: object) -> frozenset[Var]:
-    from tcompiler.ir.scalar.grammar import Scalar
-    from tcompiler.ir.scalar.rewrite import free_vars
-
-    return free_vars(node) if isinstance(node, Scalar) else frozenset()
 
 
 def inline_epilogues(sch: Schedule, write: str) -> None:
