@@ -8,10 +8,10 @@ from tcompiler.errors import CompileError
 from tcompiler.ir.expr.grammar import Compute, Program, Scope, tensors
 from tcompiler.ir.layout import Layout
 from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, IterKind, IterVar, Stmt, Store, Update, seq
-from tcompiler.lower.layouts import propagate
 from tcompiler.ir.scalar.canonical import simplify
-from tcompiler.ir.scalar.grammar import Load, Scalar, Var
+from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int
 from tcompiler.ir.scalar.rewrite import rewrite, substitute
+from tcompiler.lower.layouts import propagate
 
 
 def lower(program: Program, layouts: Mapping[str, Layout] | None = None) -> Function:
@@ -60,10 +60,14 @@ def _scope(scope: Scope, names: _Names, layouts: Mapping[str, Layout]) -> Stmt:
             f"no code is generated for {type(scope).__name__.lower()} scopes; a definition by loops and reductions is"
         )
     label = scope.tensors[0].name
+    reducer, values_of, reduce_axes = scope.reducer, scope.values, scope.reduce_axes
+    if reducer is not None and any(as_int(a.extent) == 0 for a in reduce_axes):
+        # a block runs its init at the first point of its reduce iters, and an empty box has none
+        reducer, values_of, reduce_axes = None, reducer.identity, ()
     iters: list[IterVar] = []
     loops: list[Var] = []
     mapping: dict[Scalar, Scalar] = {}
-    groups: tuple[tuple[tuple[Var, ...], IterKind], ...] = ((scope.axes, "spatial"), (scope.reduce_axes, "reduce"))
+    groups: tuple[tuple[tuple[Var, ...], IterKind], ...] = ((scope.axes, "spatial"), (reduce_axes, "reduce"))
     for axes, kind in groups:
         for axis in axes:
             loops.append(Var(names.fresh(f"{label}_{axis.name}"), axis.dtype, axis.extent))
@@ -83,16 +87,16 @@ def _scope(scope: Scope, names: _Names, layouts: Mapping[str, Layout]) -> Stmt:
             return Load(node.buffer, node.dtype, place(node.buffer, node.indices))
         return node
 
-    values = tuple(substitute(rewrite(v, physical), mapping) for v in scope.values)
+    values = tuple(substitute(rewrite(v, physical), mapping) for v in values_of)
     point = tuple(mapping[a] for a in scope.axes)
     targets = tuple(Load(t.name, t.dtype, place(t.name, point)) for t in scope.tensors)
     body: Stmt
     init: Stmt | None = None
-    if scope.reducer is None:
+    if reducer is None:
         body = seq(*(Store(t.buffer, t.indices, v) for t, v in zip(targets, values, strict=True)))
     else:
-        body = Update(targets, scope.reducer, values)
-        identity = scope.reducer.identity
+        body = Update(targets, reducer, values)
+        identity = reducer.identity
         init = seq(*(Store(t.buffer, t.indices, e) for t, e in zip(targets, identity, strict=True)))
     block = Block(names.fresh(f"{label}_block"), tuple(iters), tuple(loops), body, init=init)
     stmt: Stmt = block
