@@ -21,9 +21,9 @@ def source(model: str) -> Any:
         UserError: If there is no such file or example.
     """
     if model.startswith(PREFIX):
-        from tcompiler.frontend import examples
+        from tcompiler.frontend import example_models
 
-        return examples.build(model[len(PREFIX) :])
+        return example_models.build(model[len(PREFIX) :])
     if not Path(model).is_file():
         raise UserError(f"there is no file {model}; give a .onnx file, or {PREFIX}NAME for a built-in example")
     return model

@@ -61,9 +61,9 @@ def _scope(scope: Scope, names: _Names, layouts: Mapping[str, Layout]) -> Stmt:
         )
     label = scope.tensors[0].name
     reducer, values_of, reduce_axes = scope.reducer, scope.values, scope.reduce_axes
-    if reducer is not None and any(as_int(a.extent) == 0 for a in reduce_axes):
+    if scope.reducer is not None and any(as_int(a.extent) == 0 for a in reduce_axes):
         # a block runs its init at the first point of its reduce iters, and an empty box has none
-        reducer, values_of, reduce_axes = None, reducer.identity, ()
+        reducer, values_of, reduce_axes = None, scope.reducer.identity, ()
     iters: list[IterVar] = []
     loops: list[Var] = []
     mapping: dict[Scalar, Scalar] = {}

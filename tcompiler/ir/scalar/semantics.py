@@ -113,7 +113,8 @@ def binary(op: str, dtype: DType, a: Array, b: Array) -> Array:
                 return np.maximum(a, b)
             case "shl" | "shr":
                 amount = np.bitwise_and(b, dtype.numpy.type(dtype.bits - 1))
-                return np.left_shift(a, amount) if op == "shl" else np.right_shift(a, amount)
+                shift = np.left_shift if op == "shl" else np.right_shift
+                return np.asarray(shift(a, amount))
             case "atan2":
                 return np.arctan2(np.float64(a), np.float64(b)).astype(dtype.numpy)
             case "pow":

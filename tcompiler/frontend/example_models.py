@@ -26,11 +26,12 @@ class _Init:
     def weight(self, *shape: int) -> Weights:
         """Normal, scaled by the square root of 2 / (inputs per output)."""
         fan_in = int(np.prod(shape[1:]))
-        return (self._rng.standard_normal(shape) * np.sqrt(2.0 / fan_in)).astype(np.float32)
+        scaled = self._rng.standard_normal(shape) * np.sqrt(2.0 / fan_in)
+        return np.asarray(scaled, dtype=np.float32)
 
     def bias(self, size: int) -> Weights:
         """Small normal values."""
-        return (self._rng.standard_normal(size) * 0.1).astype(np.float32)
+        return np.asarray(self._rng.standard_normal(size) * 0.1, dtype=np.float32)
 
 
 def mlp() -> GraphModule:
