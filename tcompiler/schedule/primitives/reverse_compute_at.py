@@ -427,7 +427,11 @@ def _consume(
                 f"the iterations that guard such a read would be lost",
                 "choose a loop outside those that make up that dimension",
             )
-        digits.update(axis.decode(sub(node, start)))
+        coordinate = sub(node, start)
+        # Where the tile is as large as the iter var's domain, the block runs over the domain: only these keep it inside.
+        conditions[greater_equal(coordinate, 0)] = None
+        conditions[less(coordinate, axis.extent)] = None
+        digits.update(axis.decode(coordinate))
     for c in made.conditions:
         conditions[substitute(c, digits)] = None
 
