@@ -107,4 +107,8 @@ def reads_pointwise(program: Program, name: str) -> bool:
                     return False
                 if not live <= set(variables):
                     return False
+                shape = next(t.shape for t in program.inputs if t.name == name)
+                # a guarded read of a part (a pad, a concatenation) has points that the input does not have
+                if any(i.extent is not e for i, e in zip(node.indices, shape, strict=True) if isinstance(i, Var)):
+                    return False
     return found

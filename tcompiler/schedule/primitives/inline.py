@@ -44,6 +44,9 @@ RCI_INDEX = condition(
     "the block reads the producer's buffer at one place, by distinct plain iter vars, and has no others of more than "
     "one value",
 )
+RCI_EXTENT = condition(
+    "reverse_compute_inline.extent", "no iter var that reads the producer's buffer reaches beyond it"
+)
 RCI_DOMAIN = condition(
     "reverse_compute_inline.domain", "the block's predicate only keeps its iter vars inside their domains"
 )
@@ -189,6 +192,14 @@ def reverse_compute_inline(function: Function, block: str) -> Result:
         )
     source = sources[0]
     places = _plain(RCI_INDEX, function, b, buffer.name, source.indices, [*store.indices, store.value])
+    for var, k in places.items():
+        if prove(less(var, buffer.shape[k])) is not True:
+            refuse(
+                RCI_EXTENT,
+                b,
+                f"{var.name} runs to {var.extent!r} and dimension {k} of {buffer.name} has {buffer.shape[k]!r} elements",
+                "leave it a block of its own, or split the part that the guard selects off first",
+            )
     for maker, _ in made:
         _complete_at(RCI_INPUTS, function, b, maker, but=buffer.name)
         _private(function, b, store.buffer, maker)
