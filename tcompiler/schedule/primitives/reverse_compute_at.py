@@ -428,7 +428,7 @@ def _consume(
                 "choose a loop outside those that make up that dimension",
             )
         coordinate = sub(node, start)
-        # Where the tile is as large as the iter var's domain, the block runs over the domain: only these keep it inside.
+        # A block runs over its whole domain where the tile is as large: then these alone keep it inside the tile.
         conditions[greater_equal(coordinate, 0)] = None
         conditions[less(coordinate, axis.extent)] = None
         digits.update(axis.decode(coordinate))
