@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 from tcompiler.backends.llvm import math
 from tcompiler.backends.llvm.linear import ZERO, Linear, linear
+from tcompiler.backends.llvm.math.remainder import remainder
 from tcompiler.backends.llvm.ssa import Value, literal, memory_type, value_type
-from tcompiler.backends.llvm.writer import Writer
+from tcompiler.backends.llvm.writer import Level, Writer
 from tcompiler.errors import CompileError, InternalError
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.dtypes import DType
@@ -371,8 +372,8 @@ class Values:
         if op == "floordiv":
             quotient = self.binary("div", a, b)
             return Value(self.call(f"llvm.floor.{_suffix(a)}", a.type, quotient), d, n)
-        # frem is a library call, exact where x - trunc(x / y) * y is not
-        rest = Value(self._by_lane("frem", a, b), d, n)
+        # exact, where x - trunc(x / y) * y is not
+        rest = Value(self._remainder(a, b), d, n)
         if op == "truncmod":
             return rest
         zero = self.constant(const(d, 0.0), n)
@@ -381,15 +382,19 @@ class Values:
         wrong = self.binary("and", self.binary("ne", rest, zero), differs)
         return self.select(wrong, moved, rest)
 
-    def _by_lane(self, instruction: str, a: Value, b: Value) -> str:
-        if not a.lanes:
-            return self.w.effect(f"{instruction} {a.typed}, {b.ssa}")
+    def _remainder(self, a: Value, b: Value) -> str:
+        """C's fmod, lane by lane."""
+        symbol, text, declarations = remainder(a.dtype.name)
+        self.math_functions[symbol] = text
+        self.declarations.update(declarations)
         element = value_type(a.dtype)
+        if not a.lanes:
+            return self.w.effect(f"call {element} @{symbol}({a.typed}, {b.typed})")
         result = "poison"
         for k in range(a.lanes):
             x = self.w.effect(f"extractelement {a.typed}, i64 {k}")
             y = self.w.effect(f"extractelement {b.typed}, i64 {k}")
-            r = self.w.effect(f"{instruction} {element} {x}, {y}")
+            r = self.w.effect(f"call {element} @{symbol}({element} {x}, {element} {y})")
             result = self.w.effect(f"insertelement {a.type} {result}, {element} {r}, i64 {k}")
         return result
 
@@ -656,13 +661,18 @@ class Values:
         """A value computed on one of two sides of a branch."""
         w = self.w
         names = [w.fresh_label("then"), w.fresh_label("else"), w.fresh_label("join")]
-        sides: list[tuple[Value, str, list[str]]] = []
+        values: list[Value] = []
+        levels: list[Level] = []
         for name, side in zip(names[:2], (then, other), strict=True):
             with w.level("branch", name) as level:
-                x = side()
-                if self.lane is not None:
-                    x = self.splat(x) if x.lanes or self.lanes else x
-                sides.append((x, level.label, level.lines))
+                values.append(side())
+                levels.append(level)
+        if values[0].lanes != values[1].lanes:
+            for k, level in enumerate(levels):
+                w.levels.append(level)
+                values[k] = self.splat(values[k])
+                w.levels.pop()
+        sides = [(x, level.label, level.lines) for x, level in zip(values, levels, strict=True)]
         w.line(f"br i1 {cond.ssa}, label %{names[0]}, label %{names[1]}")
         for name, (_, _, lines) in zip(names[:2], sides, strict=True):
             w.top.lines.append(f"{name}:")
