@@ -211,3 +211,12 @@ def test_new_names_avoid_those_in_use() -> None:
     sch.split("i", [None, 2])
     assert sch.peel("i_0", [1]) == ("i_0", "i_0_t")
     assert sch.peel("i_0_t", [1]) == ("i_0_t", "i_0_t_t")
+
+
+def test_peel_leaves_out_what_works_for_nobody() -> None:
+    sch = Schedule(PROGRAMS["softmax"](), debug=True)
+    sch.split("i3", [7, 1])
+    sch.compute_at("S", "i3_0")
+    assert sch.peel("i3_0", [5]) == ("i3_0",)
+    assert sch.extent("i3_0") == 5
+    assert sch.blocks() == ["M", "E", "S", "Y"]

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence, Set
 from itertools import pairwise
 from typing import NamedTuple
 
+from tcompiler.ir.loop.analysis import touched
 from tcompiler.ir.loop.grammar import Block, For, Function, IterVar, Seq, Stmt, seq
 from tcompiler.ir.scalar.canonical import bounds, linear, simplify
 from tcompiler.ir.scalar.grammar import FALSE, Binary, Scalar, Var, add, as_int, conjunction, loop_var
 from tcompiler.ir.scalar.rewrite import free_vars, substituter
+from tcompiler.schedule.affine.coverage import stays_inside
 from tcompiler.schedule.bodies import map_expressions, map_regions
 from tcompiler.schedule.legality import At, Result, condition, primitive, refuse
 from tcompiler.schedule.tree import (
@@ -21,6 +23,7 @@ from tcompiler.schedule.tree import (
     loops_under,
     names_used,
     replace,
+    tree,
 )
 
 CONSTANT = condition("peel.constant", "the loop's extent is a constant")
@@ -106,6 +109,8 @@ def peel(function: Function, loop: str, points: Sequence[int] | None = None) -> 
     names: list[str] = []
     for k, (start, stop) in enumerate(pairwise(cuts)):
         piece = _piece(target, start, stop - start, None if k == main else used)
+        if len(blocks_under(piece)) < len(blocks_under(target)):
+            piece = _without_dead(function, target, piece)
         if isinstance(piece, For):
             pieces.append(piece)
             names.insert(0 if k == main else len(names), piece.var.name)
@@ -218,6 +223,41 @@ def _piece(target: For, start: int, extent: int, used: set[str] | None) -> Stmt:
     if isinstance(body, Seq) and not body.stmts:
         return body
     return For(var, target.kind, body, target.annotations)
+
+
+def _without_dead(function: Function, target: For, piece: Stmt) -> Stmt:
+    """A piece without the blocks that work for those alone that it has left out.
+
+    Args:
+        function: The function.
+        target: The loop of which it is a piece.
+        piece: The piece.
+    """
+    around = [s.var for s in tree(function).loops_above(target)] + [target.var]
+    while True:
+        blocks = blocks_under(piece)
+        used = {n for b in blocks for n in touched(b).reads - touched(b).writes}
+        dead = {
+            n
+            for n in touched(piece).writes - used
+            if n not in function.outputs and stays_inside(function, target.body, around, n)
+        }
+        left = {b for b in blocks if not touched(b).writes <= dead}
+        if len(left) == len(blocks):
+            return piece
+        piece = _only(piece, left)
+
+
+def _only(stmt: Stmt, left: Set[Block]) -> Stmt:
+    """A statement with some of its blocks, and without the loops that have nothing left to do."""
+    if isinstance(stmt, Seq):
+        return seq(*[_only(s, left) for s in stmt.stmts])
+    if isinstance(stmt, For):
+        body = _only(stmt.body, left)
+        if isinstance(body, Seq) and not body.stmts:
+            return body
+        return For(stmt.var, stmt.kind, body, stmt.annotations)
+    return stmt if stmt in left else Seq(())
 
 
 def _name(name: str, used: set[str] | None) -> str:

@@ -142,6 +142,8 @@ def decomposed(function: Function, b: Block, around: For, quoted: Quoted) -> tup
     variables = [Var(n, s.var.dtype, s.var.extent) for n, s in zip(fresh_names, copied, strict=True)]
     kinds: list[LoopKind] = [s.kind for s in copied]
     renamed: dict[Scalar, Scalar] = dict(zip([s.var for s in copied], variables, strict=True))
+    # Loops of one iteration that feed nothing stay behind; a predicate may name them.
+    renamed.update({s.var: ZERO for s in above[at:] if s.var not in spatial | reduced})
     kept = [k for k, it in enumerate(b.iters) if it.kind == "spatial"]
     assert b.init is not None
     init = Block(
