@@ -106,8 +106,8 @@ class _Run:
     def _scan(self, s: Scan) -> None:
         states = [self.arrays[i] for i in s.init]
         stacks: list[list[Array]] = [[] for _ in states]
-        for t in range(self.extent(s.axis.extent)):
-            self.env[s.axis] = t
+        for step in range(self.extent(s.axis.extent)):
+            self.env[s.axis] = step
             self.arrays.update(zip((x.name for x in s.states), states, strict=True))
             self.scopes(s.scopes)
             states = [self.arrays[r] for r in s.results]
