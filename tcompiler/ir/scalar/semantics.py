@@ -116,7 +116,7 @@ def binary(op: str, dtype: DType, a: Array, b: Array) -> Array:
                 shift = np.left_shift if op == "shl" else np.right_shift
                 return np.asarray(shift(a, amount))
             case "atan2":
-                return np.arctan2(np.float64(a), np.float64(b)).astype(dtype.numpy)
+                return np.asarray(np.arctan2(np.float64(a), np.float64(b)).astype(dtype.numpy))
             case "pow":
                 return _power(dtype, a, b)
         if dtype.is_float:
