@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tcompiler
-from tcompiler.backends.llvm.build import BuiltKernel, build_kernels, compile_texts, job, kernel_hash
+from tcompiler.backends.llvm.build import BuiltKernel, build_kernels, build_text, kernel_hash
 from tcompiler.backends.llvm.entry import Call, Place, entry_text
 from tcompiler.errors import InternalError
 from tcompiler.ir.graph.grammar import TensorType, values
@@ -192,7 +192,7 @@ def _link(
         calls.append(Call(code.symbol, tuple(args)))
     text = entry_text(ENTRY, calls, len(c.graph.inputs))
     objects = {code.code.symbol: code.object_bytes for code in built.values()}
-    objects[ENTRY] = compile_texts([job(ENTRY, text, c.target)], 1)[ENTRY]
+    objects[ENTRY] = build_text(text, c.target)
     texts = dict(c.texts)
     for name, b in built.items():
         texts[f"llvm/{name}"] = b.code.text
