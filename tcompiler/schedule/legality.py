@@ -16,7 +16,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Concatenate, NamedTuple, ParamSpec
+from typing import Concatenate, NamedTuple, ParamSpec
 
 from tcompiler.errors import ScheduleError
 from tcompiler.ir.loop.grammar import Block, Buffer, For, Function
@@ -145,4 +145,3 @@ def primitive(fn: Callable[Concatenate[Function, P], Result]) -> Callable[Concat
 
 
 Primitive = Callable[..., Result]
-Arguments = tuple[Any, ...]

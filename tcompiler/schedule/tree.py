@@ -12,7 +12,7 @@ from tcompiler.ir.loop.analysis import loops as every_loop
 from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, Seq, Stmt, memo, seq
 from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import TRUE, Binary, Scalar, Var, conjunction
-from tcompiler.ir.scalar.rewrite import free_vars, substitute, substituter
+from tcompiler.ir.scalar.rewrite import free_vars, substituter
 from tcompiler.schedule.legality import UnknownNameError
 
 
@@ -283,17 +283,3 @@ def fresh(used: set[str], wanted: Iterable[str]) -> tuple[str, ...]:
         used.add(free)
         result.append(free)
     return tuple(result)
-
-
-def substitute_loop_vars(stmt: Stmt, mapping: Mapping[Scalar, Scalar]) -> Stmt:
-    """As `rebind`, for pure renamings: no simplification."""
-    replaced = frozenset(mapping)
-
-    def header(block: Block) -> Block:
-        bindings = tuple([b if free_vars(b).isdisjoint(replaced) else substitute(b, mapping) for b in block.bindings])
-        predicate = block.predicate
-        if predicate is not TRUE and not free_vars(predicate).isdisjoint(replaced):
-            predicate = substitute(predicate, mapping)
-        return with_header(block, bindings, predicate)
-
-    return map_blocks(stmt, header)

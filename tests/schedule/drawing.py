@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tcompiler.errors import ScheduleError
 from tcompiler.ir.loop.analysis import touched
@@ -138,7 +138,14 @@ def _small(sch: Schedule) -> bool:
     )
 
 
-def draw(function: Function, rng: random.Random, steps: int, moving: bool, attempts: int = 400) -> Schedule:
+def draw(
+    function: Function,
+    rng: random.Random,
+    steps: int,
+    moving: bool,
+    attempts: int = 400,
+    names: Sequence[str] = tuple(PRIMITIVES),
+) -> Schedule:
     """A random legal schedule.
 
     Args:
@@ -147,12 +154,12 @@ def draw(function: Function, rng: random.Random, steps: int, moving: bool, attem
         steps: How many calls must have succeeded.
         moving: Begin with primitives that move data, until one succeeds.
         attempts: How many calls to try.
+        names: The primitives to draw from.
 
     Returns:
         The schedule; shorter than asked where the attempts ran out.
     """
     sch = Schedule(function, debug=False)
-    names = list(PRIMITIVES)
     weights = [_WEIGHTS.get(n, 2) for n in names]
     if moving:
         # an odd split first, so that what is moved has a tail

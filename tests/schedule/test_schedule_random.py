@@ -15,7 +15,8 @@ from tcompiler.ir.loop.text import parse_function, print_function
 from tcompiler.ir.loop.verify import verify
 from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.schedule import Trace, replay
-from tcompiler.schedule.tree import rebind
+from tcompiler.schedule.affine.isl import bindings_bijective_isl, injective_isl
+from tcompiler.schedule.tree import rebind, tree
 from tests.schedule import programs
 from tests.schedule.drawing import MOVING, draw
 
@@ -103,3 +104,19 @@ def test_random_schedules_keep_the_meaning(batch: int) -> None:
         assert structural_hash(parse_function(print_function(sch.function))) == digest, where
         for trace in (Trace.from_json(sch.trace.to_json()), Trace.from_python(sch.trace.to_python())):
             assert structural_hash(replay(function, trace).function) == digest, where
+
+
+@pytest.mark.parametrize("peeled", [False, True])
+def test_structural_primitives_keep_bindings_bijective(peeled: bool) -> None:
+    # they do so by construction; isl proves it anew. A piece of an inner loop has a part of the domain, no point twice
+    names = ("split", "fuse", "reorder", "elide", "unroll", *(["peel"] * peeled))
+    for k in range(60):
+        rng = random.Random(k)
+        sch = draw(program(rng, k % 2 == 0), rng, 6, moving=False, names=names)
+        t = tree(sch.function)
+        for block in t.blocks.values():
+            loops = t.loops_above(block)
+            proved = (
+                injective_isl(block, [], [s.var for s in loops]) if peeled else bindings_bijective_isl(block, loops)
+            )
+            assert proved is True, f"case {k}, {block.name}\n{sch.trace.to_python()}"
