@@ -11,7 +11,7 @@ sums and products, which hold modulo 2^64 as well. Forms are remembered per node
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import gcd
 
 from tcompiler.ir import dtypes as dt
@@ -27,6 +27,7 @@ from tcompiler.ir.scalar.grammar import (
     Select,
     Unary,
     Var,
+    children,
     index,
     map_children,
     postorder,
@@ -119,10 +120,27 @@ def linear(node: Scalar) -> Linear:
     known = _linear.get(node)
     if known is not None:
         return known
-    for n in postorder(node):
-        if n not in _linear and n.dtype is dt.i64:
+    for n in _pending(node, _linear):
+        if n.dtype is dt.i64:
             _linear[n] = _combine(n)
     return _linear[node]
+
+
+def _pending(node: Scalar, known: Mapping[Scalar, object]) -> Iterator[Scalar]:
+    """What lies below a node and is not known yet, operands first; what is known is not entered again."""
+    # what the caller does not remember, a condition for one, must not be entered twice either
+    seen: set[Scalar] = set()
+    stack = [(node, False)]
+    while stack:
+        n, ready = stack.pop()
+        if n in known or n in seen:
+            continue
+        if ready:
+            seen.add(n)
+            yield n
+        else:
+            stack.append((n, True))
+            stack.extend((c, False) for c in reversed(children(n)))
 
 
 def _form(node: Scalar) -> Linear:
@@ -153,18 +171,21 @@ def _combine(node: Scalar) -> Linear:
             return _product(x, y)
         case Binary(op="floordiv" | "floormod" as op, a=a, b=b):
             x, y = _form(a), _form(b)
-            if not y.terms and y.const > 0 and not _loads(a):
+            if not y.terms and y.const > 0 and (y.const == 1 or not _loads(a)):
                 return _quotient(x, y.const) if op == "floordiv" else _remainder(x, y.const)
             return _opaque(node, op, x, y)
         case Binary(op="min" | "max" as op, a=a, b=b):
             return _extremum(op, _form(a), _form(b))
+        case Select():
+            done = _simplify(node)
+            return _single(done) if isinstance(done, Select) else _form(done)
     return _single(map_children(node, simplify))
 
 
 def _opaque(node: Binary, op: str, x: Linear, y: Linear) -> Linear:
+    if not y.terms and y.const == 0:
+        return Linear(0, {})
     if not x.terms and not y.terms:
-        if y.const == 0:
-            return Linear(0, {})
         return Linear(x.const // y.const if op == "floordiv" else x.const % y.const, {})
     return _single(Binary(op, x.expression(), y.expression()))
 
@@ -296,7 +317,7 @@ def _recombined(x: Linear) -> Linear:
             if not (isinstance(atom, Binary) and atom.op == "floormod" and isinstance(atom.b, Const)):
                 continue
             c = int(atom.b.value)
-            if c <= 0:
+            if c <= 1 or _loads(atom.a):
                 continue
             number = _form(atom.a)
             high = _quotient(number, c)
@@ -417,11 +438,10 @@ def simplify(node: Scalar) -> Scalar:
     known = _simplified.get(node)
     if known is not None:
         return known
-    for n in postorder(node):
-        if n not in _simplified:
-            done = _simplify(n)
-            _simplified[n] = done
-            _simplified.setdefault(done, done)
+    for n in _pending(node, _simplified):
+        done = _simplify(n)
+        _simplified[n] = done
+        _simplified.setdefault(done, done)
     return _simplified[node]
 
 

@@ -273,15 +273,20 @@ class ScalarReader:
         try:
             return cast(ast.Expression, ast.parse(self.source, mode=mode))
         except SyntaxError as e:
+            if e.msg.startswith("too many nested"):
+                raise self._too_deep() from None
             line = min(max(e.lineno or 1, 1), len(self.lines))
             text = self.lines[line - 1]
             column = min(max(e.offset or 1, 1), len(text) + 1)
             raise ParseError(f"not Python syntax: {e.msg}", line, column, text) from None
         except (RecursionError, MemoryError):
-            message = "nested deeper than Python's parser reads; name an intermediate result"
-            raise ParseError(message, 1, 1, self.lines[0][:80]) from None
+            raise self._too_deep() from None
         except ValueError as e:
             raise ParseError(f"not Python syntax: {e}", 1, 1, self.lines[0][:80]) from None
+
+    def _too_deep(self) -> ParseError:
+        message = "nested deeper than Python's parser reads; name an intermediate result"
+        return ParseError(message, 1, 1, self.lines[0][:80])
 
     def error(self, node: ast.AST, message: str) -> ParseError:
         """The error to raise about a piece of syntax: its place, its line and carets below it."""
