@@ -250,7 +250,7 @@ def _quotient(x: Linear, divisor: int) -> Linear:
 
 
 def _aligned(x: Linear, divisor: int) -> tuple[int, Linear, Linear] | None:
-    """x = step * number + digit with 0 <= digit < step and step a divisor of `divisor`: then the digit does not carry."""
+    """x = step * number + digit, 0 <= digit < step, and step divides `divisor`: then the digit does not carry."""
     for step in sorted({gcd(divisor, c) for c in x.terms.values()} - {1, divisor}, reverse=True):
         digit = Linear(x.const % step, {a: c for a, c in x.terms.items() if c % step})
         if digit.terms and _within(digit, 0, step - 1):
