@@ -41,7 +41,7 @@ def default_schedule(function: Function, target: Target, threads: int = 1, const
             shared = gather_rows(sch, outputs[0])
             if shared:
                 schedule_row_blocks(sch, outputs[0], shared, target, threads)
-                done |= set(sch.blocks_under(shared[0]))
+                done |= set(sch.blocks_under(sch.loops(outputs[0])[0]))
     for name in [b for b in sch.blocks() if b not in done]:
         if find_block(sch.function, name).init is None:
             schedule_map(sch, name, target, threads)
