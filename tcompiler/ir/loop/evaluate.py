@@ -34,9 +34,9 @@ from tcompiler.ir.loop.grammar import (
 from tcompiler.ir.loop.indexing import values as scalar_values
 from tcompiler.ir.loop.interpret import Machine
 from tcompiler.ir.loop.memory import Array, IntrinsicMeaning
-from tcompiler.ir.loop.reduce import contract, fold, fold_groups
 from tcompiler.ir.scalar.grammar import TRUE, Binary, Load, Scalar, Var
 from tcompiler.ir.scalar.reducers import reducer_name
+from tcompiler.ir.scalar.reduction import contract, fold, fold_groups
 from tcompiler.ir.scalar.rewrite import free_vars, loads
 
 _MOST_POINTS = 1 << 22
