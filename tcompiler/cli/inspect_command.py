@@ -58,6 +58,7 @@ def run(
     m = loaded.manifest
     console.print(
         f"arena {m['arena_bytes']} bytes (lower bound {m['arena_lower_bound']}), "
-        f"constants {m['constants_bytes']} bytes, scratch {m['scratch_bytes']} bytes per thread, threads {m['threads']}",
+        f"constants {m['constants_bytes']} bytes, "
+        f"scratch {m['scratch_bytes']} bytes per thread, threads {m['threads']}",
         highlight=False,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def mlp() -> GraphModule:
     """A perceptron of three layers, 784 → 512 → 256 → 10, batch 32."""
     init = _Init()
     sizes = (784, 512, 256, 10)
-    layers = [(init.weight(b, a).T.copy(), init.bias(b)) for a, b in zip(sizes, sizes[1:], strict=False)]
+    layers = [(init.weight(b, a).T.copy(), init.bias(b)) for a, b in pairwise(sizes)]
 
     def model(x: SymbolicTensor) -> SymbolicTensor:
         for k, (w, b) in enumerate(layers):

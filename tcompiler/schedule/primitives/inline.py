@@ -197,7 +197,8 @@ def reverse_compute_inline(function: Function, block: str) -> Result:
             refuse(
                 RCI_EXTENT,
                 b,
-                f"{var.name} runs to {var.extent!r} and dimension {k} of {buffer.name} has {buffer.shape[k]!r} elements",
+                f"{var.name} runs to {var.extent!r} and dimension {k} of {buffer.name} has "
+                f"{buffer.shape[k]!r} elements",
                 "leave it a block of its own, or split the part that the guard selects off first",
             )
     for maker, _ in made:
