@@ -108,6 +108,8 @@ def read(model: str | os.PathLike[str] | GraphModule | Any, shapes: Mapping[str,
         CompileError: If it is of no such form, or not supported.
     """
     if isinstance(model, GraphModule):
+        if shapes:
+            raise CompileError("shapes are given for a traced graph, whose shapes are fixed; they are for ONNX models")
         return model
     from tcompiler.frontend.onnx import read as read_onnx
 

@@ -31,6 +31,7 @@ from tcompiler.ir.scalar.grammar import Const, as_int
 from tcompiler.lower.function import lower
 from tcompiler.lower.program import compose
 from tcompiler.ops.registry import get as operator
+from tcompiler.runtime.assembly import assembly
 from tcompiler.runtime.package import Artifact
 from tcompiler.schedule.rules.default import default_schedule
 from tcompiler.schedule.schedule import Schedule
@@ -157,6 +158,10 @@ def compile_module(
     artifact = assemble(c)
     if stop_after is not None:
         c.texts.update(artifact.texts)
+        if stop_after == "asm":
+            entry = artifact.manifest["target"]
+            listings = {k: assembly(t, entry) for k, t in artifact.texts.items() if k.startswith("llvm/")}
+            c.texts.update({k.replace("llvm/", "asm/", 1): listing for k, listing in listings.items()})
         return c
     return artifact
 

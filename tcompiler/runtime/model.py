@@ -24,6 +24,7 @@ from tcompiler.runtime.abi import (
     round_up,
 )
 from tcompiler.runtime.arguments import OutputPlan, TensorSpec, bind, convert
+from tcompiler.runtime.assembly import assembly
 from tcompiler.runtime.loader import load_objects
 from tcompiler.runtime.manifest import KernelEntry, Manifest
 from tcompiler.runtime.memory import Array, address_of, aligned_bytes
@@ -219,7 +220,7 @@ class Model:
         """Return the text of a stage of compilation.
 
         Args:
-            stage: One of `manifest["stages"]`.
+            stage: One of `manifest["stages"]`, or "asm", which is made from the LLVM text when asked for.
             kernel: One kernel's part of it; None gives the whole stage, kernel after kernel if it is kept so.
 
         Returns:
@@ -231,20 +232,28 @@ class Model:
         """
         texts = self._artifact.texts
         stages = list(dict.fromkeys([*self.manifest["stages"], *(key.partition("/")[0] for key in texts)]))
+        derived = "asm" not in stages and any(key.startswith("llvm/") for key in texts)
+        if derived:
+            stages.append("asm")
         if stage not in stages:
             raise UserError(f"no stage {stage!r}{_nearest(stage, stages)}; this model keeps: {', '.join(stages)}")
-        kernels = [key.partition("/")[2] for key in texts if key.startswith(stage + "/")]
+        kept = "llvm" if derived and stage == "asm" else stage
+        kernels = [key.partition("/")[2] for key in texts if key.startswith(kept + "/")]
         if kernel is None:
             if stage in texts:
                 return texts[stage]
-            return "\n".join(texts[f"{stage}/{name}"] for name in kernels)
+            return "\n".join(self._text(stage, kept, name) for name in kernels)
         if kernel not in kernels:
             if not kernels:
                 raise UserError(f"stage {stage!r} is one text for the whole model: ask for it without a kernel")
             raise UserError(
                 f"stage {stage!r} has no kernel {kernel!r}{_nearest(kernel, kernels)}; it has: {', '.join(kernels)}"
             )
-        return texts[f"{stage}/{kernel}"]
+        return self._text(stage, kept, kernel)
+
+    def _text(self, stage: str, kept: str, kernel: str) -> str:
+        text = self._artifact.texts[f"{kept}/{kernel}"]
+        return text if stage == kept else assembly(text, self.manifest["target"])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file that `load_model` reads.

@@ -304,8 +304,8 @@ def test_the_stages_text() -> None:
     assert model.text("llvm", kernel="add_relu") == ADD_RELU
     assert model.text("llvm") == ADD_RELU + "\n" + SQUARE
     for stage, kernel, message in (
-        ("lvm", None, "no stage 'lvm' (did you mean 'llvm'?); this model keeps: graph, llvm"),
-        ("zzz", "square", "no stage 'zzz'; this model keeps: graph, llvm"),
+        ("lvm", None, "no stage 'lvm' (did you mean 'llvm'?); this model keeps: graph, llvm, asm"),
+        ("zzz", "square", "no stage 'zzz'; this model keeps: graph, llvm, asm"),
         ("llvm", "squre", "stage 'llvm' has no kernel 'squre' (did you mean 'square'?); it has: add_relu, square"),
         ("graph", "square", "stage 'graph' is one text for the whole model: ask for it without a kernel"),
     ):
