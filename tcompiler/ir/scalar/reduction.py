@@ -153,4 +153,4 @@ def contract(a: Array, b: Array, shape: tuple[int, ...], axes: tuple[int, ...]) 
     )
     inverse = np.argsort([*batch, *rows, *columns, *summed, *rest])
     result: Array = product.transpose(*inverse)
-    return result * result.dtype.type(times) if times != 1 else result
+    return result * np.int64(times).astype(result.dtype) if times != 1 else result
