@@ -7,15 +7,13 @@ from itertools import product
 from typing import Any, assert_never
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tcompiler.errors import UserError
+from tcompiler.errors import VerifyError
+from tcompiler.ir.expr.arguments import Array, arguments, parameters, shape_of
 from tcompiler.ir.expr.grammar import Compute, Program, Scan, Scatter, Scope, Sort, Tensor
 from tcompiler.ir.scalar.grammar import Reducer, Scalar, Var
 from tcompiler.ir.scalar.interpret import const_value
 from tcompiler.ir.scalar.interpret import interpret as scalar_value
-
-Array = NDArray[Any]
 
 
 def interpret(
@@ -32,43 +30,37 @@ def interpret(
         The outputs by name.
 
     Raises:
-        UserError: If an input is missing or of another shape, or a read is out of range.
+        ArgumentError: If the inputs or parameters are not those of the program.
+        VerifyError: If a read is outside its tensor.
     """
-    run = _Run({p: (params or {})[p.name] for p in program.params})
-    for t in program.inputs:
-        if t.name not in inputs:
-            raise UserError(f"{program.name}: input {t.name} is missing")
-        array = np.asarray(inputs[t.name])
-        if array.shape != run.shape(t):
-            raise UserError(f"{program.name}: input {t.name} has shape {array.shape}, expected {run.shape(t)}")
-        run.arrays[t.name] = array
+    env = parameters(program, params or {})
+    run = _Run(env, arguments(program, inputs, env, widen=False))
     run.scopes(program.scopes)
     return {name: run.arrays[name] for name in program.outputs}
 
 
 class _Run:
-    def __init__(self, env: dict[Var, Any]) -> None:
+    def __init__(self, env: dict[Var, Any], arrays: dict[str, Array]) -> None:
         self.env = env
-        self.arrays: dict[str, Array] = {}
-
-    def extent(self, node: Scalar | None) -> int:
-        assert node is not None
-        return int(scalar_value(node, self.env, self.read))
+        self.arrays = arrays
 
     def shape(self, t: Tensor) -> tuple[int, ...]:
-        return tuple(self.extent(e) for e in t.shape)
+        return shape_of(t.shape, self.env)
 
-    def read(self, name: str, at: tuple[int, ...]) -> Any:
-        array = self.arrays[name]
-        if any(not 0 <= i < n for i, n in zip(at, array.shape, strict=True)):
-            raise UserError(f"a read of {name} at {list(at)} is outside its shape {list(array.shape)}")
-        return array[at]
+    def value(self, node: Scalar, point: Mapping[Var, Any], where: str) -> Any:
+        def read(name: str, at: tuple[int, ...]) -> Any:
+            array = self.arrays[name]
+            if not _inside(at, array.shape):
+                index = ", ".join(map(str, at)) or "()"
+                raise VerifyError(f"reads {name}[{index}], outside its shape {list(array.shape)}", where)
+            return array[at]
 
-    def value(self, node: Scalar, point: Mapping[Var, Any]) -> Any:
-        return scalar_value(node, {**self.env, **point}, self.read)
+        return scalar_value(node, {**self.env, **point}, read)
 
-    def points(self, axes: Sequence[Var]) -> Iterator[tuple[int, ...]]:
-        return product(*(range(self.extent(a.extent)) for a in axes))
+    def points(self, axes: Sequence[Var]) -> Iterator[dict[Var, int]]:
+        extents = shape_of([a.extent for a in axes if a.extent is not None], self.env)
+        for at in product(*map(range, extents)):
+            yield dict(zip(axes, at, strict=True))
 
     def scopes(self, scopes: Sequence[Scope]) -> None:
         for s in scopes:
@@ -85,29 +77,29 @@ class _Run:
                     assert_never(s)
 
     def _compute(self, s: Compute) -> None:
+        where = s.tensors[0].name
         results = [np.empty(self.shape(t), t.dtype.numpy) for t in s.tensors]
-        for at in self.points(s.axes):
-            point = dict(zip(s.axes, at, strict=True))
+        for point in self.points(s.axes):
             if s.reducer is None:
-                values = [self.value(v, point) for v in s.values]
+                values = [self.value(v, point, where) for v in s.values]
             else:
                 values = [const_value(e) for e in s.reducer.identity]
                 for inner in self.points(s.reduce_axes):
-                    here = point | dict(zip(s.reduce_axes, inner, strict=True))
-                    values = self.combined(s.reducer, values, [self.value(v, here) for v in s.values])
+                    new = [self.value(v, point | inner, where) for v in s.values]
+                    values = self.combined(s.reducer, values, new, where)
             for result, v in zip(results, values, strict=True):
-                result[at] = v
+                result[tuple(point.values())] = v
         self.arrays.update(zip((t.name for t in s.tensors), results, strict=True))
 
-    def combined(self, reducer: Reducer, a: Sequence[Any], b: Sequence[Any]) -> list[Any]:
+    def combined(self, reducer: Reducer, a: Sequence[Any], b: Sequence[Any], where: str) -> list[Any]:
         env = dict(zip((*reducer.lhs, *reducer.rhs), (*a, *b), strict=True))
-        return [self.value(c, env) for c in reducer.combine]
+        return [self.value(c, env, where) for c in reducer.combine]
 
     def _scan(self, s: Scan) -> None:
         states = [self.arrays[i] for i in s.init]
         stacks: list[list[Array]] = [[] for _ in states]
-        for step in range(self.extent(s.axis.extent)):
-            self.env[s.axis] = step
+        for step in self.points((s.axis,)):
+            self.env.update(step)
             self.arrays.update(zip((x.name for x in s.states), states, strict=True))
             self.scopes(s.scopes)
             states = [self.arrays[r] for r in s.results]
@@ -122,28 +114,30 @@ class _Run:
                 self.arrays[t.name] = x
 
     def _scatter(self, s: Scatter) -> None:
+        where = s.tensor.name
         result = self.arrays[s.base].copy()
-        for at in self.points(s.axes):
-            point = dict(zip(s.axes, at, strict=True))
-            where = tuple(int(self.value(i, point)) for i in s.indices)
-            if any(not 0 <= i < n for i, n in zip(where, result.shape, strict=True)):
-                continue
-            new = self.value(s.value, point)
-            result[where] = new if s.combiner is None else self.combined(s.combiner, [result[where]], [new])[0]
+        for point in self.points(s.axes):
+            at = tuple(int(self.value(i, point, where)) for i in s.indices)
+            if _inside(at, result.shape):
+                new = self.value(s.value, point, where)
+                result[at] = new if s.combiner is None else self.combined(s.combiner, [result[at]], [new], where)[0]
         self.arrays[s.tensor.name] = result
 
     def _sort(self, s: Sort) -> None:
-        values, places = sorted_with_places(self.arrays[s.source], s.axis, s.descending)
+        source = self.arrays[s.source]
+        values, places = np.empty_like(source), np.empty(source.shape, np.int64)
+        count = source.shape[s.axis]
+        for at in np.ndindex(*source.shape[: s.axis], 1, *source.shape[s.axis + 1 :]):
+            row = (*at[: s.axis], slice(None), *at[s.axis + 1 :])
+            line = source[row]
+            nans = [k for k in range(count) if line[k] != line[k]]
+            numbers = [k for k in range(count) if line[k] == line[k]]
+            # reverse=True keeps the order of equal elements
+            numbers.sort(key=lambda k, x=line: x[k].item(), reverse=s.descending)  # type: ignore[misc]
+            order = nans + numbers if s.descending else numbers + nans
+            values[row], places[row] = line[order], order
         self.arrays[s.tensors[0].name], self.arrays[s.tensors[1].name] = values, places
 
 
-def sorted_with_places(x: Array, axis: int, descending: bool) -> tuple[Array, Array]:
-    """A stable sort along an axis, NaN as the largest value, with the places that the elements came from."""
-    if descending:
-        # a stable descending sort is the reverse of a stable ascending sort of the reversed axis
-        flipped = np.argsort(np.flip(x, axis), axis=axis, kind="stable")
-        places = np.flip(x.shape[axis] - 1 - flipped, axis)
-    else:
-        places = np.argsort(x, axis=axis, kind="stable")
-    places = np.ascontiguousarray(places).astype(np.int64)
-    return np.take_along_axis(x, places, axis), places
+def _inside(at: Sequence[int], shape: Sequence[int]) -> bool:
+    return all(0 <= i < n for i, n in zip(at, shape, strict=True))
