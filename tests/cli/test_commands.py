@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from typer.testing import CliRunner, Result
 
 import tcompiler as tc
@@ -222,3 +225,19 @@ def test_importing_the_package_loads_nothing_else() -> None:
 
 def test_what_is_public_is_listed() -> None:
     assert {"compile", "load", "trace"} <= set(dir(tc))
+
+
+def test_bench_prints_one_object(tmp_path: Path) -> None:
+    node = helper.make_node("MatMul", ["x", "y"], ["z"])
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, (24, 24)) for n in ("x", "y")]
+    graph = helper.make_graph([node], "g", inputs, [helper.make_tensor_value_info("z", TensorProto.FLOAT, (24, 24))])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "m.onnx")
+    model = str(tmp_path / "m.onnx")
+    result = json.loads(invoke("bench", model, "--against", "onnxruntime", "--rounds", "1", "--json").stdout)
+    assert {"model", "threads", "peak_gflops", "flops", "rows"} <= set(result)
+    assert (result["threads"], result["flops"]) == (1, 2 * 24**3)
+    assert [row["system"] for row in result["rows"]] == ["tcompiler", "onnxruntime"]
+    for row in result["rows"]:
+        assert {"median_ms", "min_ms", "gflops", "max_rel_error", "compile_s"} <= set(row)
+    assert result["rows"][0]["max_rel_error"] < 1e-5
+    assert "tcompiler" in invoke("bench", model, "--rounds", "1").stdout
