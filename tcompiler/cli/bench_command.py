@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from tcompiler.errors import UserError
 
 
 def run(
@@ -20,6 +23,8 @@ def run(
     """Measure a model's latency beside peers and the machine's peak."""
     from tcompiler.cli.bench import run_bench
 
+    if not Path(model).is_file():
+        raise UserError(f"there is no file {model}; bench takes a .onnx file, as every system must read it")
     peers = [p for p in against.split(",") if p]
     with Console(stderr=True).status("measuring"):
         result = run_bench(model, peers, threads, rounds)

@@ -145,6 +145,7 @@ def test_targets(monkeypatch: pytest.MonkeyPatch) -> None:
             "there is no target 'foo'; the targets are cpu, host, native, x86-64-v2, x86-64-v3, x86-64-v4, "
             "haswell, skylake-avx512, icelake-server, sapphirerapids, znver2, znver3, znver4, znver5",
         ),
+        ("bench example:mlp", "there is no file example:mlp; bench takes a .onnx file, as every system must read it"),
         ("run {tmp}/none.tcm", "{tmp}/none.tcm: cannot be read: No such file or directory"),
         (
             "run {saved} --input q=q.npy",
