@@ -131,6 +131,13 @@ class _Reader:
                 raise ParseError("expected a function under @expr.program, found nothing", 1, 1, "")
             case [first, *_]:
                 self.fail(first, "expected one function under @expr.program")
+        if node.returns is not None or not _is_plain(node.args):
+            self.fail(node, "a program's arguments are written name: type, its outputs after return")
+        seen: set[str] = set()
+        for a in node.args.args:
+            if a.arg in seen:
+                self.fail(a, f"{a.arg!r} is an argument twice")
+            seen.add(a.arg)
         params = {
             a.arg: Var(a.arg, dt.i64, None)
             for a in node.args.args
@@ -184,12 +191,14 @@ class _Reader:
                         return self._scatter(node, names, call, variables)
                     case "sort":
                         return self._sort(node, names, call, variables)
-            case ast.With(items=[ast.withitem(context_expr=ast.Call(func=ast.Name(id="scan")) as call)]):
+            case ast.With(
+                items=[ast.withitem(context_expr=ast.Call(func=ast.Name(id="scan")) as call, optional_vars=None)]
+            ):
                 return self._scan(node, call, variables)
         self.fail(node, "expected a scope: name = compute(…), reduce(…), scatter(…), sort(…), or with scan(…)")
 
-    def _axes(self, call: ast.Call, function: ast.expr, extents: Sequence[Scalar]) -> tuple[tuple[Var, ...], ast.expr]:
-        if not isinstance(function, ast.Lambda):
+    def _axes(self, function: ast.expr, extents: Sequence[Scalar]) -> tuple[tuple[Var, ...], ast.expr]:
+        if not isinstance(function, ast.Lambda) or not _is_plain(function.args):
             self.fail(function, "expected lambda axes: value")
         names = [a.arg for a in function.args.args]
         if len(names) != len(extents):
@@ -214,7 +223,7 @@ class _Reader:
         over: list[Scalar] = []
         if reducing:
             over = [self.scalars.read(e, variables, {}) for e in _items(call.args[2])]
-        axes, body = self._axes(call, call.args[-1], [*shape, *over])
+        axes, body = self._axes(call.args[-1], [*shape, *over])
         parts = list(body.elts) if isinstance(body, ast.Tuple) else [body]
         values = tuple(self._read(p, variables, axes) for p in parts)
         tensors = self._tensors(node, names, types, variables)
@@ -227,7 +236,7 @@ class _Reader:
         if len(call.args) != 4 or len(names) != 1:
             self.fail(call, "expected name = scatter(type, base, (extents,), lambda axes: ((indices,), value))")
         extents = [self.scalars.read(e, variables, {}) for e in _items(call.args[2])]
-        axes, body = self._axes(call, call.args[3], extents)
+        axes, body = self._axes(call.args[3], extents)
         match body:
             case ast.Tuple(elts=[ast.Tuple(elts=at), value]):
                 indices = tuple(self._read(i, variables, axes) for i in at)
@@ -237,16 +246,24 @@ class _Reader:
         base = self._name(call.args[1])
         tensor = self._tensor(node, names[0], call.args[0], variables)
         combiner: Reducer | None = None
-        for keyword in call.keywords:
-            if keyword.arg != "combiner":
+        match call.keywords:
+            case []:
+                pass
+            case [ast.keyword(arg="combiner", value=reducer)]:
+                combiner = self.scalars.read_reducer(reducer, [tensor.dtype])
+            case [keyword, *_]:
                 self.fail(keyword.value, "expected combiner=reducer")
-            combiner = self.scalars.read_reducer(keyword.value, [tensor.dtype])
         return Scatter(tensor, base, axes, indices, stored, combiner)
 
     def _sort(self, node: ast.Assign, names: list[str], call: ast.Call, variables: Mapping[str, Var]) -> Sort:
-        options = {k.arg: k.value for k in call.keywords}
-        match call.args, options.get("axis"), options.get("descending"):
-            case [types, source], ast.Constant(value=int(axis)), ast.Constant(value=bool(descending)):
+        match call:
+            case ast.Call(
+                args=[types, source],
+                keywords=[
+                    ast.keyword(arg="axis", value=ast.Constant(value=int(axis))),
+                    ast.keyword(arg="descending", value=ast.Constant(value=bool(descending))),
+                ],
+            ) if type(axis) is int:
                 first, second = self._pair(node, names, types, variables)
                 return Sort((first, second), self._name(source), axis, descending)
         self.fail(call, "expected values, places = sort((type, i64[…]), source, axis=0, descending=False)")
@@ -273,7 +290,8 @@ class _Reader:
         for line in node.body:
             match line:
                 case ast.Assign(
-                    targets=[ast.Name(id=name)], value=ast.Call(func=ast.Name(id=kind), args=[t, source])
+                    targets=[ast.Name(id=name)],
+                    value=ast.Call(func=ast.Name(id=kind), args=[t, source], keywords=[]),
                 ) if kind in ("state", "collect", "last"):
                     tensor = self._tensor(line, name, t, variables)
                     if kind == "state":
@@ -286,6 +304,12 @@ class _Reader:
                 case _:
                     scopes.append(self._scope(line, inner))
         return Scan(tuple(tensors), axis, tuple(states), tuple(init), tuple(scopes), tuple(results), tuple(collect))
+
+
+def _is_plain(arguments: ast.arguments) -> bool:
+    """Whether there is nothing but names, perhaps with types."""
+    a = arguments
+    return not (a.posonlyargs or a.vararg or a.kwonlyargs or a.kwarg or a.defaults)
 
 
 def _items(node: ast.expr) -> list[ast.expr]:
