@@ -73,7 +73,7 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants
         panel *= shape.extents[v]
     columns = -(-shape.extents[plan.lane] // plan.lanes)
     block_panels = min(columns, max(1, target.l2_bytes // 2 // max(panel, 1)), 8) if packs else 1
-    lead_vars = [v for v in shape.spatial if v in loop_of and plan.shared.moves(v) and v is not plan.lane]
+    lead_vars = [v for v in shape.spatial if plan.shared.moves(v) and v is not plan.lane and v is not plan.row]
     lead = [loop_of[v] for v in lead_vars if shape.extents[v] > 1]
     by_rows = False
     if packs and not lead and threads > 1 and shape.points() >= WORTH:
