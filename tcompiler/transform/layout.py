@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tcompiler.ir.expr.grammar import Compute, Program, tensors
-from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node, TensorType
+from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node, TensorType, Value
 from tcompiler.ir.layout import Layout, permutation
 from tcompiler.ir.scalar.grammar import Binary, Load, Var, as_int, postorder
 from tcompiler.ir.scalar.rewrite import free_vars
@@ -49,20 +49,37 @@ class ChooseLayouts:
                 fixed |= {*n.inputs, *(v.name for v in n.outputs)}
         constants = {c.name for c in graph.constants}
         orders: dict[str, tuple[int, ...]] = {}
+        contractions: set[str | None] = set()
         nodes: list[Node] = []
         for node in graph.nodes:
-            outputs = []
+            outputs: list[Value] = []
+            copies: list[Node] = []
+            if _columns(definitions.program(node), self._fixed_operands(node, definitions, constants)) is not None:
+                contractions.add(node.group)
             for value in node.outputs:
                 order = None
-                if value.name not in fixed and len(value.type.shape) >= 3:
+                if len(value.type.shape) >= 3 and node.group != VIEW:
                     order = self._order(node, definitions, constants, orders)
-                if order is not None and len(order) == len(value.type.shape):
+                if order is None or len(order) != len(value.type.shape):
+                    outputs.append(value)
+                elif value.name not in fixed:
                     orders[value.name] = order
                     outputs.append(replace(value, type=permuted(value.type, order)))
+                elif node.group in contractions:
+                    # a contraction that has to come out row-major is computed in its own order and copied
+                    inner = Value(f"{value.name}_laid", permuted(value.type, order))
+                    outputs.append(inner)
+                    copies.append(
+                        Node("identity", f"{node.name}_rows", (inner.name,), (value,), (), f"{node.group}_rows")
+                    )
                 else:
                     outputs.append(value)
-            nodes.append(replace(node, outputs=tuple(outputs)))
+            nodes += [replace(node, outputs=tuple(outputs)), *copies]
         return replace(graph, nodes=tuple(nodes))
+
+    @staticmethod
+    def _fixed_operands(node: Node, definitions: Definitions, constants: set[str]) -> set[str]:
+        return {inner for inner, outer in definitions.operand_names(node).items() if outer in constants}
 
     def _order(
         self, node: Node, definitions: Definitions, constants: set[str], orders: Mapping[str, tuple[int, ...]]
