@@ -55,9 +55,7 @@ end:
 
 
 @cache
-def compiled(
-    name: str, dtype: str, lanes: int, fma: bool = True, features: str | None = None
-) -> Callable[..., Array]:
+def compiled(name: str, dtype: str, lanes: int, fma: bool = True, features: str | None = None) -> Callable[..., Array]:
     """The function over arrays of any length; `features` restricts the code to an x86-64-v2 with those."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()

@@ -146,62 +146,160 @@ def _catalogue() -> list[Fit]:
         for dtype, count in terms.items():
             fits.append(Fit(name, dtype, count, mpf(low), mpf(high), function, weight, comment))
 
-    add("EXP", {"f32": 5, "f64": 10}, -HALF_LN2, HALF_LN2,
-        _ratio(lambda r: mp.expm1(r) - r, lambda r: r * r, 2), lambda r: r * r * (2 if r < 0 else 1),
-        "(e^r - 1 - r)/r^2 for |r| <= ln(2)/2; error relative to the power of two below e^r")
-    add("LOG", {"f32": 9}, -THIRD, THIRD,
-        _ratio(lambda f: mp.log1p(f) - f, lambda f: f * f, 2), _ratio(lambda f: f * f, lambda f: mp.log1p(f), 2),
-        "(log(1+f) - f)/f^2 for |f| <= 1/3; error relative to log(1+f)")
-    add("LOG_QUOTIENT", {"f64": 8}, 0, mpf("0.2001") ** 2,
+    add(
+        "EXP",
+        {"f32": 5, "f64": 10},
+        -HALF_LN2,
+        HALF_LN2,
+        _ratio(lambda r: mp.expm1(r) - r, lambda r: r * r, 2),
+        lambda r: r * r * (2 if r < 0 else 1),
+        "(e^r - 1 - r)/r^2 for |r| <= ln(2)/2; error relative to the power of two below e^r",
+    )
+    add(
+        "LOG",
+        {"f32": 9},
+        -THIRD,
+        THIRD,
+        _ratio(lambda f: mp.log1p(f) - f, lambda f: f * f, 2),
+        _ratio(lambda f: f * f, lambda f: mp.log1p(f), 2),
+        "(log(1+f) - f)/f^2 for |f| <= 1/3; error relative to log(1+f)",
+    )
+    add(
+        "LOG_QUOTIENT",
+        {"f64": 8},
+        0,
+        mpf("0.2001") ** 2,
         _of_root(_ratio(lambda s: 2 * (mp.atanh(s) - s), lambda s: s**3, 3)),
         _of_root(lambda s: s**3 / (2 * mp.atanh(s))),
-        "(log((1+s)/(1-s)) - 2s)/s^3 in z = s^2 for s <= 1/5; error relative to the logarithm")
+        "(log((1+s)/(1-s)) - 2s)/s^3 in z = s^2 for s <= 1/5; error relative to the logarithm",
+    )
     tanh_edge = mpf(1)
-    add("TANH", {"f32": 7, "f64": 15}, 0, tanh_edge**2,
-        _of_root(_ratio(lambda x: mp.tanh(x) - x, lambda x: x**3, 3)), _of_root(lambda x: x**3 / mp.tanh(x)),
-        "(tanh(x) - x)/x^3 in z = x^2 for x <= 1; error relative to tanh(x)")
-    add("TANH_TAIL", {"f32": 5, "f64": 11}, 0, mp.exp(-2 * tanh_edge),
-        lambda w: 2 / (1 + w), lambda w: w,
-        "(1 - tanh(x))/w in w = e^-2x for x >= 1; absolute error of tanh")
-    add("ERF", {"f32": 7, "f64": 13}, 0, ERF_EDGE**2,
-        _of_root(lambda x: mp.erf(x) / x - 1), _of_root(lambda x: x / mp.erf(x)),
-        "erf(x)/x - 1 in z = x^2 for x <= edge; error relative to erf(x)")
-    add("ERF_TAIL", {"f32": 6}, 0, mpf("3.08"),
+    add(
+        "TANH",
+        {"f32": 7, "f64": 15},
+        0,
+        tanh_edge**2,
+        _of_root(_ratio(lambda x: mp.tanh(x) - x, lambda x: x**3, 3)),
+        _of_root(lambda x: x**3 / mp.tanh(x)),
+        "(tanh(x) - x)/x^3 in z = x^2 for x <= 1; error relative to tanh(x)",
+    )
+    add(
+        "TANH_TAIL",
+        {"f32": 5, "f64": 11},
+        0,
+        mp.exp(-2 * tanh_edge),
+        lambda w: 2 / (1 + w),
+        lambda w: w,
+        "(1 - tanh(x))/w in w = e^-2x for x >= 1; absolute error of tanh",
+    )
+    add(
+        "ERF",
+        {"f32": 7, "f64": 13},
+        0,
+        ERF_EDGE**2,
+        _of_root(lambda x: mp.erf(x) / x - 1),
+        _of_root(lambda x: x / mp.erf(x)),
+        "erf(x)/x - 1 in z = x^2 for x <= edge; error relative to erf(x)",
+    )
+    add(
+        "ERF_TAIL",
+        {"f32": 6},
+        0,
+        mpf("3.08"),
         _ratio(lambda t: -mp.log(mp.erfc(ERF_EDGE + t) / mp.erfc(ERF_EDGE)), lambda t: t, 1),
         lambda t: t * mp.erfc(ERF_EDGE + t),
-        "-log(erfc(edge + t)/erfc(edge))/t for 0 <= t <= 3.08; absolute error of erf")
-    add("EXP2", {"f32": 7, "f64": 12}, mpf("-0.5"), mpf("0.5"),
-        _ratio(lambda r: mp.expm1(r * mp.log(2)), lambda r: r, 1), lambda r: r / mpf(2) ** r,
-        "(2^r - 1)/r for |r| <= 1/2; error relative to 2^r")
-    add("SINH", {"f32": 4, "f64": 8}, 0, 1,
-        _of_root(_ratio(lambda x: mp.sinh(x) - x, lambda x: x**3, 3)), _of_root(lambda x: x**3 / mp.sinh(x)),
-        "(sinh(x) - x)/x^3 in z = x^2 for x <= 1; error relative to sinh(x)")
-    add("ASIN", {"f32": 5, "f64": 12}, 0, mpf("0.25"),
-        _of_root(_ratio(lambda x: mp.asin(x) - x, lambda x: x**3, 3)), _of_root(lambda x: x**3 / mp.asin(x)),
-        "(asin(x) - x)/x^3 in z = x^2 for x <= 1/2; error relative to asin(x)")
-    add("ATAN", {"f32": 5, "f64": 11}, 0, mpf("0.41422") ** 2,
-        _of_root(_ratio(lambda x: mp.atan(x) - x, lambda x: x**3, 3)), _of_root(lambda x: x**3 / mp.atan(x)),
-        "(atan(x) - x)/x^3 in z = x^2 for x <= tan(pi/8); error relative to atan(x)")
-    add("ERF_TAIL", {"f64": 18}, 0, mpf("5.08"),
+        "-log(erfc(edge + t)/erfc(edge))/t for 0 <= t <= 3.08; absolute error of erf",
+    )
+    add(
+        "EXP2",
+        {"f32": 7, "f64": 12},
+        mpf("-0.5"),
+        mpf("0.5"),
+        _ratio(lambda r: mp.expm1(r * mp.log(2)), lambda r: r, 1),
+        lambda r: r / mpf(2) ** r,
+        "(2^r - 1)/r for |r| <= 1/2; error relative to 2^r",
+    )
+    add(
+        "SINH",
+        {"f32": 4, "f64": 8},
+        0,
+        1,
+        _of_root(_ratio(lambda x: mp.sinh(x) - x, lambda x: x**3, 3)),
+        _of_root(lambda x: x**3 / mp.sinh(x)),
+        "(sinh(x) - x)/x^3 in z = x^2 for x <= 1; error relative to sinh(x)",
+    )
+    add(
+        "ASIN",
+        {"f32": 5, "f64": 12},
+        0,
+        mpf("0.25"),
+        _of_root(_ratio(lambda x: mp.asin(x) - x, lambda x: x**3, 3)),
+        _of_root(lambda x: x**3 / mp.asin(x)),
+        "(asin(x) - x)/x^3 in z = x^2 for x <= 1/2; error relative to asin(x)",
+    )
+    add(
+        "ATAN",
+        {"f32": 5, "f64": 11},
+        0,
+        mpf("0.41422") ** 2,
+        _of_root(_ratio(lambda x: mp.atan(x) - x, lambda x: x**3, 3)),
+        _of_root(lambda x: x**3 / mp.atan(x)),
+        "(atan(x) - x)/x^3 in z = x^2 for x <= tan(pi/8); error relative to atan(x)",
+    )
+    add(
+        "ERF_TAIL",
+        {"f64": 18},
+        0,
+        mpf("5.08"),
         _ratio(lambda t: -mp.log(mp.erfc(ERF_EDGE + t) / mp.erfc(ERF_EDGE)), lambda t: t, 1),
         lambda t: t * mp.erfc(ERF_EDGE + t),
-        "-log(erfc(edge + t)/erfc(edge))/t for 0 <= t <= 5.08; absolute error of erf")
-    add("SIN", {"f32": 4, "f64": 7}, 0, QUARTER_PI**2,
-        _of_root(_ratio(lambda x: mp.sin(x) - x, lambda x: x**3, 3)), _of_root(lambda x: x**3 / mp.sin(x)),
-        "(sin(r) - r)/r^3 in z = r^2 for |r| <= pi/4; error relative to sin(r)")
-    add("COS", {"f32": 3, "f64": 6}, 0, QUARTER_PI**2,
-        _of_root(_ratio(lambda x: mp.cos(x) - 1 + x * x / 2, lambda x: x**4, 4)), _of_root(lambda x: x**4 / mp.cos(x)),
-        "(cos(r) - 1 + r^2/2)/r^4 in z = r^2 for |r| <= pi/4; error relative to cos(r)")
-    add("POW_LOG", {"f64": 8}, 0, mpf("0.2001") ** 2,
+        "-log(erfc(edge + t)/erfc(edge))/t for 0 <= t <= 5.08; absolute error of erf",
+    )
+    add(
+        "SIN",
+        {"f32": 4, "f64": 7},
+        0,
+        QUARTER_PI**2,
+        _of_root(_ratio(lambda x: mp.sin(x) - x, lambda x: x**3, 3)),
+        _of_root(lambda x: x**3 / mp.sin(x)),
+        "(sin(r) - r)/r^3 in z = r^2 for |r| <= pi/4; error relative to sin(r)",
+    )
+    add(
+        "COS",
+        {"f32": 3, "f64": 6},
+        0,
+        QUARTER_PI**2,
+        _of_root(_ratio(lambda x: mp.cos(x) - 1 + x * x / 2, lambda x: x**4, 4)),
+        _of_root(lambda x: x**4 / mp.cos(x)),
+        "(cos(r) - 1 + r^2/2)/r^4 in z = r^2 for |r| <= pi/4; error relative to cos(r)",
+    )
+    add(
+        "POW_LOG",
+        {"f64": 8},
+        0,
+        mpf("0.2001") ** 2,
         _of_root(_ratio(lambda s: mp.atanh(s) - s - s**3 / 3, lambda s: s**5, 5)),
         _of_root(lambda s: s**5 / mp.atanh(s)),
-        "(atanh(s)/s - 1 - s^2/3)/s^4 in z = s^2 for s <= 1/5; error relative to atanh(s)")
-    add("POWF_LOG2", {"f64": 6}, 0, mpf("0.2001") ** 2,
-        _of_root(_ratio(lambda s: mp.atanh(s) * 2 / mp.log(2), lambda s: s, 1)), lambda z: 1 / (2 / mp.log(2)),
-        "log2((1+s)/(1-s))/s in z = s^2 for s <= 1/5; relative error (for pow of f32)")
-    add("POWF_EXP2", {"f64": 7}, mpf("-0.5"), mpf("0.5"),
-        _ratio(lambda r: mp.expm1(r * mp.log(2)), lambda r: r, 1), lambda r: r / mpf(2) ** r,
-        "(2^r - 1)/r for |r| <= 1/2; error relative to 2^r (for pow of f32)")
+        "(atanh(s)/s - 1 - s^2/3)/s^4 in z = s^2 for s <= 1/5; error relative to atanh(s)",
+    )
+    add(
+        "POWF_LOG2",
+        {"f64": 6},
+        0,
+        mpf("0.2001") ** 2,
+        _of_root(_ratio(lambda s: mp.atanh(s) * 2 / mp.log(2), lambda s: s, 1)),
+        lambda z: 1 / (2 / mp.log(2)),
+        "log2((1+s)/(1-s))/s in z = s^2 for s <= 1/5; relative error (for pow of f32)",
+    )
+    add(
+        "POWF_EXP2",
+        {"f64": 7},
+        mpf("-0.5"),
+        mpf("0.5"),
+        _ratio(lambda r: mp.expm1(r * mp.log(2)), lambda r: r, 1),
+        lambda r: r / mpf(2) ** r,
+        "(2^r - 1)/r for |r| <= 1/2; error relative to 2^r (for pow of f32)",
+    )
     return fits
 
 

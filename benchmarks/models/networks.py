@@ -22,9 +22,7 @@ class _BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu(self.bn1(self.conv1(x)))
@@ -97,9 +95,7 @@ class MLP(nn.Module):
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
         super().__init__()
-        self.weights = nn.ParameterList(
-            torch.randn(a, b) * math.sqrt(2.0 / a) for a, b in pairwise(sizes)
-        )
+        self.weights = nn.ParameterList(torch.randn(a, b) * math.sqrt(2.0 / a) for a, b in pairwise(sizes))
         self.biases = nn.ParameterList(torch.randn(b) * 0.5 for b in sizes[1:])
 
     def forward(self, x: Tensor) -> Tensor:

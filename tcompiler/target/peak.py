@@ -203,9 +203,7 @@ def level_bytes(target: Target, level: str, threads: int = 1) -> int:
     return sizes[level]
 
 
-def bandwidth(
-    traffic: Traffic = "read", working_set: int = 64 * MIB, threads: int = 1, seconds: float = 0.1
-) -> float:
+def bandwidth(traffic: Traffic = "read", working_set: int = 64 * MIB, threads: int = 1, seconds: float = 0.1) -> float:
     """How fast arrays are read, copied, or combined as in STREAM's triad a = b + 3c (J. McCalpin 1995).
 
     Args:

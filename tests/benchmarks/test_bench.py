@@ -117,9 +117,7 @@ def test_max_relative_error() -> None:
 def test_an_unknown_system_is_refused() -> None:
     with pytest.raises(UserError) as caught:
         Bench(["onnxruntme"], 1)
-    assert str(caught.value) == (
-        "no system is named 'onnxruntme'; there are: tcompiler, onnxruntime, openvino, torch"
-    )
+    assert str(caught.value) == ("no system is named 'onnxruntme'; there are: tcompiler, onnxruntime, openvino, torch")
 
 
 def test_the_pytorch_evaluator_refuses_what_it_does_not_know(tmp_path: Path) -> None:
@@ -168,9 +166,7 @@ def test_measuring_gives_every_system_a_row(tmp_path: Path) -> None:
     broken.write_bytes(b"no model")
     with Bench(["onnxruntime", "torch"], 1) as bench:
         both = bench.measure(file.path, file.inputs, rounds=3, flops=10**6, seconds=0.01)
-        one = bench.measure(
-            file.path, file.inputs, rounds=2, flops=10**6, seconds=0.01, paths={"onnxruntime": broken}
-        )
+        one = bench.measure(file.path, file.inputs, rounds=2, flops=10**6, seconds=0.01, paths={"onnxruntime": broken})
     assert [row["system"] for row in both["rows"]] == ["onnxruntime", "torch"]
     assert both["rows"][0]["max_rel_error"] == 0.0
     assert 0.0 < both["rows"][1]["max_rel_error"] < 1e-5

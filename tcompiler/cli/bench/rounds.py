@@ -249,9 +249,7 @@ class Bench:
             row["min_ms"] = min(turn["min_ms"] for turn in turns[worker.system])
             row["gflops"] = flops / row["median_ms"] / 1e6
             # Round by round, so that a clock that drifts moves both sides of the ratio.
-            row["of_peak"] = statistics.median(
-                flops / ms / 1e6 / peak for ms, peak in zip(times, peaks, strict=True)
-            )
+            row["of_peak"] = statistics.median(flops / ms / 1e6 / peak for ms, peak in zip(times, peaks, strict=True))
             row["round_ms"] = times
         return {
             "model": str(model),

@@ -112,9 +112,7 @@ class _Run:
             results = [np.empty(sizes, self.numpy(t.dtype)) for t in s.tensors]
         else:
             identity = [const_value(e) for e in s.reducer.identity]
-            results = [
-                np.full(sizes[:kept], e, self.numpy(t.dtype)) for t, e in zip(s.tensors, identity, strict=True)
-            ]
+            results = [np.full(sizes[:kept], e, self.numpy(t.dtype)) for t, e in zip(s.tensors, identity, strict=True)]
         reduced = tuple(range(kept, len(sizes)))
         pieces = boxes(sizes, lambda box: math.prod(hi - lo for lo, hi in box) <= _POINTS, lambda box: range(len(box)))
         for box in pieces if 0 not in sizes else ():

@@ -194,7 +194,9 @@ class _Checker:
             self._node(n, "a value", where)
         self._bound(node, variables, "a value", where, "it may name axes and parameters only")
         if loads(node) and not any(as_int(v.extent) == 0 for v in variables if v.extent is not None):
-            self._reads(node, where)
+            # an extent over parameters bounds its axis; constant ones are known to the proofs anyway
+            box = tuple(less(v, v.extent) for v in variables if v.extent is not None and as_int(v.extent) is None)
+            self._reads(node, tuple(sorted(box, key=print_scalar)), where)
 
     def _node(self, n: Scalar, what: str, where: str) -> None:
         problem: str | None = None
@@ -227,32 +229,37 @@ class _Checker:
         if problem is not None:
             raise VerifyError(f"{what} is ill-typed: {problem}", where)
 
-    def _reads(self, root: Scalar, where: str) -> None:
-        """Refuses reads that are out of range at every point at which they are chosen.
+    def _reads(self, root: Scalar, box: tuple[Scalar, ...], where: str) -> None:
+        """Refuses reads that are out of range at every point of the box at which they are chosen.
 
         What is known about these points is what every way from the root to the read says, so that an expression that
         is shared is looked at once.
         """
         facts: dict[Scalar, tuple[Scalar, ...]] = {root: ()}
+        order = list(postorder(root))
+        reading: set[Scalar] = set()
+        for n in order:
+            if isinstance(n, Load) or any(c in reading for c in children(n)):
+                reading.add(n)
 
         def reach(n: Scalar, known: tuple[Scalar, ...]) -> None:
             before = facts.get(n)
             facts[n] = known if before is None else tuple(f for f in before if f in known)
 
-        for n in reversed(list(postorder(root))):
+        for n in reversed(order):
             known = facts.get(n)
-            if known is None or not loads(n):
+            if known is None or n not in reading:
                 continue
             if isinstance(n, Select):
                 reach(n.cond, known)
-                holds = prove(n.cond, known)
+                holds = prove(n.cond, (*box, *known))
                 if holds is not False:
                     reach(n.a, (*known, n.cond)[-_FACTS:])
                 if holds is not True:
                     reach(n.b, (*known, *_negation(n.cond))[-_FACTS:])
                 continue
             if isinstance(n, Load):
-                self._read(n, known, where)
+                self._read(n, (*box, *known), where)
             for c in children(n):
                 reach(c, known)
 

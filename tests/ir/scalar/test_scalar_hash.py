@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 
 from hypothesis import given, settings
 
@@ -19,10 +18,8 @@ from tcompiler.ir.scalar.grammar import (
     Const,
     Load,
     Scalar,
-    Select,
     Unary,
     Var,
-    index,
     loop_var,
     map_children,
     postorder,
@@ -30,34 +27,11 @@ from tcompiler.ir.scalar.grammar import (
 from tcompiler.ir.scalar.hash import Hasher, hash_scalar
 from tcompiler.ir.scalar.rewrite import substitute
 from tcompiler.ir.scalar.text import parse_scalar, print_scalar
+from tests.ir.scalar.mutations import mutations
 from tests.ir.scalar.strategies import Scene, scalars
 
 P, Q = loop_var("i", 7), loop_var("j", 3)
 SCENE = Scene((P, Q), {"A": (dt.f32, (4, 3)), "B": (dt.i64, (5,)), "S": (dt.f16, ())})
-
-
-def changes(n: Scalar) -> Iterator[Scalar]:
-    """Nodes that differ from n in one field."""
-    match n:
-        case Const(dtype=d, bits=bits):
-            yield Const(d, bits ^ 1)
-            yield Const(dt.u8 if d is not dt.u8 else dt.i8, bits & 0xFF)
-        case Unary(op=op, a=a):
-            yield Unary("neg" if op != "neg" else "abs", a)
-        case Binary(op=op, a=a, b=b):
-            yield Binary("sub" if op != "sub" else "add", a, b)
-            if a is not b:
-                yield Binary(op, b, a)
-        case Select(cond=c, a=a, b=b):
-            if a is not b:
-                yield Select(c, b, a)
-        case Cast(dtype=d, a=a):
-            yield Cast(dt.u8 if d is not dt.u8 else dt.i8, a)
-        case Load(buffer=name, dtype=d, indices=indices):
-            yield Load(name, dt.u8 if d is not dt.u8 else dt.i8, indices)
-            yield Load(name, d, (*indices, index(0)))
-        case _:
-            pass
 
 
 @given(scalars(SCENE))
@@ -65,19 +39,14 @@ def changes(n: Scalar) -> Iterator[Scalar]:
 def test_one_changed_node_changes_text_and_hash(root: Scalar) -> None:
     own = hash_scalar(root)
     text = print_scalar(root)
-    for target in postorder(root):
-        for other in changes(target):
-            rebuilt: dict[Scalar, Scalar] = {}
-            for n in postorder(root):
-                rebuilt[n] = other if n is target else map_children(n, rebuilt.__getitem__)
-            changed = rebuilt[root]
-            assert changed is not root
-            # a tensor's type shows where it is declared
-            retyped = isinstance(target, Load) and target.dtype is not other.dtype
-            assert retyped or print_scalar(changed) != text
-            # exchanged operands may be the same up to the names of what they read
-            if print_scalar(_anonymous(changed)) != print_scalar(_anonymous(root)):
-                assert hash_scalar(changed) != own, (text, print_scalar(changed))
+    for target, other, changed in mutations(root):
+        assert changed is not root
+        # a tensor's type shows where it is declared
+        retyped = isinstance(target, Load) and target.dtype is not other.dtype
+        assert retyped or print_scalar(changed) != text
+        # other names, and exchanged operands that differ in names only, are no change
+        if print_scalar(_anonymous(changed)) != print_scalar(_anonymous(root)):
+            assert hash_scalar(changed) != own, (text, print_scalar(changed))
 
 
 def _anonymous(root: Scalar) -> Scalar:

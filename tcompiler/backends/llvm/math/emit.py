@@ -281,9 +281,7 @@ class Emitter:
         else:
             raise InternalError("select between two plain numbers has no type")
         kind = vector_type("i1", self.lanes)
-        return self.emit(
-            f"select {kind} {condition.name}, {yes.type} {yes.name}, {no.type} {no.name}", yes.element
-        )
+        return self.emit(f"select {kind} {condition.name}, {yes.type} {yes.name}, {no.type} {no.name}", yes.element)
 
     def clamp(self, x: Value, low: Number, high: Number) -> Value:
         """x limited to [low, high]; NaN stays NaN (the operand order is that of x86's min and max)."""

@@ -54,9 +54,7 @@ def exact_reduction_body(e: Emitter) -> list[str]:
         return e.emit(f"load i64, ptr {address.name}, align 8", "i64")
 
     words = [word(k) for k in range(4)]
-    high, middle, low = (
-        e.intrinsic("fshl", words[k], words[k + 1], shift).cast("zext", "i128") for k in range(3)
-    )
+    high, middle, low = (e.intrinsic("fshl", words[k], words[k + 1], shift).cast("zext", "i128") for k in range(3))
     product = m * middle + ((m * low) >> 64)
     turns = (m * high + (product >> 64)).cast("trunc", "i64")
     n = (turns + (1 << 61)) >> 62
