@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
+from tcompiler.backends.llvm.addresses import constant_strides
 from tcompiler.backends.llvm.linear import Linear
+from tcompiler.backends.llvm.registers import Carried, Element, forced
 from tcompiler.backends.llvm.ssa import Value, value_type
-from tcompiler.backends.llvm.values import Carried, Element, Values, constant_strides, forced
+from tcompiler.backends.llvm.values import Values
 from tcompiler.backends.llvm.writer import Writer
 from tcompiler.errors import CompileError, InternalError
 from tcompiler.ir import dtypes as dt
@@ -417,7 +419,7 @@ class _Kernel(Values):
             first = [i.var for i in block.iters if i.kind == "reduce"]
             condition = Value("true", dt.bool_)
             for var in first:
-                condition = self._connective("and", condition, self._condition(_is_zero(var)))
+                condition = self.connective("and", condition, self._condition(_is_zero(var)))
             init = block.init
             self._where(condition, lambda: self.statement(init), self._writes(init))
         self.statement(block.body)

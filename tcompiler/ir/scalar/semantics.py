@@ -190,7 +190,7 @@ def cast(a: Array, source: DType, to: DType) -> Array:
             result = np.where(inside, x, 0).astype(to.numpy)
             result = np.where(x >= high, to.numpy.type(info.max), result)
             return np.where(x < low, to.numpy.type(info.min), result).astype(to.numpy)
-        if to is dt.bf16 and source.bits > 32:
+        if to is dt.bf16 and source.bits >= 32 and source is not dt.f32:
             # two roundings (f64 to f32 to bf16) would differ from one
             return _round_to_bf16(np.asarray(a, dtype=np.float64))
         return np.asarray(a).astype(to.numpy)

@@ -1,0 +1,271 @@
+"""Reads and writes of buffers: vectors, masks, gathers and scatters in memory, SSA values for registers."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+
+from tcompiler.backends.llvm.addresses import Addresses
+from tcompiler.backends.llvm.arithmetic import type_suffix
+from tcompiler.backends.llvm.linear import Linear
+from tcompiler.backends.llvm.registers import Element, Registers, forced
+from tcompiler.backends.llvm.ssa import Value, memory_type, value_type
+from tcompiler.errors import InternalError
+from tcompiler.ir import dtypes as dt
+from tcompiler.ir.dtypes import DType
+from tcompiler.ir.loop.grammar import Buffer
+from tcompiler.ir.scalar.grammar import Load, Scalar, as_int, const
+from tcompiler.target.target import Target
+
+Key = tuple[int, frozenset[tuple[Scalar, int]]]
+
+
+def linear_key(x: Linear) -> Key:
+    """A hashable form of a linear form."""
+    return x.const, frozenset(x.terms.items())
+
+
+class Memory(Addresses):
+    """Emits loads and stores.
+
+    Attributes:
+        registers: What the register buffers hold.
+        mask: The lanes that are active, None for all.
+        read_only: Buffers that nothing in the function writes.
+    """
+
+    def __init__(self, target: Target, buffers: dict[str, Buffer]) -> None:
+        super().__init__(target, buffers)
+        self.registers = Registers()
+        self.mask: Value | None = None
+        self.read_only: frozenset[str] = frozenset()
+
+    @contextmanager
+    def masked(self, condition: Value) -> Iterator[None]:
+        """Restricts memory accesses to the lanes where a condition holds."""
+        before = self.mask
+        self.mask = condition if before is None else self.binary("and", before, condition)
+        try:
+            yield
+        finally:
+            self.mask = before
+
+    def load(self, node: Load) -> Value:
+        """The value of an element, or of one element per lane."""
+        x = self.offset(node.buffer, node.indices)
+        if self.buffers[node.buffer].scope == "register":
+            return self.read_register(node.buffer, x)
+        d = node.dtype
+        uniform, c = self.split_lane(x)
+        mask = self.mask
+        key: Hashable = (node.buffer, linear_key(x), self.lanes if c != 0 else 0, mask.ssa if mask else None)
+        for level in reversed(self.w.levels):
+            known = level.loads.get(key)
+            if known is not None:
+                return Value(known[0], d, self.lanes if c != 0 else 0)
+        if c == 0:
+            if mask is not None:
+                return self._guarded_load(node.buffer, uniform, d)
+            depth = self._load_depth(node.buffer, uniform)
+            address = self.pointer(node.buffer, uniform)
+            ssa = self._load_instruction(d, address, depth)
+            self.w.made_at[ssa] = depth
+            self.w.levels[depth].loads[key] = (ssa, node.buffer)
+            return Value(ssa, d)
+        if c == 1:
+            depth = self._load_depth(node.buffer, uniform) if mask is None else self.w.depth
+            ssa = self._load_vector(d, self.pointer(node.buffer, uniform), mask, depth)
+            self.w.levels[depth].loads[key] = (ssa, node.buffer)
+            return Value(ssa, d, self.lanes)
+        return self._gather(node.buffer, x, d)
+
+    def _load_depth(self, buffer: str, x: Linear) -> int:
+        """Where a load may stand: out of the loops that it does not depend on, if nobody writes its buffer."""
+        if buffer not in self.read_only:
+            return self.w.depth
+        return max([self.depth_of(a) for a in x.terms] + [self.w.guard_depth()])
+
+    def _load_instruction(self, d: DType, address: str, depth: int) -> str:
+        level = self.w.levels[depth]
+        name = self.w.fresh()
+        if d is dt.bool_:
+            raw = self.w.fresh()
+            level.lines.append(f"  {raw} = load i8, ptr {address}, align 1")
+            level.lines.append(f"  {name} = icmp ne i8 {raw}, 0")
+        else:
+            level.lines.append(f"  {name} = load {memory_type(d)}, ptr {address}, align {d.bytes}")
+        return name
+
+    def _load_vector(self, d: DType, address: str, mask: Value | None, depth: int) -> str:
+        level, n = self.w.levels[depth], self.lanes
+        vector = memory_type(d, n)
+        ssa = self.w.fresh()
+        full = self._lane_mask(mask)
+        if full is None:
+            level.lines.append(f"  {ssa} = load {vector}, ptr {address}, align {d.bytes}")
+        else:
+            name = f"llvm.masked.load.{_memory_suffix(d, n)}.p0"
+            self.declarations.add(f"declare {vector} @{name}(ptr, <{n} x i1>, {vector})")
+            level.lines.append(
+                f"  {ssa} = call {vector} @{name}(ptr align {d.bytes} {address}, <{n} x i1> {full}, "
+                f"{vector} zeroinitializer)"
+            )
+        if d is dt.bool_:
+            bits = self.w.fresh()
+            level.lines.append(f"  {bits} = icmp ne {vector} {ssa}, zeroinitializer")
+            return bits
+        return ssa
+
+    def _extent(self) -> int:
+        extent = as_int(self.lane.extent) if self.lane is not None else None
+        return extent if extent is not None else self.lanes
+
+    def _lane_mask(self, mask: Value | None) -> str | None:
+        """The lanes that exist and that the mask admits; None where that is all of them."""
+        extent = self._extent()
+        if extent == self.lanes:
+            return None if mask is None else self.splat(mask).ssa
+        tail = "<" + ", ".join(f"i1 {'true' if k < extent else 'false'}" for k in range(self.lanes)) + ">"
+        if mask is None:
+            return tail
+        return self.w.effect(f"and <{self.lanes} x i1> {self.splat(mask).ssa}, {tail}")
+
+    def _guarded_load(self, buffer: str, x: Linear, d: DType) -> Value:
+        """A uniform load that only some lanes ask for: done if any lane asks."""
+        full = self._lane_mask(self.mask)
+        any_lane = self.call(
+            f"llvm.vector.reduce.or.v{self.lanes}i1", "i1", Value(full or "splat (i1 true)", dt.bool_, self.lanes)
+        )
+
+        def read() -> Value:
+            return Value(self._load_instruction(d, self.pointer(buffer, x), self.w.depth), d)
+
+        return self.branch_value(Value(any_lane, dt.bool_), read, lambda: self.constant(const(d, 0)))
+
+    def _addresses(self, buffer: str, x: Linear) -> str:
+        offsets = self.vector_index(x)
+        element = self.buffers[buffer].dtype.bytes
+        scaled = self.binary("mul", offsets, Value(str(element), dt.i64))
+        base = self.pointers[buffer]
+        return self.w.effect(f"getelementptr i8, ptr {base}, <{self.lanes} x i64> {scaled.ssa}")
+
+    def _gather(self, buffer: str, x: Linear, d: DType) -> Value:
+        n, vector = self.lanes, memory_type(d, self.lanes)
+        name = f"llvm.masked.gather.{_memory_suffix(d, n)}.v{n}p0"
+        self.declarations.add(f"declare {vector} @{name}(<{n} x ptr>, <{n} x i1>, {vector})")
+        mask = self._lane_mask(self.mask) or "splat (i1 true)"
+        addresses = self._addresses(buffer, x)
+        ssa = self.w.effect(
+            f"call {vector} @{name}(<{n} x ptr> align {d.bytes} {addresses}, <{n} x i1> {mask}, "
+            f"{vector} zeroinitializer)"
+        )
+        if d is dt.bool_:
+            ssa = self.w.effect(f"icmp ne {vector} {ssa}, zeroinitializer")
+        return Value(ssa, d, n)
+
+    def store(self, buffer: str, indices: tuple[Scalar, ...], x: Value) -> None:
+        """Writes an element, or one element per lane."""
+        place = self.offset(buffer, indices)
+        if self.buffers[buffer].scope == "register":
+            self.write_register(buffer, place, x)
+            return
+        d, w = x.dtype, self.w
+        uniform, c = self.split_lane(place)
+        for level in w.levels:
+            for key in [k for k, (_, b) in level.loads.items() if b == buffer]:
+                del level.loads[key]
+        if c == 0 and self.lane is None:
+            ssa = w.effect(f"zext i1 {x.ssa} to i8") if d is dt.bool_ else x.ssa
+            w.line(f"store {memory_type(d)} {ssa}, ptr {self.pointer(buffer, uniform)}, align {d.bytes}")
+            return
+        if c == 0:
+            raise InternalError(f"every lane of {self.lane!r} writes one element of {buffer}")
+        x = self.splat(x)
+        n, vector = self.lanes, memory_type(d, self.lanes)
+        ssa = w.effect(f"zext {x.typed} to {vector}") if d is dt.bool_ else x.ssa
+        mask = self._lane_mask(self.mask)
+        if c == 1 and mask is None:
+            w.line(f"store {vector} {ssa}, ptr {self.pointer(buffer, uniform)}, align {d.bytes}")
+        elif c == 1:
+            name = f"llvm.masked.store.{_memory_suffix(d, n)}.p0"
+            self.declarations.add(f"declare void @{name}({vector}, ptr, <{n} x i1>)")
+            address = self.pointer(buffer, uniform)
+            w.line(f"call void @{name}({vector} {ssa}, ptr align {d.bytes} {address}, <{n} x i1> {mask})")
+        else:
+            name = f"llvm.masked.scatter.{_memory_suffix(d, n)}.v{n}p0"
+            self.declarations.add(f"declare void @{name}({vector}, <{n} x ptr>, <{n} x i1>)")
+            addresses = self._addresses(buffer, place)
+            full = mask or "splat (i1 true)"
+            w.line(f"call void @{name}({vector} {ssa}, <{n} x ptr> align {d.bytes} {addresses}, <{n} x i1> {full})")
+
+    # -- registers -------------------------------------------------------------------------------------------------
+
+    def _register_place(self, buffer: str, x: Linear) -> tuple[int, int]:
+        uniform, c = self.split_lane(x)
+        if c not in (0, 1) or uniform.terms:
+            raise InternalError(f"register buffer {buffer} is indexed by {x.expression()!r}, which is not constant")
+        return uniform.const, self.lanes if c else 0
+
+    def read_register(self, buffer: str, x: Linear) -> Value:
+        """The current value of an element (or of one element per lane) of a register buffer."""
+        start, n = self._register_place(buffer, x)
+        length = self._extent() if n else 1
+        run = self.registers.runs.get(buffer, {}).get(start)
+        if run is not None and run[1] == length:
+            whole = forced(run[0])
+            if whole.lanes == n:
+                return whole
+        elements = [self._register_element(buffer, start + k) for k in range(length)]
+        if not n:
+            return elements[0]
+        d = self.buffers[buffer].dtype
+        result = "poison"
+        for k, e in enumerate(elements):
+            result = self.w.effect(f"insertelement {value_type(d, n)} {result}, {e.typed}, i64 {k}")
+        return Value(result, d, n)
+
+    def _register_element(self, buffer: str, element: int) -> Value:
+        found = self.registers.covering(buffer, element)
+        if found is None:
+            return Value("poison", self.buffers[buffer].dtype)
+        start, value, _ = found
+        if not value.lanes:
+            return value
+        return Value(self.w.effect(f"extractelement {value.typed}, i64 {element - start}"), value.dtype)
+
+    def write_register(self, buffer: str, x: Linear, new: Value) -> None:
+        """Replaces an element (or one element per lane) of a register buffer."""
+        start, n = self._register_place(buffer, x)
+        length = self._extent() if n else 1
+        if n:
+            new = self.splat(new)
+            if self.mask is not None:
+                new = self.select(self.splat(self.mask), new, self.read_register(buffer, x))
+        elif self.lane is not None:
+            raise InternalError(f"every lane of {self.lane!r} writes one element of {buffer}")
+        runs = self.registers.runs.setdefault(buffer, {})
+        known = runs.get(start)
+        if known is None or known[1] != length:
+            self._split_overlapping(buffer, start, length)
+        runs[start] = (new, length)
+
+    def _split_overlapping(self, buffer: str, start: int, length: int) -> None:
+        """Breaks runs that a new one of another shape overlaps into single elements."""
+        runs = self.registers.runs[buffer]
+        for s, (run, n) in list(runs.items()):
+            if s < start + length and start < s + n:
+                del runs[s]
+                if start <= s and s + n <= start + length:
+                    continue
+                for k in range(n):
+                    if not start <= s + k < start + length:
+                        runs[s + k] = (Element(run, k, self._extracted), 1)
+
+    def _extracted(self, value: Value, lane: int) -> Value:
+        if not value.lanes:
+            return value
+        return Value(self.w.effect(f"extractelement {value.typed}, i64 {lane}"), value.dtype)
+
+
+def _memory_suffix(dtype: DType, lanes: int) -> str:
+    return f"v{lanes}i8" if dtype is dt.bool_ else type_suffix(dtype, lanes)
