@@ -77,6 +77,12 @@ class Memory(Addresses):
             ssa = self._load_vector(d, self.pointer(node.buffer, uniform), mask, depth)
             self.w.levels[depth].loads[key] = (ssa, node.buffer)
             return Value(ssa, d, self.lanes)
+        if c is not None and mask is None:
+            depth = self._load_depth(node.buffer, uniform)
+            with self.w.at(depth):
+                ssa = self._load_strided(node.buffer, uniform, c, d)
+            self.w.levels[depth].loads[key] = (ssa, node.buffer)
+            return Value(ssa, d, self.lanes)
         return self._gather(node.buffer, x, d)
 
     def _load_depth(self, buffer: str, x: Linear) -> int:
@@ -97,24 +103,57 @@ class Memory(Addresses):
         return name
 
     def _load_vector(self, d: DType, address: str, mask: Value | None, depth: int) -> str:
-        level, n = self.w.levels[depth], self.lanes
-        vector = memory_type(d, n)
-        ssa = self.w.fresh()
         full = self._lane_mask(mask)
-        if full is None:
-            level.lines.append(f"  {ssa} = load {vector}, ptr {address}, align {d.bytes}")
+        with self.w.at(depth):
+            return self._masked_load(d, address, full)
+
+    def _masked_load(self, d: DType, address: str, mask: str | None) -> str:
+        """A vector from memory; lanes that the mask excludes are not touched."""
+        n, vector, w = self.lanes, memory_type(d, self.lanes), self.w
+        if mask is None:
+            ssa = w.effect(f"load {vector}, ptr {address}, align {d.bytes}")
         else:
             name = f"llvm.masked.load.{_memory_suffix(d, n)}.p0"
             self.declarations.add(f"declare {vector} @{name}(ptr, <{n} x i1>, {vector})")
-            level.lines.append(
-                f"  {ssa} = call {vector} @{name}(ptr align {d.bytes} {address}, <{n} x i1> {full}, "
-                f"{vector} zeroinitializer)"
+            ssa = w.effect(
+                f"call {vector} @{name}(ptr align {d.bytes} {address}, <{n} x i1> {mask}, {vector} zeroinitializer)"
             )
-        if d is dt.bool_:
-            bits = self.w.fresh()
-            level.lines.append(f"  {bits} = icmp ne {vector} {ssa}, zeroinitializer")
-            return bits
-        return ssa
+        return w.effect(f"icmp ne {vector} {ssa}, zeroinitializer") if d is dt.bool_ else ssa
+
+    def _load_strided(self, buffer: str, first: Linear, step: int, d: DType) -> str:
+        """Every step-th element, one per lane: where steps are short, by shuffles of whole vectors.
+
+        The last vector ends at the last element that is asked for, so that nothing behind it is touched.
+        """
+        n, count = self.lanes, self._extent()
+        low = first if step > 0 else first + Linear(step * (count - 1), {})
+        span = abs(step) * (count - 1) + 1
+        if span > 2 * n:
+            return self._load_apart(buffer, first, step, d)
+        places = [abs(step) * (k if step > 0 else count - 1 - k) for k in range(count)]
+        depth, vector = self.w.depth, value_type(d, n)
+        if span <= n:
+            one = self._load_part(d, self.pointer(buffer, low), span)
+            picks, other = places, "poison"
+        else:
+            one = self._load_part(d, self.pointer(buffer, low), n)
+            other = self._load_part(d, self.pointer(buffer, low + Linear(span - n, {})), n)
+            picks = [p if p < n else n + p - (span - n) for p in places]
+        chosen = ", ".join(f"i32 {p}" for p in picks + [0] * (n - count))
+        return self.w.instruction(f"shufflevector {vector} {one}, {vector} {other}, <{n} x i32> <{chosen}>", depth)
+
+    def _load_part(self, d: DType, address: str, count: int) -> str:
+        """A vector of whose lanes the first `count` are read."""
+        return self._masked_load(d, address, None if count == self.lanes else _first_lanes(count, self.lanes))
+
+    def _load_apart(self, buffer: str, first: Linear, step: int, d: DType) -> str:
+        """Elements far apart, one load each: quicker than a gather, which fetches them one by one too."""
+        result = "poison"
+        for k in range(self._extent()):
+            one = self._load_instruction(d, self.pointer(buffer, first + Linear(step * k, {})), self.w.depth)
+            text = f"insertelement {value_type(d, self.lanes)} {result}, {value_type(d)} {one}, i64 {k}"
+            result = self.w.effect(text)
+        return result
 
     def _extent(self) -> int:
         extent = as_int(self.lane.extent) if self.lane is not None else None
@@ -125,7 +164,7 @@ class Memory(Addresses):
         extent = self._extent()
         if extent == self.lanes:
             return None if mask is None else self.splat(mask).ssa
-        tail = "<" + ", ".join(f"i1 {'true' if k < extent else 'false'}" for k in range(self.lanes)) + ">"
+        tail = _first_lanes(extent, self.lanes)
         if mask is None:
             return tail
         return self.w.effect(f"and <{self.lanes} x i1> {self.splat(mask).ssa}, {tail}")
@@ -269,3 +308,8 @@ class Memory(Addresses):
 
 def _memory_suffix(dtype: DType, lanes: int) -> str:
     return f"v{lanes}i8" if dtype is dt.bool_ else type_suffix(dtype, lanes)
+
+
+def _first_lanes(count: int, lanes: int) -> str:
+    """A mask that admits the first lanes, as a literal."""
+    return "<" + ", ".join(f"i1 {'true' if k < count else 'false'}" for k in range(lanes)) + ">"

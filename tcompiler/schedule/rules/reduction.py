@@ -167,9 +167,6 @@ def _plan(sch: Schedule, block: str, target: Target, constants: Collection[str])
         ]
         row = _best_row(shape, candidates) if candidates else None
         shared = moved[0]
-    for o in moved:
-        if o.strides.get(lane) != 1 and o.buffer not in constants and not _packable(o):
-            return None
     extent = shape.extents[lane]
     rows = shape.extents[row] if row is not None else 1
     depth = 1
