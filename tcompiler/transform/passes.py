@@ -5,6 +5,7 @@ from tcompiler.transform.cleanup import EliminateDeadCode, ShareCommonSubexpress
 from tcompiler.transform.constants import FoldConstants
 from tcompiler.transform.editing import GraphPass
 from tcompiler.transform.norms import FoldBatchNorms
+from tcompiler.transform.phases import SplitPhases
 
 SIMPLIFY: tuple[GraphPass, ...] = (
     EliminateDeadCode(),
@@ -14,6 +15,7 @@ SIMPLIFY: tuple[GraphPass, ...] = (
     Canonicalise(),
     EliminateDeadCode(),
     FoldBatchNorms(),
+    SplitPhases(),
     EliminateDeadCode(),
 )
 """The passes that every model goes through, in order."""
@@ -26,4 +28,5 @@ __all__ = [
     "FoldConstants",
     "GraphPass",
     "ShareCommonSubexpressions",
+    "SplitPhases",
 ]

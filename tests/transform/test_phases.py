@@ -1,0 +1,66 @@
+"""Strided transposed convolutions become ordinary ones that mean the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tcompiler.frontend.builder as tb
+from tcompiler.frontend.tensor import apply, lift
+from tcompiler.ir.graph.evaluate import evaluate
+from tcompiler.ir.graph.grammar import Graph
+from tcompiler.ir.graph.verify import verify
+from tcompiler.ops.registry import get
+from tcompiler.transform.passes import SplitPhases
+
+
+def split(shape: tuple[int, ...], weight: tuple[int, ...], bias: bool = False, **attrs: Any) -> Graph:
+    """Runs the pass on one transposed convolution and compares; returns the graph."""
+    rng = np.random.default_rng(3)
+    w = rng.standard_normal(weight)
+    b = rng.standard_normal(weight[1] * attrs.get("groups", 1)) if bias else None
+
+    def fn(x: Any) -> Any:
+        operands = [lift(x.writer, a) for a in (w, b) if a is not None]
+        return apply("conv_transpose", x, *operands, **attrs)
+
+    module = tb.trace(fn, tb.spec("f64", shape))
+    x = rng.standard_normal(shape)
+    after = SplitPhases().run(module.graph, module.constants)
+    verify(after, operators=get, constants=module.constants)
+    results = []
+    for graph in (module.graph, after):
+        found = evaluate(graph, {graph.inputs[0].name: x}, operators=get, constants=module.constants)
+        results.append(found[graph.outputs[0].name])
+    assert results[0].shape == results[1].shape
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-12, atol=1e-12)
+    return after
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("stride", [2, 3, 4])
+@pytest.mark.parametrize("taps", [1, 2, 3, 5])
+@pytest.mark.parametrize("pad", [(0, 0), (1, 1), (0, 2), (3, 0), (-1, -2)])
+def test_one_axis(bias: bool, groups: int, stride: int, taps: int, pad: tuple[int, int]) -> None:
+    extra = stride - 1
+    graph = split((2, 4, 5), (4, 3, taps), bias, strides=(stride,), pads=pad, groups=groups, output_padding=(extra,))
+    assert "conv" in {n.op for n in graph.nodes}
+
+
+@pytest.mark.parametrize("strides", [(2, 1), (1, 3), (2, 3), (4, 4)])
+@pytest.mark.parametrize("pads", [(0, 0, 0, 0), (1, 2, 0, 1), (2, 2, 2, 2)])
+def test_two_axes(strides: tuple[int, int], pads: tuple[int, int, int, int]) -> None:
+    split((1, 3, 4, 5), (3, 2, 4, 5), True, strides=strides, pads=pads)
+
+
+def test_three_axes() -> None:
+    split((1, 2, 3, 2, 4), (2, 2, 3, 2, 4), strides=(2, 2, 3), pads=(1, 0, 2, 0, 1, 1))
+
+
+def test_what_stays() -> None:
+    for attrs in ({}, {"strides": (2,), "dilations": (2,)}):
+        graph = split((1, 2, 5), (2, 3, 3), **attrs)
+        assert [n.op for n in graph.nodes] == ["conv_transpose"]
