@@ -80,9 +80,9 @@ class Arithmetic:
         """A binary operation of the scalar language."""
         a, b = self.unify(a, b)
         d, n = a.dtype, a.lanes
-        if d in _NARROW and op not in COMPARISONS:
+        if d in _NARROW:
             wide = self.binary(op, self.cast(a, dt.f32), self.cast(b, dt.f32))
-            return self.cast(wide, d)
+            return wide if op in COMPARISONS else self.cast(wide, d)
         w = self.w
         if op in COMPARISONS:
             if d.is_float:
@@ -114,7 +114,7 @@ class Arithmetic:
             return Value(self.call(f"llvm.{sign}{op}.{_suffix(a)}", a.type, a, b), d, n)
         if "%" not in a.ssa:
             a, b = b, a
-        if "%" not in b.ssa and "nan" not in b.ssa:
+        if "%" not in b.ssa and not _literal_nan(b):
             # x86's minps and maxps give the second operand on NaN; with a constant first, NaN passes in one instruction
             test = self.w.effect(f"fcmp {'olt' if op == 'max' else 'ogt'} {a.typed}, {b.ssa}")
             return Value(self.w.effect(f"select {_bools(n)} {test}, {b.typed}, {a.typed}"), d, n)
@@ -224,8 +224,6 @@ class Arithmetic:
     def unary(self, op: str, a: Value) -> Value:
         """A unary operation of the scalar language."""
         d, n, w = a.dtype, a.lanes, self.w
-        if op == "isnan":
-            return Value(w.effect(f"fcmp uno {a.typed}, {a.ssa}"), dt.bool_, n)
         if d in _NARROW:
             if op in ("neg", "abs"):
                 bits = self.bitcast(a, _U16)
@@ -233,6 +231,8 @@ class Arithmetic:
                 return self.bitcast(self.binary("xor" if op == "neg" else "and", bits, sign), d)
             wide = self.unary(op, self.cast(a, dt.f32))
             return wide if wide.dtype is dt.bool_ else self.cast(wide, d)
+        if op == "isnan":
+            return Value(w.effect(f"fcmp uno {a.typed}, {a.ssa}"), dt.bool_, n)
         if op == "isinf":
             size = Value(self.call(f"llvm.fabs.{_suffix(a)}", a.type, a), d, n)
             return self.binary("eq", size, self.constant(const(d, float("inf")), n))
@@ -301,7 +301,7 @@ class Arithmetic:
         if d is to:
             return a
         target = value_type(to, n)
-        if d in _NARROW and to is not dt.bool_:
+        if d in _NARROW:
             return self.cast(self._widen(a), to)
         if to in _NARROW:
             return self._narrow(a, to)
@@ -328,23 +328,64 @@ class Arithmetic:
 
     def _widen(self, a: Value) -> Value:
         """f16 or bf16 as f32."""
-        if a.dtype is dt.f16:
-            return Value(self.w.effect(f"fpext {a.typed} to {value_type(dt.f32, a.lanes)}"), dt.f32, a.lanes)
-        bits = self.cast(self.bitcast(a, _U16), _U32)
-        return self.bitcast(self.binary("shl", bits, self._int(16, bits)), dt.f32)
+        if a.dtype is dt.f16 and self.target.has("f16c"):
+            half = self._half_type(a.lanes)
+            bits = self.w.effect(f"bitcast {a.typed} to {half}")
+            return Value(self.w.effect(f"fpext {half} {bits} to {value_type(dt.f32, a.lanes)}"), dt.f32, a.lanes)
+        word = self.cast(self.bitcast(a, _U16), _U32)
+        if a.dtype is dt.bf16:
+            return self.bitcast(self._shift("shl", word, 16), dt.f32)
+        # exponent and mantissa in their places of an f32, whose exponent is then 112 too small
+        size = self._shift("shl", self.binary("and", word, self._int(0x7FFF, word)), 13)
+        scaled = self.binary("mul", self.bitcast(size, dt.f32), self.constant(const(dt.f32, 2.0**112), a.lanes))
+        special = self.binary("ge", size, self._int(0x7C00 << 13, size))
+        infinite = self.binary("or", size, self._int(0x7F800000, size))
+        sign = self._shift("shl", self.binary("and", word, self._int(0x8000, word)), 16)
+        number = self.select(special, infinite, self.bitcast(scaled, _U32))
+        return self.bitcast(self.binary("or", number, sign), dt.f32)
 
     def _narrow(self, a: Value, to: DType) -> Value:
-        """f16 or bf16 of a number, rounded once to nearest even: LLVM's own conversions call functions nobody links."""
+        """f16 or bf16 of a number, rounded once to nearest even."""
         exact = a.dtype is dt.bool_ or (a.dtype.bits < 32 or a.dtype is dt.f32)
         x = self.cast(a, dt.f32) if exact else self._round_to_odd(self.cast(a, dt.f64))
         if to is dt.f16:
-            return Value(self.w.effect(f"fptrunc {x.typed} to {value_type(to, x.lanes)}"), to, x.lanes)
+            return self._narrow_half(x)
         bits = self.bitcast(x, _U32)
-        high = self.binary("shr", bits, self._int(16, bits))
+        high = self._shift("shr", bits, 16)
         half = self.binary("add", self.binary("and", high, self._int(1, bits)), self._int(0x7FFF, bits))
-        rounded = self.binary("shr", self.binary("add", bits, half), self._int(16, bits))
+        rounded = self._shift("shr", self.binary("add", bits, half), 16)
         quiet = self.binary("or", high, self._int(0x40, bits))
         return self.bitcast(self.cast(self.select(self.unary("isnan", x), quiet, rounded), _U16), to)
+
+    def _narrow_half(self, x: Value) -> Value:
+        """f16 of an f32."""
+        if self.target.has("f16c"):
+            half = self._half_type(x.lanes)
+            rounded = self.w.effect(f"fptrunc {x.typed} to {half}")
+            return Value(self.w.effect(f"bitcast {half} {rounded} to {value_type(dt.f16, x.lanes)}"), dt.f16, x.lanes)
+        bits = self.bitcast(x, _U32)
+        size = self.binary("and", bits, self._int(0x7FFFFFFF, bits))
+        odd = self.binary("and", self._shift("shr", size, 13), self._int(1, size))
+        # the exponent's bias changes from 127 to 15; half a unit less one is added, one more if the result is odd
+        moved = self.binary("add", self.binary("sub", size, self._int((112 << 23) - 0xFFF, size)), odd)
+        normal = self._shift("shr", moved, 13)
+        # a denormal's last place is the last place of a half: adding a half rounds it there
+        shift = self.constant(const(dt.f32, 0.5), x.lanes)
+        added = self.bitcast(self.binary("add", self.bitcast(size, dt.f32), shift), _U32)
+        denormal = self.binary("sub", added, self.bitcast(shift, _U32))
+        number = self.select(self.binary("lt", size, self._int(113 << 23, size)), denormal, normal)
+        large = self.select(
+            self.binary("gt", size, self._int(0x7F800000, size)), self._int(0x7E00, size), self._int(0x7C00, size)
+        )
+        number = self.select(self.binary("ge", size, self._int(143 << 23, size)), large, number)
+        sign = self.binary("and", self._shift("shr", bits, 16), self._int(0x8000, bits))
+        return self.bitcast(self.cast(self.binary("or", number, sign), _U16), dt.f16)
+
+    def _half_type(self, lanes: int) -> str:
+        return f"<{lanes} x half>" if lanes else "half"
+
+    def _shift(self, op: str, x: Value, places: int) -> Value:
+        return self.binary(op, x, self._int(places, x))
 
     def _round_to_odd(self, a: Value) -> Value:
         """f64 as f32, inexact results made odd, so that a later rounding to fewer bits is the only one.
@@ -412,13 +453,20 @@ def _literal_int(x: Value) -> int | None:
         return None
 
 
+def _literal_nan(x: Value) -> bool:
+    """Whether a literal of f32 or f64, both written as the bits of a double, is NaN."""
+    bits = int(x.ssa.removeprefix("splat (").removesuffix(")").split()[-1], 16)
+    return bits & ((1 << 63) - 1) > 0x7FF << 52
+
+
 def _bools(lanes: int) -> str:
     return f"<{lanes} x i1>" if lanes else "i1"
 
 
 def type_suffix(dtype: DType, lanes: int) -> str:
     """How the names of LLVM's intrinsics end for a type."""
-    name = {"bf16": "bf16", "bool": "i1"}.get(dtype.name) or f"{'f' if dtype.is_float else 'i'}{dtype.bits}"
+    bits = 1 if dtype is dt.bool_ else dtype.bits
+    name = f"{'f' if dtype.is_float and dtype not in _NARROW else 'i'}{bits}"
     return f"v{lanes}{name}" if lanes else name
 
 

@@ -8,7 +8,8 @@ from tcompiler.ir import dtypes as dt
 from tcompiler.ir.dtypes import DType
 from tcompiler.ir.scalar.grammar import Const
 
-_VALUE_TYPES = {"f16": "half", "bf16": "bfloat", "f32": "float", "f64": "double", "bool": "i1"}
+# Narrow floats are their bits: LLVM would call functions that nobody links to convert its own half and bfloat.
+_VALUE_TYPES = {"f16": "i16", "bf16": "i16", "f32": "float", "f64": "double", "bool": "i1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Value:
 
 
 def value_type(dtype: DType, lanes: int = 0) -> str:
-    """The type of a value in registers (bool is i1)."""
+    """The type of a value in registers (bool is i1, f16 and bf16 are i16)."""
     scalar = _VALUE_TYPES.get(dtype.name) or f"i{dtype.bits}"
     return f"<{lanes} x {scalar}>" if lanes else scalar
 
@@ -49,12 +50,10 @@ def literal(node: Const) -> str:
         return "true" if bits else "false"
     if not d.is_float:
         return str(node.value)
+    if d.bits == 16:
+        return str(bits)
     if d is dt.f64:
         return f"0x{bits:016X}"
-    if d is dt.f16:
-        return f"0xH{bits:04X}"
-    if d is dt.bf16:
-        return f"0xR{bits:04X}"
     return f"0x{_widen_f32(bits):016X}"
 
 

@@ -20,7 +20,8 @@ _erf64 = np.frompyfunc(math.erf, 1, 1)
 _UNARY: dict[str, Callable[[Array], Array]] = {
     "neg": np.negative,
     "abs": np.abs,
-    "sign": np.sign,
+    # np.sign of -0.0 is 0.0
+    "sign": lambda a: np.where(a == 0, a, np.sign(a)),
     "exp": np.exp,
     "exp2": np.exp2,
     "expm1": np.expm1,
