@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tcompiler.ir.expr.grammar import Program
 from tcompiler.ir.graph.grammar import TensorType
-from tcompiler.ir.scalar.grammar import Scalar, floordiv, index
+from tcompiler.ir.scalar.grammar import Scalar, const, floordiv, index
 from tcompiler.ops.define import (
     Definition,
     Handle,
@@ -85,7 +85,9 @@ def _exponentials(name: str, types: Types, attrs: Attrs, log: bool) -> Program:
         return d.program(y)
     e = d.compute("e", x.shape, lambda *at: unary("exp", centered(at)))
     total = d.reduce("sum", "total", parts.shape, parts.over, lambda *at: e[parts.at(at)])
-    y = d.compute("y", x.shape, lambda *at: cast(x.dtype, over(e[at], total[kept(at)])))
+    # one division for a row: no total is less than 1
+    share = d.compute("share", parts.shape, lambda *at: over(const(wide, 1.0), total[at]))
+    y = d.compute("y", x.shape, lambda *at: cast(x.dtype, times(e[at], share[kept(at)])))
     return d.program(y)
 
 

@@ -92,7 +92,7 @@ def arguments(rng: random.Random, sch: Schedule, name: str) -> tuple[object, ...
                 above = sch.loops(block)
                 result.append(
                     rng.choice(above)
-                    if above and name in ("stage_accumulate", "decompose_reduction")
+                    if above and name in ("stage_accumulate", "decompose_reduction", "rfactor")
                     else _loop(rng, sch)
                 )
             case "buffer":

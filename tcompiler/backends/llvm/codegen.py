@@ -8,7 +8,7 @@ function of its own. No LLVM pass is needed for speed. Text is emitted, as it is
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from tcompiler.backends.llvm.addresses import constant_strides
@@ -19,6 +19,7 @@ from tcompiler.backends.llvm.values import Values
 from tcompiler.backends.llvm.writer import Writer
 from tcompiler.errors import CompileError, InternalError
 from tcompiler.ir import dtypes as dt
+from tcompiler.ir.loop.analysis import touched
 from tcompiler.ir.loop.grammar import (
     Block,
     Buffer,
@@ -32,6 +33,7 @@ from tcompiler.ir.loop.grammar import (
     Update,
     Wait,
     buffer_table,
+    children,
     walk,
 )
 from tcompiler.ir.scalar.grammar import FALSE, TRUE, Binary, Scalar, Var, as_int
@@ -113,8 +115,11 @@ class _Kernel(Values):
                 "code is generated for constant extents; give the model's dimensions as integers"
             )
         outside = {*f.inputs, *f.outputs}
-        shared = [b for b in f.buffers if b.name not in outside and b.scope == "global"]
+        given = _given_to_threads(f.body)
+        shared = [b for b in f.buffers if b.name not in outside and (b.scope == "global" or b.name in given)]
         self.passed = (*f.inputs, *f.outputs, *(b.name for b in shared))
+        for b in shared:
+            self.buffers[b.name] = replace(b, scope="global")
         for b in f.buffers:
             if b.name not in self.passed and b.scope != "register":
                 self.scratch[b.name] = self.scratch_bytes
@@ -207,7 +212,7 @@ class _Kernel(Values):
                 self.env.pop(s.var, None)
             case "vectorized":
                 self._vectorized(s, extent)
-            case "parallel" if not self.in_parallel and extent != 1:
+            case "parallel" if not self.in_parallel and self.lane is None and extent != 1:
                 self._parallel(s)
             case "serial" | "parallel":
                 self._serial(s)
@@ -228,10 +233,9 @@ class _Kernel(Values):
             self.loop_values[s.var] = ("", 0)
             self.statement(s.body)
             self.lane, self.lanes = None, 0
+            del self.loop_values[s.var]
 
     def _serial(self, s: For) -> None:
-        if self.lane is not None:
-            raise InternalError(f"serial loop {s.var.name} inside vectorized loop {self.lane.name}")
         extent = as_int(s.var.extent)
         if extent == 0:
             return
@@ -262,6 +266,7 @@ class _Kernel(Values):
             self.loop_values[var] = (induction, w.depth)
             body()
             latch, lines = level.label, level.lines
+        del self.loop_values[var]
         self._forget(written)
         ended = set(carried.values())
         for run, (value, length) in self.registers.snapshot().items():
@@ -359,6 +364,7 @@ class _Kernel(Values):
         saved = (self.pointers, self.loop_values, self.registers.snapshot())
         self.w = Writer()
         self.in_parallel = True
+        self.registers.restore({})
         self.pointers, self.loop_values = dict(self.pointers), {}
         for k, n in enumerate(self.passed):
             self.pointers[n] = self._field("ptr", k)
@@ -452,7 +458,7 @@ class _Kernel(Values):
             ):
                 a, b, c = self.unify(self.value(value.a), self.value(value.b), self.load(target))
                 name = f"llvm.fmuladd.{'' if not a.lanes else f'v{a.lanes}'}{d.name}"
-                self.store(target.buffer, target.indices, Value(self.call(name, a.type, a, b, c), d, a.lanes))
+                self.store(target.buffer, target.indices, Value(self.call(name, a.type, a, b, c), d, a.lanes), True)
                 return
         old = [self.load(t) for t in s.targets]
         new = [self.value(v) for v in s.values]
@@ -462,7 +468,7 @@ class _Kernel(Values):
         for var in (*s.reducer.lhs, *s.reducer.rhs):
             del self.values[var]
         for t, x in zip(s.targets, combined, strict=True):
-            self.store(t.buffer, t.indices, x)
+            self.store(t.buffer, t.indices, x, True)
 
 
 def _is_zero(var: Var) -> Scalar:
@@ -485,6 +491,24 @@ def _written(s: Stmt) -> frozenset[str]:
             case _:
                 pass
     return frozenset(result)
+
+
+def _given_to_threads(s: Stmt) -> frozenset[str]:
+    """Buffers that threads read and no thread writes: whatever their scope, what was written before is the same for all.
+
+    What is written under a parallel loop is private to the iteration if its scope is not global.
+    """
+    read: set[str] = set()
+    written: set[str] = set()
+    stack = [s]
+    while stack:
+        x = stack.pop()
+        if isinstance(x, For) and x.kind == "parallel":
+            read |= touched(x).reads
+            written |= touched(x).writes
+        else:
+            stack.extend(children(x))
+    return frozenset(read - written)
 
 
 def _function(header: str, w: Writer) -> str:

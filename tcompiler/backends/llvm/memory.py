@@ -202,11 +202,11 @@ class Memory(Addresses):
             ssa = self.w.effect(f"icmp ne {vector} {ssa}, zeroinitializer")
         return Value(ssa, d, n)
 
-    def store(self, buffer: str, indices: tuple[Scalar, ...], x: Value) -> None:
-        """Writes an element, or one element per lane."""
+    def store(self, buffer: str, indices: tuple[Scalar, ...], x: Value, update: bool = False) -> None:
+        """Writes an element, or one element per lane; `update` says that the old value was read for it."""
         place = self.offset(buffer, indices)
         if self.buffers[buffer].scope == "register":
-            self.write_register(buffer, place, x)
+            self.write_register(buffer, place, x, update)
             return
         d, w = x.dtype, self.w
         uniform, c = self.split_lane(place)
@@ -254,6 +254,10 @@ class Memory(Addresses):
             whole = forced(run[0])
             if whole.lanes == n:
                 return whole
+        found = self._run_around(buffer, start, length) if n else None
+        if found is not None:
+            first, value = found
+            return self._shuffled(value, value, [start - first + k for k in range(length)], n)
         elements = [self._register_element(buffer, start + k) for k in range(length)]
         if not n:
             return elements[0]
@@ -272,8 +276,29 @@ class Memory(Addresses):
             return value
         return Value(self.w.effect(f"extractelement {value.typed}, i64 {element - start}"), value.dtype)
 
-    def write_register(self, buffer: str, x: Linear, new: Value) -> None:
-        """Replaces an element (or one element per lane) of a register buffer."""
+    def _run_around(self, buffer: str, start: int, length: int) -> tuple[int, Value] | None:
+        """A vector that holds a whole range of elements: where it starts, and its value."""
+        for first, (run, n) in self.registers.runs.get(buffer, {}).items():
+            if first <= start and start + length <= first + n and n > 1:
+                value = forced(run)
+                return (first, value) if value.lanes else None
+        return None
+
+    def _shuffled(self, a: Value, b: Value, picks: list[int], lanes: int) -> Value:
+        """Lanes picked from two vectors, one behind the other; those past the picks hold nothing."""
+        chosen = ", ".join([f"i32 {p}" for p in picks] + ["i32 poison"] * (lanes - len(picks)))
+        text = f"shufflevector {a.typed}, {b.typed}, <{lanes} x i32> <{chosen}>"
+        return Value(self.w.effect(text), a.dtype, lanes)
+
+    def write_register(self, buffer: str, x: Linear, new: Value, update: bool = False) -> None:
+        """Replaces an element (or one element per lane) of a register buffer.
+
+        Args:
+            buffer: The buffer.
+            x: The place.
+            new: The value.
+            update: Whether the old value was read for it: a longer vector around the place then stays one.
+        """
         start, n = self._register_place(buffer, x)
         length = self._extent() if n else 1
         if n:
@@ -283,6 +308,14 @@ class Memory(Addresses):
         elif self.lane is not None:
             raise InternalError(f"every lane of {self.lane!r} writes one element of {buffer}")
         runs = self.registers.runs.setdefault(buffer, {})
+        around = self._run_around(buffer, start, length) if n and update else None
+        if around is not None and runs[around[0]][1] > length:
+            first, old = around
+            wide = self._shuffled(new, new, list(range(length)), old.lanes)
+            at = start - first
+            picks = [old.lanes + k - at if at <= k < at + length else k for k in range(old.lanes)]
+            runs[first] = (self._shuffled(old, wide, picks, old.lanes), runs[first][1])
+            return
         known = runs.get(start)
         if known is None or known[1] != length:
             self._split_overlapping(buffer, start, length)

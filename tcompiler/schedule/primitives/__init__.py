@@ -14,6 +14,7 @@ from tcompiler.schedule.primitives.peel import peel
 from tcompiler.schedule.primitives.reduction import decompose_reduction
 from tcompiler.schedule.primitives.reorder import reorder
 from tcompiler.schedule.primitives.reverse_compute_at import reverse_compute_at
+from tcompiler.schedule.primitives.rfactor import rfactor
 from tcompiler.schedule.primitives.split import split
 from tcompiler.schedule.primitives.storage import compact, pad_stride, set_scope, transform_layout
 from tcompiler.schedule.primitives.unroll import unroll
@@ -36,6 +37,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "compute_inline": compute_inline,
     "reverse_compute_inline": reverse_compute_inline,
     "decompose_reduction": decompose_reduction,
+    "rfactor": rfactor,
     "set_scope": set_scope,
     "compact": compact,
     "transform_layout": transform_layout,

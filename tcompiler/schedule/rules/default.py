@@ -7,6 +7,7 @@ from collections.abc import Collection
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Function
 from tcompiler.schedule.rules.elementwise import schedule_map
+from tcompiler.schedule.rules.partials import reduce_in_lanes
 from tcompiler.schedule.rules.placement import gather_rows, inline_maps
 from tcompiler.schedule.rules.reduction import schedule_reduction
 from tcompiler.schedule.rules.rows import schedule_row_blocks
@@ -48,6 +49,7 @@ def default_schedule(function: Function, target: Target, threads: int = 1, const
         else:
             loops = sch.loops(name)
             spatial = len([i for i in sch.iters(name) if i.kind == "spatial"])
+            reduce_in_lanes(sch, name, target)
             parallelize(sch, name, loops[:spatial], 1 << 20, threads)
     return sch
 

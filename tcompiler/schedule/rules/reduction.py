@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from math import prod
 
 from tcompiler.backends.llvm.linear import linear
 from tcompiler.ir.loop.analysis import find_block
@@ -21,6 +22,7 @@ from tcompiler.ir.scalar.grammar import Scalar, Var, as_int
 from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
+from tcompiler.schedule.rules.partials import contiguous_axes
 from tcompiler.schedule.rules.threads import WORTH, parallelize
 from tcompiler.schedule.rules.tile import Registers, choose_tile
 from tcompiler.schedule.schedule import Schedule
@@ -162,6 +164,10 @@ def _plan(sch: Schedule, block: str, target: Target, constants: Collection[str])
             shared, row = o, _best_row(shape, candidates)
             break
     if shared is None:
+        walked = contiguous_axes(shape)
+        long = prod(shape.extents[v] for v in walked) >= target.vector_lanes(bits)
+        if long and all(o.strides.get(lane) != 1 for o in moved):
+            return None  # nothing is shared between lanes: each row is better reduced as it lies in memory
         candidates = [
             v for v in shape.spatial if v is not lane and shape.extents[v] > 1 and shape.target.strides.get(v)
         ]

@@ -8,13 +8,14 @@ from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.schedule.rules.accesses import shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
+from tcompiler.schedule.rules.partials import reduce_in_lanes
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
 
 
 def schedule_row_blocks(sch: Schedule, last: str, shared: Sequence[str], target: Target, threads: int) -> None:
-    """Vectorizes the maps of a row and puts the rows on threads.
+    """Vectorizes the maps and reductions of a row and puts the rows on threads.
 
     Args:
         sch: The schedule, with the blocks gathered under the loops over rows.
@@ -31,6 +32,8 @@ def schedule_row_blocks(sch: Schedule, last: str, shared: Sequence[str], target:
         own = [n for n in sch.loops(name) if n not in shared]
         if own and find_block(sch.function, name).init is None:
             attempt(sch, _vectors, sch, name, own, target)
+        elif own:
+            reduce_in_lanes(sch, name, target)
     common = [n for n in shared if set(sch.blocks_under(n)) >= set(blocks)]
     parallelize(sch, last, common, work, threads)
 

@@ -1,0 +1,108 @@
+"""Reductions along the axis in which their operands are contiguous: partial results in the lanes of registers.
+
+for rows …:
+    acc[lanes] = identity;  for steps: for lanes (vectorized): acc[lane] ⊕= x[row, step · lanes + lane]
+    then acc is folded in halves until four lanes are left, which are combined one by one
+"""
+
+from __future__ import annotations
+
+from tcompiler.ir.loop.analysis import find_block
+from tcompiler.ir.loop.grammar import buffer_table
+from tcompiler.ir.scalar.grammar import Var
+from tcompiler.schedule.rules.accesses import Shape, shape_of
+from tcompiler.schedule.rules.attempt import attempt, peel_tails
+from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.target import Target
+
+VECTORS = 4
+"""Vectors of partial results: as many as hide the latency of an addition at two a cycle, about."""
+LAST = 4
+"""Lanes that are combined one by one at the end."""
+
+
+def reduce_in_lanes(sch: Schedule, block: str, target: Target) -> bool:
+    """Vectorizes a reduction along its contiguous axis.
+
+    Args:
+        sch: The schedule; the block's reduce loops surround it alone.
+        block: A block with an Update.
+        target: The machine.
+
+    Returns:
+        False, with nothing changed, where no operand is contiguous along a reduce axis or the axis is too short.
+    """
+    return attempt(sch, _reduce, sch, block, target)
+
+
+def _reduce(sch: Schedule, block: str, target: Target) -> bool:
+    shape = shape_of(sch.function, find_block(sch.function, block))
+    if shape is None:
+        return False
+    axes = contiguous_axes(shape)
+    if not axes:
+        return False
+    positions = {i.var: k for k, i in enumerate(sch.iters(block))}
+    loop_of = {v: sch.loop_of(block, positions[v]) for v in shape.reduce}
+    chain = [loop_of[v] for v in axes if shape.extents[v] > 1]
+    if not chain or "" in loop_of.values():
+        return False
+    others = [loop_of[v] for v in shape.reduce if loop_of[v] not in chain]
+    spatial = [n for n in sch.loops(block) if n not in loop_of.values()]
+    if others or sch.loops(block)[-len(chain) :] != chain:
+        sch.reorder(*others, *chain)
+    loop = sch.fuse(*chain)[0] if len(chain) > 1 else chain[0]
+    extent = sch.extent(loop) or 0
+    width = target.vector_lanes(buffer_table(sch.function)[shape.target.buffer].dtype.bits)
+    if width < 2 or extent < width:
+        return False
+    lanes = width * (VECTORS if extent >= width * VECTORS else 1)
+    steps, lane = sch.split(loop, [None, lanes])
+    combining = _factored(sch, block, lane, [*others, steps], spatial)
+    while lanes > LAST:
+        half = width if lanes > width else max(LAST, lanes // 2)
+        halves, lane = sch.split(combining, [None, half])
+        combining = _factored(sch, block, lane, [halves], spatial)
+        sch.unroll(halves)
+        lanes = half
+    sch.unroll(combining)
+    if extent % (width * VECTORS if extent >= width * VECTORS else width):
+        peel_tails(sch, steps)
+    return True
+
+
+def contiguous_axes(shape: Shape) -> list[Var]:
+    """The reduce axes, outermost first, that together walk memory element by element in some operand."""
+    best: list[Var] = []
+    axes = [v for v in reversed(shape.reduce) if shape.extents[v] > 1]
+    for o in shape.operands:
+        chain: list[Var] = []
+        for v in axes:
+            if (o.strides.get(v) == 1) if not chain else _merge(shape, v, chain[0]):
+                chain.insert(0, v)
+        if len(chain) > len(best):
+            best = chain
+    return best
+
+
+def _merge(shape: Shape, outer: Var, inner: Var) -> bool:
+    """Whether two axes are one in every operand."""
+    for o in shape.operands:
+        far, near = o.strides.get(outer, 0), o.strides.get(inner, 0)
+        if far is None or near is None or far != near * shape.extents[inner]:
+            return False
+    return True
+
+
+def _factored(sch: Schedule, block: str, lane: str, reduced: list[str], spatial: list[str]) -> str:
+    """Partial results in registers for every iteration of `lane`; returns the loop that combines them."""
+    before = {b.name for b in sch.function.buffers}
+    partial, combining = sch.rfactor(block, lane)
+    (init,) = sch.decompose_reduction(partial, reduced[0])
+    for buffer in [b.name for b in sch.function.buffers if b.name not in before]:
+        if spatial:
+            sch.compact(buffer, spatial[-1])
+        sch.set_scope(buffer, "register")
+    sch.vectorize(sch.own_loops(init)[-1])
+    sch.vectorize(lane)
+    return combining
