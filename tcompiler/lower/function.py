@@ -12,6 +12,7 @@ from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int
 from tcompiler.ir.scalar.rewrite import rewrite, substitute
 from tcompiler.lower.layouts import propagate
+from tcompiler.lower.merge import merge_axes
 
 
 def lower(program: Program, layouts: Mapping[str, Layout] | None = None) -> Function:
@@ -23,13 +24,14 @@ def lower(program: Program, layouts: Mapping[str, Layout] | None = None) -> Func
             indices; here they become physical ones.
 
     Returns:
-        A function that takes the program's inputs and outputs.
+        A function that takes the program's inputs and outputs. Dimensions that are walked in step are one in it, so
+        a buffer may have fewer of them than its tensor, for the same elements in the same order.
 
     Raises:
         CompileError: If a scope is of a kind that no loops are made for.
     """
+    program, layouts = merge_axes(program, propagate(program, layouts or {}))
     table = tensors(program)
-    layouts = propagate(program, layouts or {})
     physical = {
         name: Buffer(name, t.dtype, layouts[name].shape if name in layouts else t.shape) for name, t in table.items()
     }

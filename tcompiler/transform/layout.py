@@ -1,7 +1,8 @@
 """Layouts of values: every group writes what its own code and its readers want.
 
 A contraction whose columns (the axis that only a constant operand has) are not the last axis of its result writes it
-with that axis last: channels-last for convolutions. Elementwise groups, pooling and depthwise convolutions follow
+with that axis last: channels-last for convolutions. Where a result must be row-major and the data are read along its
+rows anyway, as 1×1 convolutions do, it stays row-major. Elementwise groups, pooling and depthwise convolutions follow
 their first input that has a layout. Results of the model, and values that are looked at in another shape, stay
 row-major.
 """
@@ -10,14 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from tcompiler.ir.expr.grammar import Compute, Program, tensors
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node, TensorType, Value
 from tcompiler.ir.layout import Layout, permutation
+from tcompiler.ir.scalar.canonical import linear
 from tcompiler.ir.scalar.grammar import Binary, Load, Var, as_int, postorder
 from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.transform.definitions import Definitions, Operators
 from tcompiler.transform.group import VIEW
+
+_LONG_ROW = 32
+"""Elements: two vectors of lanes and more, so that tails do not weigh much."""
+_SHORT_SUM = 4096
+"""Products per element, found by measuring."""
 
 
 def permuted(t: TensorType, axes: Sequence[int]) -> TensorType:
@@ -50,15 +58,21 @@ class ChooseLayouts:
         constants = {c.name for c in graph.constants}
         orders: dict[str, tuple[int, ...]] = {}
         contractions: set[str | None] = set()
+        rows: set[str | None] = set()
+        leaving = {n.group for n in graph.nodes if n.group != VIEW and any(v.name in fixed for v in n.outputs)}
         nodes: list[Node] = []
         for node in graph.nodes:
             outputs: list[Value] = []
             copies: list[Node] = []
-            if _columns(definitions.program(node), self._fixed_operands(node, definitions, constants)) is not None:
+            known = self._fixed_operands(node, definitions, constants)
+            if _columns(definitions.program(node), known) is not None:
                 contractions.add(node.group)
+                plain = not any(i in orders for i in node.inputs)
+                if node.group in leaving and plain and _walks_rows(definitions.program(node), known):
+                    rows.add(node.group)
             for value in node.outputs:
                 order = None
-                if len(value.type.shape) >= 3 and node.group != VIEW:
+                if len(value.type.shape) >= 3 and node.group != VIEW and node.group not in rows:
                     order = self._order(node, definitions, constants, orders)
                 if order is None or len(order) != len(value.type.shape):
                     outputs.append(value)
@@ -117,6 +131,24 @@ def _columns(program: Program, constants: set[str]) -> tuple[int, int] | None:
             if len(only) == 1 and len(out.shape) == len(scope.axes):
                 return only[0], as_int(scope.axes[only[0]].extent) or 0
     return None
+
+
+def _walks_rows(program: Program, constants: set[str]) -> bool:
+    """Whether a contraction reads its data along the result's last axis, element by element, and is better left so.
+
+    An axis that is read as it is merges with those before it. One that is read with offsets has to be long, and the
+    reduction short, for else its rows of data, apart in memory, do not stay close to the core.
+    """
+    for scope in program.scopes:
+        if isinstance(scope, Compute) and scope.reduce_axes:
+            last = scope.axes[-1]
+            loads = [n for n in postorder(*scope.values) if isinstance(n, Load) and n.buffer not in constants]
+            if all(load.indices[-1] is last for load in loads):
+                return True
+            depth = prod(as_int(a.extent) or 0 for a in scope.reduce_axes if a.extent is not None)
+            apart = all(linear(load.indices[-1]).terms.get(last) == 1 for load in loads)
+            return apart and (as_int(last.extent) or 0) >= _LONG_ROW and depth <= _SHORT_SUM
+    return False
 
 
 def _axes(load: Load) -> frozenset[Var]:
