@@ -63,7 +63,8 @@ class Arithmetic:
 
     def _local(self, text: str, operand: str) -> str:
         """A pure instruction on one operand, placed and remembered at the level where the operand was made."""
-        return self.w.instruction(text, self.w.made_at.get(operand))
+        # what was made in a loop that has ended is used behind it
+        return self.w.instruction(text, min(self.w.made_at.get(operand, self.w.depth), self.w.depth))
 
     def unify(self, *xs: Value) -> tuple[Value, ...]:
         """Splats the scalars among values if any is a vector."""

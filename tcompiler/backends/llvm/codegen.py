@@ -13,11 +13,11 @@ from typing import assert_never
 
 from tcompiler.backends.llvm.addresses import constant_strides
 from tcompiler.backends.llvm.linear import Linear
-from tcompiler.backends.llvm.registers import Carried, Element, forced
+from tcompiler.backends.llvm.registers import Lazy, OpenLoop, Place, forced, merge_places
 from tcompiler.backends.llvm.ssa import Value, value_type
 from tcompiler.backends.llvm.values import Values
 from tcompiler.backends.llvm.writer import Writer
-from tcompiler.errors import CompileError, InternalError
+from tcompiler.errors import CompileError
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.loop.analysis import touched
 from tcompiler.ir.loop.grammar import (
@@ -252,38 +252,36 @@ class _Kernel(Values):
         """A loop from start to stop, at least one iteration; registers that it writes are carried by phis."""
         w = self.w
         head, done = w.fresh_label("loop"), w.fresh_label("done")
-        before = w.top.label
         induction, following = w.fresh("i"), w.fresh("n")
-        phis: dict[tuple[str, int], tuple[Value, Value]] = {}
-        carried: dict[tuple[str, int], Carried] = {}
-        for run, (value, length) in self.registers.snapshot().items():
-            if run[0] in written:
-                carried[run] = Carried(phis, run, value, lambda: w.fresh("r"))
-                self.registers.runs[run[0]][run[1]] = (carried[run], length)
+        depth = w.depth
+
+        def outside(x: Lazy) -> Value:
+            with w.at(depth):
+                return forced(x)
+
+        loop = OpenLoop(lambda: w.fresh("r"), outside)
+        registers = [n for n in sorted(written) if self.buffers[n].scope == "register"]
+        self.registers.enter(loop, registers)
         # inside, what an iteration wrote must be read again; outside, so must what the loop wrote
         with w.level("loop", head) as level:
             self._forget(written)
             self.loop_values[var] = (induction, w.depth)
             body()
+            last: dict[Place, Value] = {}
+            while len(last) < len(loop.phis):
+                # a value at the end may be one at the start, which then is carried too
+                for place in [p for p in loop.phis if p not in last]:
+                    last[place] = self.elements(place)
             latch, lines = level.label, level.lines
         del self.loop_values[var]
         self._forget(written)
-        ended = set(carried.values())
-        for run, (value, length) in self.registers.snapshot().items():
-            if run in carried and value is carried[run]:
-                self.registers.runs[run[0]][run[1]] = (carried[run].outside(), length)
-            elif isinstance(value, Element) and isinstance(value.parent, Carried) and value.parent in ended:
-                self.registers.runs[run[0]][run[1]] = (value.outside(value.parent), length)
-        after = self.registers.snapshot()
+        self.registers.leave(loop, registers)
+        before = w.top.label
         w.line(f"br label %{head}")
         w.top.lines.append(f"{head}:")
         w.line(f"{induction} = phi i64 [ {start}, %{before} ], [ {following}, %{latch} ]")
-        for run, (phi, initial) in phis.items():
-            final = after.get(run)
-            last = None if final is None else forced(final[0])
-            if last is None or last.lanes != phi.lanes:
-                raise InternalError(f"register buffer {run[0]} changes its vector length inside loop {var.name}")
-            w.line(f"{phi.ssa} = phi {phi.type} [ {initial.ssa}, %{before} ], [ {last.ssa}, %{latch} ]")
+        for place, (phi, initial) in loop.phis.items():
+            w.line(f"{phi.ssa} = phi {phi.type} [ {initial.ssa}, %{before} ], [ {last[place].ssa}, %{latch} ]")
         w.top.lines.extend(lines)
         w.line(f"{following} = add nuw nsw i64 {induction}, 1")
         test = w.fresh()
@@ -315,33 +313,26 @@ class _Kernel(Values):
         """
         w = self.w
         then, done = w.fresh_label("then"), w.fresh_label("done")
-        before_label, before = w.top.label, self.registers.snapshot()
-        changed: dict[tuple[str, int], tuple[Value, int]] = {}
+        registers = [n for n in sorted(written) if merge and self.buffers[n].scope == "register"]
+        before = self.registers.snapshot()
         with w.level("branch", then) as level:
             self._forget(written)
             body()
-            for key, (now, length) in self.registers.snapshot().items():
-                old = before.get(key)
-                if merge and (old is None or old[0] is not now):
-                    changed[key] = (forced(now), length)
+            places = [p for n in registers for p in merge_places(before.get(n, {}), self.registers.runs.get(n, {}), n)]
+            inside = [self.elements(p) for p in places]
             last, lines = level.label, level.lines
         self._forget(written)
-        others: dict[tuple[str, int], str] = {}
-        for key, (value, length) in changed.items():
-            old = before.get(key)
-            end = key[1] + length
-            overlapping = any(b == key[0] and s < end and key[1] < s + n for (b, s), (_, n) in before.items())
-            if overlapping and (old is None or old[1] != length or forced(old[0]).lanes != value.lanes):
-                raise InternalError(f"register buffer {key[0]} changes its vector length under a condition")
-            others[key] = "poison" if old is None else forced(old[0]).ssa
+        self.registers.restore(before)
+        others = [self.elements(p) for p in places]
+        before_label = w.top.label
         w.line(f"br i1 {condition.ssa}, label %{then}, label %{done}")
         w.top.lines.append(f"{then}:")
         w.top.lines.extend(lines)
         w.line(f"br label %{done}")
         w.label(done)
-        for key, (value, length) in changed.items():
-            ssa = w.effect(f"phi {value.type} [ {value.ssa}, %{last} ], [ {others[key]}, %{before_label} ]")
-            self.registers.runs[key[0]][key[1]] = (Value(ssa, value.dtype, value.lanes), length)
+        for place, x, other in zip(places, inside, others, strict=True):
+            ssa = w.effect(f"phi {x.type} [ {x.ssa}, %{last} ], [ {other.ssa}, %{before_label} ]")
+            self.registers.write(place, Value(ssa, x.dtype, x.lanes), self._extracted)
 
     def _parallel(self, s: For) -> None:
         """Outlines the body; each thread computes its own contiguous share of the iterations."""
@@ -361,10 +352,9 @@ class _Kernel(Values):
         name = f"{self.symbol}.{len(self.bodies)}"
         self.bodies.append("")
         slot = len(self.bodies) - 1
-        saved = (self.pointers, self.loop_values, self.registers.snapshot())
+        saved = (self.pointers, self.loop_values, self.registers.set_aside())
         self.w = Writer()
         self.in_parallel = True
-        self.registers.restore({})
         self.pointers, self.loop_values = dict(self.pointers), {}
         for k, n in enumerate(self.passed):
             self.pointers[n] = self._field("ptr", k)
@@ -393,7 +383,7 @@ class _Kernel(Values):
         self.w = outer
         self.in_parallel = False
         self.pointers, self.loop_values = saved[0], saved[1]
-        self.registers.restore(saved[2])
+        saved[2]()
         self._forget(written)
         fn = outer.effect("load ptr, ptr %ctx, align 8")
         outer.line(f"call void {fn}(ptr %ctx, ptr @{name}, ptr {closure}, i64 {extent})")
@@ -494,7 +484,7 @@ def _written(s: Stmt) -> frozenset[str]:
 
 
 def _given_to_threads(s: Stmt) -> frozenset[str]:
-    """Buffers that threads read and no thread writes: whatever their scope, what was written before is the same for all.
+    """Buffers that threads read and no thread writes: whatever their scope, all threads find what was written before.
 
     What is written under a parallel loop is private to the iteration if its scope is not global.
     """

@@ -1,20 +1,17 @@
-"""Reads and writes of buffers: vectors, masks, gathers and scatters in memory, SSA values for registers."""
+"""Reads and writes of buffers in memory: vectors, masks, gathers and scatters."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable
 
-from tcompiler.backends.llvm.addresses import Addresses
 from tcompiler.backends.llvm.arithmetic import type_suffix
 from tcompiler.backends.llvm.linear import Linear
-from tcompiler.backends.llvm.registers import Element, Registers, forced
+from tcompiler.backends.llvm.register_access import RegisterAccess
 from tcompiler.backends.llvm.ssa import Value, memory_type, value_type
-from tcompiler.errors import InternalError
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.dtypes import DType
 from tcompiler.ir.loop.grammar import Buffer
-from tcompiler.ir.scalar.grammar import Load, Scalar, as_int, const
+from tcompiler.ir.scalar.grammar import Load, Scalar, const
 from tcompiler.target.target import Target
 
 Key = tuple[int, frozenset[tuple[Scalar, int]]]
@@ -25,30 +22,16 @@ def linear_key(x: Linear) -> Key:
     return x.const, frozenset(x.terms.items())
 
 
-class Memory(Addresses):
+class Memory(RegisterAccess):
     """Emits loads and stores.
 
     Attributes:
-        registers: What the register buffers hold.
-        mask: The lanes that are active, None for all.
         read_only: Buffers that nothing in the function writes.
     """
 
     def __init__(self, target: Target, buffers: dict[str, Buffer]) -> None:
         super().__init__(target, buffers)
-        self.registers = Registers()
-        self.mask: Value | None = None
         self.read_only: frozenset[str] = frozenset()
-
-    @contextmanager
-    def masked(self, condition: Value) -> Iterator[None]:
-        """Restricts memory accesses to the lanes where a condition holds."""
-        before = self.mask
-        self.mask = condition if before is None else self.binary("and", before, condition)
-        try:
-            yield
-        finally:
-            self.mask = before
 
     def load(self, node: Load) -> Value:
         """The value of an element, or of one element per lane."""
@@ -125,7 +108,7 @@ class Memory(Addresses):
 
         The last vector ends at the last element that is asked for, so that nothing behind it is touched.
         """
-        n, count = self.lanes, self._extent()
+        n, count = self.lanes, self.extent()
         low = first if step > 0 else first + Linear(step * (count - 1), {})
         span = abs(step) * (count - 1) + 1
         if span > 2 * n:
@@ -149,19 +132,15 @@ class Memory(Addresses):
     def _load_apart(self, buffer: str, first: Linear, step: int, d: DType) -> str:
         """Elements far apart, one load each: quicker than a gather, which fetches them one by one too."""
         result = "poison"
-        for k in range(self._extent()):
+        for k in range(self.extent()):
             one = self._load_instruction(d, self.pointer(buffer, first + Linear(step * k, {})), self.w.depth)
             text = f"insertelement {value_type(d, self.lanes)} {result}, {value_type(d)} {one}, i64 {k}"
             result = self.w.effect(text)
         return result
 
-    def _extent(self) -> int:
-        extent = as_int(self.lane.extent) if self.lane is not None else None
-        return extent if extent is not None else self.lanes
-
     def _lane_mask(self, mask: Value | None) -> str | None:
         """The lanes that exist and that the mask admits; None where that is all of them."""
-        extent = self._extent()
+        extent = self.extent()
         if extent == self.lanes:
             return None if mask is None else self.splat(mask).ssa
         tail = _first_lanes(extent, self.lanes)
@@ -218,7 +197,7 @@ class Memory(Addresses):
             w.line(f"store {memory_type(d)} {ssa}, ptr {self.pointer(buffer, uniform)}, align {d.bytes}")
             return
         if c == 0:
-            raise InternalError(f"every lane of {self.lane!r} writes one element of {buffer}")
+            raise self.same_element(buffer)
         x = self.splat(x)
         n, vector = self.lanes, memory_type(d, self.lanes)
         ssa = w.effect(f"zext {x.typed} to {vector}") if d is dt.bool_ else x.ssa
@@ -236,107 +215,6 @@ class Memory(Addresses):
             addresses = self._addresses(buffer, place)
             full = mask or "splat (i1 true)"
             w.line(f"call void @{name}({vector} {ssa}, <{n} x ptr> align {d.bytes} {addresses}, <{n} x i1> {full})")
-
-    # -- registers -------------------------------------------------------------------------------------------------
-
-    def _register_place(self, buffer: str, x: Linear) -> tuple[int, int]:
-        uniform, c = self.split_lane(x)
-        if c not in (0, 1) or uniform.terms:
-            raise InternalError(f"register buffer {buffer} is indexed by {x.expression()!r}, which is not constant")
-        return uniform.const, self.lanes if c else 0
-
-    def read_register(self, buffer: str, x: Linear) -> Value:
-        """The current value of an element (or of one element per lane) of a register buffer."""
-        start, n = self._register_place(buffer, x)
-        length = self._extent() if n else 1
-        run = self.registers.runs.get(buffer, {}).get(start)
-        if run is not None and run[1] == length:
-            whole = forced(run[0])
-            if whole.lanes == n:
-                return whole
-        found = self._run_around(buffer, start, length) if n else None
-        if found is not None:
-            first, value = found
-            return self._shuffled(value, value, [start - first + k for k in range(length)], n)
-        elements = [self._register_element(buffer, start + k) for k in range(length)]
-        if not n:
-            return elements[0]
-        d = self.buffers[buffer].dtype
-        result = "poison"
-        for k, e in enumerate(elements):
-            result = self.w.effect(f"insertelement {value_type(d, n)} {result}, {e.typed}, i64 {k}")
-        return Value(result, d, n)
-
-    def _register_element(self, buffer: str, element: int) -> Value:
-        found = self.registers.covering(buffer, element)
-        if found is None:
-            return Value("poison", self.buffers[buffer].dtype)
-        start, value, _ = found
-        if not value.lanes:
-            return value
-        return Value(self.w.effect(f"extractelement {value.typed}, i64 {element - start}"), value.dtype)
-
-    def _run_around(self, buffer: str, start: int, length: int) -> tuple[int, Value] | None:
-        """A vector that holds a whole range of elements: where it starts, and its value."""
-        for first, (run, n) in self.registers.runs.get(buffer, {}).items():
-            if first <= start and start + length <= first + n and n > 1:
-                value = forced(run)
-                return (first, value) if value.lanes else None
-        return None
-
-    def _shuffled(self, a: Value, b: Value, picks: list[int], lanes: int) -> Value:
-        """Lanes picked from two vectors, one behind the other; those past the picks hold nothing."""
-        chosen = ", ".join([f"i32 {p}" for p in picks] + ["i32 poison"] * (lanes - len(picks)))
-        text = f"shufflevector {a.typed}, {b.typed}, <{lanes} x i32> <{chosen}>"
-        return Value(self.w.effect(text), a.dtype, lanes)
-
-    def write_register(self, buffer: str, x: Linear, new: Value, update: bool = False) -> None:
-        """Replaces an element (or one element per lane) of a register buffer.
-
-        Args:
-            buffer: The buffer.
-            x: The place.
-            new: The value.
-            update: Whether the old value was read for it: a longer vector around the place then stays one.
-        """
-        start, n = self._register_place(buffer, x)
-        length = self._extent() if n else 1
-        if n:
-            new = self.splat(new)
-            if self.mask is not None:
-                new = self.select(self.splat(self.mask), new, self.read_register(buffer, x))
-        elif self.lane is not None:
-            raise InternalError(f"every lane of {self.lane!r} writes one element of {buffer}")
-        runs = self.registers.runs.setdefault(buffer, {})
-        around = self._run_around(buffer, start, length) if n and update else None
-        if around is not None and runs[around[0]][1] > length:
-            first, old = around
-            wide = self._shuffled(new, new, list(range(length)), old.lanes)
-            at = start - first
-            picks = [old.lanes + k - at if at <= k < at + length else k for k in range(old.lanes)]
-            runs[first] = (self._shuffled(old, wide, picks, old.lanes), runs[first][1])
-            return
-        known = runs.get(start)
-        if known is None or known[1] != length:
-            self._split_overlapping(buffer, start, length)
-        runs[start] = (new, length)
-
-    def _split_overlapping(self, buffer: str, start: int, length: int) -> None:
-        """Breaks runs that a new one of another shape overlaps into single elements."""
-        runs = self.registers.runs[buffer]
-        for s, (run, n) in list(runs.items()):
-            if s < start + length and start < s + n:
-                del runs[s]
-                if start <= s and s + n <= start + length:
-                    continue
-                for k in range(n):
-                    if not start <= s + k < start + length:
-                        runs[s + k] = (Element(run, k, self._extracted), 1)
-
-    def _extracted(self, value: Value, lane: int) -> Value:
-        if not value.lanes:
-            return value
-        return Value(self.w.effect(f"extractelement {value.typed}, i64 {lane}"), value.dtype)
 
 
 def _memory_suffix(dtype: DType, lanes: int) -> str:

@@ -1,0 +1,157 @@
+"""Reads and writes of register buffers, as SSA values: whole runs where they fit, lane by lane where not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tcompiler.backends.llvm.addresses import Addresses
+from tcompiler.backends.llvm.linear import Linear, linear
+from tcompiler.backends.llvm.registers import Place, Registers, forced
+from tcompiler.backends.llvm.ssa import Value, value_type
+from tcompiler.errors import CompileError, InternalError
+from tcompiler.ir.loop.grammar import Buffer
+from tcompiler.ir.scalar.grammar import as_int, index
+from tcompiler.ir.scalar.rewrite import free_vars, substitute
+from tcompiler.target.target import Target
+
+
+class RegisterAccess(Addresses):
+    """Emits accesses to register buffers.
+
+    Attributes:
+        registers: What the register buffers hold.
+        mask: The lanes that are active, None for all.
+    """
+
+    def __init__(self, target: Target, buffers: dict[str, Buffer]) -> None:
+        super().__init__(target, buffers)
+        self.registers = Registers()
+        self.mask: Value | None = None
+
+    @contextmanager
+    def masked(self, condition: Value) -> Iterator[None]:
+        """Restricts accesses to the lanes where a condition holds."""
+        before = self.mask
+        self.mask = condition if before is None else self.binary("and", before, condition)
+        try:
+            yield
+        finally:
+            self.mask = before
+
+    def extent(self) -> int:
+        """How many lanes exist."""
+        extent = as_int(self.lane.extent) if self.lane is not None else None
+        return extent if extent is not None else self.lanes
+
+    def same_element(self, buffer: str) -> CompileError:
+        """The error of lanes that all write to one place."""
+        name = self.lane.name if self.lane is not None else ""
+        return CompileError(
+            f"every lane of the vectorized loop {name} writes one element of {buffer}; "
+            f"make the loop serial, or give {buffer} a dimension for it"
+        )
+
+    def read_register(self, buffer: str, x: Linear) -> Value:
+        """The current value of an element (or of one element per lane) of a register buffer."""
+        places = self._places(buffer, x)
+        if isinstance(places, int):
+            return self.elements((buffer, places, 1))
+        start, length = min(places), len(places)
+        span = max(places) - start + 1
+        if places == list(range(start, start + length)):
+            return self.elements((buffer, start, length))
+        around = self.registers.around((buffer, start, span))
+        if around is not None:
+            value = forced(around[1][0])
+            return self._shuffled(value, value, [p - around[0] for p in places], self.lanes)
+        return self._gathered([self.elements((buffer, p, 1)) for p in places])
+
+    def elements(self, place: Place) -> Value:
+        """The current value of consecutive elements: a scalar if it is one, otherwise a vector."""
+        buffer, start, length = place
+        run = self.registers.runs.get(buffer, {}).get(start)
+        if run is not None and run[1] == length:
+            return forced(run[0])
+        lanes = _lanes(length)
+        around = self.registers.around(place)
+        if around is not None:
+            value, at = forced(around[1][0]), start - around[0]
+            if length == 1:
+                return self._extracted(value, at)
+            return self._shuffled(value, value, list(range(at, at + length)), lanes)
+        if not self.registers.overlaps(place):
+            return self.registers.undefined(place, self.buffers[buffer].dtype, lanes)
+        return self._gathered([self.elements((buffer, start + k, 1)) for k in range(length)])
+
+    def write_register(self, buffer: str, x: Linear, new: Value, update: bool = False) -> None:
+        """Replaces an element (or one element per lane) of a register buffer.
+
+        Args:
+            buffer: The buffer.
+            x: The place.
+            new: The value.
+            update: Whether the old value was read for it: a longer vector around the place then stays one.
+        """
+        places = self._places(buffer, x)
+        if isinstance(places, int):
+            if self.lane is not None:
+                raise self.same_element(buffer)
+            self.registers.write((buffer, places, 1), new, self._extracted)
+            return
+        new = self.splat(new)
+        if self.mask is not None:
+            new = self.select(self.splat(self.mask), new, self.read_register(buffer, x))
+        start, length = places[0], len(places)
+        if places != list(range(start, start + length)):
+            for k, p in enumerate(places):
+                self.registers.write((buffer, p, 1), self._extracted(new, k), self._extracted)
+            return
+        around = self.registers.around((buffer, start, length)) if update else None
+        if around is not None and around[1][1] > length:
+            first, (run, size) = around
+            old, at = forced(run), start - first
+            wide = self._shuffled(new, new, list(range(length)), old.lanes)
+            picks = [old.lanes + k - at if at <= k < at + length else k for k in range(old.lanes)]
+            self.registers.write((buffer, first, size), self._shuffled(old, wide, picks, old.lanes), self._extracted)
+            return
+        self.registers.write((buffer, start, length), new, self._extracted)
+
+    def _places(self, buffer: str, x: Linear) -> int | list[int]:
+        """Which element, or which one of every lane."""
+        uniform, c = self.split_lane(x)
+        if c is not None and not uniform.terms:
+            return [uniform.const + c * k for k in range(self.extent())] if c else uniform.const
+        lane = self.lane
+        if lane is not None and all(free_vars(atom) <= {lane} for atom in x.terms):
+            terms = [
+                [linear(substitute(atom, {lane: index(k)}), {}).scaled(c) for atom, c in x.terms.items()]
+                for k in range(self.extent())
+            ]
+            if not any(t.terms for lane_terms in terms for t in lane_terms):
+                return [x.const + sum(t.const for t in lane_terms) for lane_terms in terms]
+        raise InternalError(f"register buffer {buffer} is indexed by {x.expression()!r}, which is not constant")
+
+    def _gathered(self, elements: list[Value]) -> Value:
+        d, n = elements[0].dtype, _lanes(len(elements))
+        result = "poison"
+        for k, e in enumerate(elements):
+            if e.ssa != "poison":
+                result = self.w.effect(f"insertelement {value_type(d, n)} {result}, {e.typed}, i64 {k}")
+        return Value(result, d, n)
+
+    def _shuffled(self, a: Value, b: Value, picks: list[int], lanes: int) -> Value:
+        """Lanes picked from two vectors, one behind the other; those past the picks hold nothing."""
+        chosen = ", ".join([f"i32 {p}" for p in picks] + ["i32 poison"] * (lanes - len(picks)))
+        text = f"shufflevector {a.typed}, {b.typed}, <{lanes} x i32> <{chosen}>"
+        return Value(self.w.effect(text), a.dtype, lanes)
+
+    def _extracted(self, value: Value, lane: int) -> Value:
+        if not value.lanes:
+            return value
+        return Value(self.w.instruction(f"extractelement {value.typed}, i64 {lane}"), value.dtype)
+
+
+def _lanes(length: int) -> int:
+    """Lanes of a run's vector, 0 for a single element."""
+    return 1 << (length - 1).bit_length() if length > 1 else 0
