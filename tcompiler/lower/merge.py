@@ -11,8 +11,8 @@ from itertools import pairwise
 
 from tcompiler.ir.expr.grammar import Compute, Program, Tensor, tensors
 from tcompiler.ir.layout import Layout, permutation
-from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int, children, index, postorder
-from tcompiler.ir.scalar.rewrite import free_vars, rewrite
+from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int, children, floordiv, floormod, index, postorder
+from tcompiler.ir.scalar.rewrite import free_vars, rewrite, substitute
 
 Dim = tuple[str, int]
 """A tensor and the position of the first of two neighbouring dimensions."""
@@ -24,6 +24,8 @@ def merge_axes(program: Program, layouts: Mapping[str, Layout]) -> tuple[Program
     Args:
         program: A verified program.
         layouts: Layouts of its tensors by name. Dimensions merge where a layout keeps them side by side.
+
+    A map that uses two axes apart computes them from the merged one where a reduction wants its result merged.
 
     Returns:
         The program and the layouts of its tensors, whose elements lie in memory as before.
@@ -84,10 +86,13 @@ def _mergeable(program: Program, layouts: Mapping[str, Layout]) -> set[Dim]:
                 else:
                     broken.add((load.buffer, k))
         for (a, b), dims in together.items():
-            if a in apart or b in apart or _occurs_apart(loads, a, b):
+            mine = {(t.name, s.axes.index(a)) for t in s.tensors} if a in s.axes else set()
+            if s.reduce_axes and (a in apart or b in apart or _occurs_apart(loads, a, b)):
                 broken |= dims
             for dim in dims:
-                ties[dim] |= dims
+                # a map may compute both from the merged axis, so that its result does not need its operands' consent
+                ties[dim] |= dims if s.reduce_axes or dim not in mine else mine
+    best: set[Dim] = set()
     for start in ties:
         group, todo = set(), [start]
         while todo:
@@ -96,9 +101,9 @@ def _mergeable(program: Program, layouts: Mapping[str, Layout]) -> set[Dim]:
                 group.add(dim)
                 todo += ties[dim]
         once = len({name for name, _ in group}) == len(group)
-        if once and group.isdisjoint(broken) and _reduces(scopes, group):
-            return group
-    return set()
+        if once and len(group) > len(best) and group.isdisjoint(broken) and _reduces(scopes, group):
+            best = group
+    return best
 
 
 def _pairs(axes: Sequence[Var]) -> dict[Var, tuple[Var, Var]]:
@@ -170,7 +175,11 @@ def _merged(program: Program, layouts: dict[str, Layout], group: set[Dim]) -> tu
         def axes(old: tuple[Var, ...], fresh: Mapping[Var, Var] = fresh, inner: set[Var] = inner) -> tuple[Var, ...]:
             return tuple(fresh.get(a, a) for a in old if a not in inner)
 
-        values = tuple(rewrite(v, one) for v in s.values)
+        parts: dict[Scalar, Scalar] = {}
+        for a, b in gone.items():
+            assert b.extent is not None
+            parts[a], parts[b] = floordiv(fresh[a], b.extent), floormod(fresh[a], b.extent)
+        values = tuple(substitute(rewrite(v, one), parts) for v in s.values)
         scopes.append(Compute(tuple(map(tensor, s.tensors)), axes(s.axes), axes(s.reduce_axes), s.reducer, values))
     table = tensors(program)
     changed = dict(layouts)

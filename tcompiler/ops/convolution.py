@@ -68,6 +68,19 @@ def padded(
     return d.compute(name, shape, body)
 
 
+def _taken(d: Definition, x: Handle, shape: Sequence[Scalar], strides: Sequence[int], pads: Sequence[int]) -> Handle:
+    """Every stride-th element of the trailing axes of x, zero where the padding is."""
+    before, after = pads[: len(strides)], pads[len(strides) :]
+
+    def body(n: Scalar, c: Scalar, *axes: Scalar) -> Scalar:
+        at = [i * s - b for i, s, b in zip(axes, strides, before, strict=True)]
+        sides = zip(at, x.shape[2:], before, after, strict=True)
+        guard = conjunction(*(inside(i, e, b > 0, a > 0) for i, e, b, a in sides))
+        return select(guard, x[[n, c, *at]], 0)
+
+    return d.compute("taken", (*x.shape[:2], *shape), body)
+
+
 def _check(op: str, types: Types, attrs: Attrs, transposed: bool) -> tuple[TensorType, TensorType, int]:
     """What both kinds of convolution ask of their inputs; returns data, weight and the number of spatial axes."""
     x, w, b = required(types, 0), required(types, 1), types[2]
@@ -129,7 +142,12 @@ def _conv(types: Types, attrs: Attrs) -> Program:
     x, w, bias = d.input(0), d.input(1), d.optional(2)
     rank = len(x.shape) - 2
     strides, pads, dilations = _geometry("conv", attrs, rank)
-    xp = padded(d, x, pads[:rank], pads[rank:], 0)
+    if all(e is ONE for e in w.shape[2:]) and any(s > 1 for s in strides):
+        # a window of one element: what the strides skip is never read, and the rest is a matrix product
+        xp = _taken(d, x, out.shape[2:], strides, pads)
+        strides = (1,) * rank
+    else:
+        xp = padded(d, x, pads[:rank], pads[rank:], 0)
     groups = integer(attrs, "groups")
     per_group = known("conv", w.shape[0], "the number of filters") // groups
 

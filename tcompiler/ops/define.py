@@ -16,6 +16,7 @@ from tcompiler.ir import dtypes as dt
 from tcompiler.ir.dtypes import DType
 from tcompiler.ir.expr.grammar import Compute, Program, Scan, Scatter, Scope, Sort, Tensor
 from tcompiler.ir.scalar.grammar import (
+    TRUE,
     Binary,
     Cast,
     Const,
@@ -274,6 +275,8 @@ def over(a: Scalar | float, b: Scalar | float) -> Scalar:
 
 def select(cond: Scalar, a: Scalar | float, b: Scalar | float) -> Scalar:
     """a where cond holds, else b; a Python number takes the other side's type."""
+    if cond is TRUE and isinstance(a, Scalar):
+        return a
     if isinstance(a, Scalar):
         return Select(cond, a, b if isinstance(b, Scalar) else const(a.dtype, b))
     if isinstance(b, Scalar):

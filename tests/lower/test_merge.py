@@ -20,6 +20,12 @@ def pointwise(x: f32[2, 3, 4, 5], w: f32[6, 3], b: f32[6]):
     y = compute(f32[2, 6, 4, 5], lambda n, k, h, i: max(acc[n, k, h, i] + b[k], f32(0.0)))
     return y
 """
+STEPS = """@expr.program
+def steps(x: f32[3, 7, 9], w: f32[6, 3]):
+    t = compute(f32[3, 4, 5], lambda c, h, i: x[c, h * 2, i * 2])
+    y = reduce(sum, f32[6, 4, 5], (3,), lambda k, h, i, c: t[c, h, i] * w[k, c])
+    return y
+"""
 WINDOW = """@expr.program
 def window(x: f32[2, 3, 6, 7], w: f32[6, 3, 3, 3]):
     y = reduce(sum, f32[2, 6, 4, 5], (3, 3, 3), lambda n, k, h, i, c, r, s: x[n, c, h + r, i + s] * w[k, c, r, s])
@@ -92,6 +98,11 @@ def test_channels_last_too() -> None:
         "acc": [2, 20, 6],
         "y": [2, 20, 6],
     }
+
+
+def test_a_map_computes_its_axes_from_the_merged_one() -> None:
+    after = merged(STEPS)
+    assert shapes(after) == {"x": [3, 7, 9], "w": [6, 3], "t": [3, 20], "y": [6, 20]}
 
 
 def test_windows_stay() -> None:

@@ -144,8 +144,9 @@ def print_const(node: Const) -> str:
         return str(node.value) if dtype is dt.i64 else f"{dtype.name}({node.value})"
     value = float(node.value)
     if math.isfinite(value):
-        for digits in range(1, 18):
-            short = float(f"{value:.{digits}g}")
+        # numpy knows the shortest digits of its own types; those of bf16 are searched for
+        shortest = [float(str(dtype.numpy.type(value)))] if dtype is not dt.bf16 else []
+        for short in (*shortest, *(float(f"{value:.{digits}g}") for digits in range(1, 18))):
             if const(dtype, short).bits == bits:
                 return f"{dtype.name}({short!r})"
     elif const(dtype, math.nan if math.isnan(value) else value).bits == bits:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import buffer_table
+from tcompiler.ir.scalar.grammar import Var
 from tcompiler.schedule.rules.accesses import Shape, element_strides, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
 
-UNROLL = 4
-"""Vectors per iteration of a long loop."""
+ACROSS = 16
+"""Elements of a cache line, or more: how far a transposition goes across its lanes before it goes along."""
 
 
 def schedule_map(sch: Schedule, block: str, target: Target, threads: int) -> bool:
@@ -40,10 +41,39 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int) -> bool:
         loop = loop_of[lane]
         outer = [n for v, n in loop_of.items() if v is not lane]
         extent = shape.extents[lane]
+        across = _across(shape, lane)
+        if across is not None and shape.extents[lane] > 1:
+            _tiled(sch, block, shape, lane, across, target, threads)
+            return True
         if outer and sch.loops(block)[-1] != loop:
             sch.reorder(*outer, loop)
     vectorize_tail(sch, block, loop, extent, shape, outer, target, threads)
     return True
+
+
+def _across(shape: Shape, lane: Var) -> Var | None:
+    """The axis along which an operand is contiguous that is not along the lanes: its cache lines are shared by it."""
+    for o in shape.operands:
+        if o.moves(lane) and o.strides.get(lane) != 1:
+            for v in shape.spatial:
+                if v is not lane and o.strides.get(v) == 1 and shape.extents[v] >= ACROSS:
+                    return v
+    return None
+
+
+def _tiled(sch: Schedule, block: str, shape: Shape, lane: Var, across: Var, target: Target, threads: int) -> None:
+    """A transposition in tiles: what one iteration leaves of a cache line, the next ones take."""
+    loop_of = dict(zip((i.var for i in sch.iters(block)), sch.loops(block), strict=True))
+    bits = buffer_table(sch.function)[shape.target.buffer].dtype.bytes * 8
+    width = min(max(target.vector_lanes(bits), 2), shape.extents[lane])
+    first, lanes = sch.split(loop_of[lane], [None, width])
+    strips, strip = sch.split(loop_of[across], [None, ACROSS])
+    outer = [n for v, n in loop_of.items() if v is not lane and v is not across]
+    sch.reorder(*outer, strips, first, strip, lanes)
+    sch.vectorize(lanes)
+    parallelize(sch, block, [*outer, strips], shape.points(), threads, keep=[strips])
+    for name in (strips, first):
+        peel_tails(sch, name)
 
 
 def vectorize_tail(
