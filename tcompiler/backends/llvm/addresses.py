@@ -7,7 +7,7 @@ from abc import abstractmethod
 from tcompiler.backends.llvm.arithmetic import Arithmetic
 from tcompiler.backends.llvm.linear import ZERO, Linear, linear
 from tcompiler.backends.llvm.ssa import Value
-from tcompiler.errors import CompileError
+from tcompiler.errors import InternalError
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.loop.grammar import Buffer
 from tcompiler.ir.scalar import canonical
@@ -45,11 +45,7 @@ class Addresses(Arithmetic):
         return linear(node, self.env)
 
     def strides(self, name: str) -> tuple[int, ...]:
-        """A buffer's strides in elements.
-
-        Raises:
-            CompileError: If an extent is symbolic: code is generated for constant extents.
-        """
+        """A buffer's strides in elements."""
         known = self._strides.get(name)
         if known is None:
             known = constant_strides(self.buffers[name])
@@ -154,27 +150,27 @@ class Addresses(Arithmetic):
         return self.binary("add", self.splat(Value(self.index(uniform), dt.i64)), Value(steps, dt.i64, self.lanes))
 
 
-def constant_strides(buffer: Buffer) -> tuple[int, ...]:
-    """Strides in elements as integers.
+def constant(node: Scalar | None) -> int:
+    """The value of an extent or a stride.
 
     Raises:
-        CompileError: If an extent or stride is symbolic.
+        InternalError: If it names a parameter; `codegen.generate` refuses those.
     """
+    value = as_int(None if node is None else canonical.simplify(node))
+    if value is None:
+        raise InternalError(f"{node!r} is not constant")
+    return value
+
+
+def constant_strides(buffer: Buffer) -> tuple[int, ...]:
+    """Strides in elements as integers."""
     if buffer.strides is not None:
-        given = [as_int(s) for s in buffer.strides]
-        if all(s is not None for s in given):
-            return tuple(s for s in given if s is not None)
-    shape = [as_int(s) for s in buffer.shape]
-    if buffer.strides is not None or any(s is None for s in shape):
-        raise CompileError(
-            f"buffer {buffer.name} has a symbolic extent {buffer.shape!r}: code is generated for constant extents; "
-            "give the model's dimensions as integers"
-        )
+        return tuple(constant(s) for s in buffer.strides)
     result: list[int] = []
     step = 1
-    for extent in reversed(shape):
+    for extent in reversed(buffer.shape):
         result.append(step)
-        step *= extent or 0
+        step *= constant(extent)
     return tuple(reversed(result))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from tcompiler.backends.llvm.addresses import constant_strides
+from tcompiler.backends.llvm.addresses import constant, constant_strides
 from tcompiler.backends.llvm.linear import Linear
 from tcompiler.backends.llvm.registers import Lazy, OpenLoop, Place, forced, merge_places
 from tcompiler.backends.llvm.ssa import Value, value_type
@@ -36,7 +36,7 @@ from tcompiler.ir.loop.grammar import (
     children,
     walk,
 )
-from tcompiler.ir.scalar.grammar import FALSE, TRUE, Binary, Scalar, Var, as_int
+from tcompiler.ir.scalar.grammar import FALSE, TRUE, Binary, Scalar, Var
 from tcompiler.target.target import Target
 
 ALIGNMENT = 64
@@ -80,11 +80,10 @@ def generate(function: Function, target: Target, symbol: str) -> KernelCode:
 
 def buffer_bytes(buffer: Buffer) -> int:
     """Bytes that a buffer spans in memory."""
-    shape = [as_int(s) for s in buffer.shape]
-    strides = constant_strides(buffer)
-    if any(not extent for extent in shape):
+    shape = [constant(s) for s in buffer.shape]
+    if 0 in shape:
         return 0
-    last = sum((extent - 1) * stride for extent, stride in zip(shape, strides, strict=True) if extent)
+    last = sum((extent - 1) * stride for extent, stride in zip(shape, constant_strides(buffer), strict=True))
     return (last + 1) * buffer.dtype.bytes
 
 
@@ -201,11 +200,9 @@ class _Kernel(Values):
                 assert_never(s)
 
     def _for(self, s: For) -> None:
-        extent = as_int(s.var.extent)
+        extent = constant(s.var.extent)
         match s.kind:
             case "unrolled":
-                if extent is None:
-                    raise CompileError(f"unrolled loop {s.var.name} has a symbolic extent")
                 for k in range(extent):
                     self.env[s.var] = Linear(k, {})
                     self.statement(s.body)
@@ -219,9 +216,7 @@ class _Kernel(Values):
             case _:
                 raise CompileError(f"loop {s.var.name} is bound to {s.kind}, which a CPU does not have")
 
-    def _vectorized(self, s: For, extent: int | None) -> None:
-        if extent is None:
-            raise CompileError(f"vectorized loop {s.var.name} has a symbolic extent")
+    def _vectorized(self, s: For, extent: int) -> None:
         if extent == 1 or self.lane is not None:
             # one lane, or a vector loop inside another: lanes of the inner one follow each other
             for k in range(extent):
@@ -236,7 +231,7 @@ class _Kernel(Values):
             del self.loop_values[s.var]
 
     def _serial(self, s: For) -> None:
-        extent = as_int(s.var.extent)
+        extent = constant(s.var.extent)
         if extent == 0:
             return
         if extent == 1:
@@ -244,8 +239,6 @@ class _Kernel(Values):
             self.statement(s.body)
             del self.env[s.var]
             return
-        if extent is None:
-            raise CompileError(f"loop {s.var.name} has a symbolic extent")
         self._range(s.var, "0", str(extent), lambda: self.statement(s.body), self._writes(s.body))
 
     def _range(self, var: Var, start: str, stop: str, body: Callable[[], None], written: frozenset[str]) -> None:
@@ -264,7 +257,7 @@ class _Kernel(Values):
         self.registers.enter(loop, registers)
         # inside, what an iteration wrote must be read again; outside, so must what the loop wrote
         with w.level("loop", head) as level:
-            self._forget(written)
+            w.forget_loads(written)
             self.loop_values[var] = (induction, w.depth)
             body()
             last: dict[Place, Value] = {}
@@ -274,7 +267,7 @@ class _Kernel(Values):
                     last[place] = self.elements(place)
             latch, lines = level.label, level.lines
         del self.loop_values[var]
-        self._forget(written)
+        w.forget_loads(written)
         self.registers.leave(loop, registers)
         before = w.top.label
         w.line(f"br label %{head}")
@@ -288,12 +281,6 @@ class _Kernel(Values):
         w.line(f"{test} = icmp eq i64 {following}, {stop}")
         w.line(f"br i1 {test}, label %{done}, label %{head}")
         w.label(done)
-
-    def _forget(self, buffers: frozenset[str]) -> None:
-        """Drops remembered loads of buffers that are about to be written, or were."""
-        for level in self.w.levels:
-            for key in [k for k, (_, b) in level.loads.items() if b in buffers]:
-                del level.loads[key]
 
     def _writes(self, s: Stmt) -> frozenset[str]:
         known = self._written_cache.get(id(s))
@@ -316,12 +303,12 @@ class _Kernel(Values):
         registers = [n for n in sorted(written) if merge and self.buffers[n].scope == "register"]
         before = self.registers.snapshot()
         with w.level("branch", then) as level:
-            self._forget(written)
+            w.forget_loads(written)
             body()
             places = [p for n in registers for p in merge_places(before.get(n, {}), self.registers.runs.get(n, {}), n)]
             inside = [self.elements(p) for p in places]
             last, lines = level.label, level.lines
-        self._forget(written)
+        w.forget_loads(written)
         self.registers.restore(before)
         others = [self.elements(p) for p in places]
         before_label = w.top.label
@@ -336,9 +323,7 @@ class _Kernel(Values):
 
     def _parallel(self, s: For) -> None:
         """Outlines the body; each thread computes its own contiguous share of the iterations."""
-        extent = as_int(s.var.extent)
-        if extent is None:
-            raise CompileError(f"parallel loop {s.var.name} has a symbolic extent")
+        extent = constant(s.var.extent)
         if extent == 0:
             return
         outer = self.w
@@ -384,7 +369,7 @@ class _Kernel(Values):
         self.in_parallel = False
         self.pointers, self.loop_values = saved[0], saved[1]
         saved[2]()
-        self._forget(written)
+        self.w.forget_loads(written)
         fn = outer.effect("load ptr, ptr %ctx, align 8")
         outer.line(f"call void {fn}(ptr %ctx, ptr @{name}, ptr {closure}, i64 {extent})")
 
@@ -396,14 +381,15 @@ class _Kernel(Values):
 
     def _block(self, block: Block) -> None:
         shadowed = {i.var: self.env.get(i.var) for i in block.iters}
+        # bindings and predicate speak of the loops around, the body of the iter vars, which may have the same names
         forms = [self.linear(b) for b in block.bindings]
+        condition = self._condition(block.predicate)
         for i, form in zip(block.iters, forms, strict=True):
             self.env[i.var] = form
-        # the predicate speaks of the loops around, the body of the iter vars
         if block.predicate is TRUE:
             self._body(block)
         else:
-            self._where(self._condition(block.predicate), lambda: self._body(block), self._writes(block))
+            self._where(condition, lambda: self._body(block), self._writes(block))
         for var, old in shadowed.items():
             if old is None:
                 del self.env[var]

@@ -12,6 +12,7 @@ from tcompiler.ir import dtypes as dt
 from tcompiler.ir.dtypes import DType
 from tcompiler.ir.loop.grammar import Buffer
 from tcompiler.ir.scalar.grammar import Load, Scalar, const
+from tcompiler.ir.scalar.rewrite import loads
 from tcompiler.target.target import Target
 
 Key = tuple[int, frozenset[tuple[Scalar, int]]]
@@ -42,6 +43,8 @@ class Memory(RegisterAccess):
         uniform, c = self.split_lane(x)
         mask = self.mask
         key: Hashable = (node.buffer, linear_key(x), self.lanes if c != 0 else 0, mask.ssa if mask else None)
+        # what it must be read again after a write of: its own buffer, and those that its index is read from
+        sources = frozenset({node.buffer, *(n.buffer for a in x.terms for n in loads(a))})
         for level in reversed(self.w.levels):
             known = level.loads.get(key)
             if known is not None:
@@ -53,18 +56,18 @@ class Memory(RegisterAccess):
             address = self.pointer(node.buffer, uniform)
             ssa = self._load_instruction(d, address, depth)
             self.w.made_at[ssa] = depth
-            self.w.levels[depth].loads[key] = (ssa, node.buffer)
+            self.w.levels[depth].loads[key] = (ssa, sources)
             return Value(ssa, d)
         if c == 1:
             depth = self._load_depth(node.buffer, uniform) if mask is None else self.w.depth
             ssa = self._load_vector(d, self.pointer(node.buffer, uniform), mask, depth)
-            self.w.levels[depth].loads[key] = (ssa, node.buffer)
+            self.w.levels[depth].loads[key] = (ssa, sources)
             return Value(ssa, d, self.lanes)
         if c is not None and mask is None:
             depth = self._load_depth(node.buffer, uniform)
             with self.w.at(depth):
                 ssa = self._load_strided(node.buffer, uniform, c, d)
-            self.w.levels[depth].loads[key] = (ssa, node.buffer)
+            self.w.levels[depth].loads[key] = (ssa, sources)
             return Value(ssa, d, self.lanes)
         return self._gather(node.buffer, x, d)
 
@@ -189,9 +192,7 @@ class Memory(RegisterAccess):
             return
         d, w = x.dtype, self.w
         uniform, c = self.split_lane(place)
-        for level in w.levels:
-            for key in [k for k, (_, b) in level.loads.items() if b == buffer]:
-                del level.loads[key]
+        w.forget_loads((buffer,))
         if c == 0 and self.lane is None:
             ssa = w.effect(f"zext i1 {x.ssa} to i8") if d is dt.bool_ else x.ssa
             w.line(f"store {memory_type(d)} {ssa}, ptr {self.pointer(buffer, uniform)}, align {d.bytes}")

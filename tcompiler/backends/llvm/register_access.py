@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tcompiler.backends.llvm.addresses import Addresses
+from tcompiler.backends.llvm.addresses import Addresses, constant
 from tcompiler.backends.llvm.linear import Linear, linear
 from tcompiler.backends.llvm.registers import Place, Registers, forced
 from tcompiler.backends.llvm.ssa import Value, value_type
 from tcompiler.errors import CompileError, InternalError
 from tcompiler.ir.loop.grammar import Buffer
-from tcompiler.ir.scalar.grammar import as_int, index
+from tcompiler.ir.scalar.grammar import index
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
 from tcompiler.target.target import Target
 
@@ -41,8 +41,7 @@ class RegisterAccess(Addresses):
 
     def extent(self) -> int:
         """How many lanes exist."""
-        extent = as_int(self.lane.extent) if self.lane is not None else None
-        return extent if extent is not None else self.lanes
+        return constant(self.lane.extent) if self.lane is not None else self.lanes
 
     def same_element(self, buffer: str) -> CompileError:
         """The error of lanes that all write to one place."""

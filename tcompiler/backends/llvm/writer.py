@@ -7,7 +7,7 @@ loops still open inside, so it dominates them.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -21,7 +21,7 @@ class Level:
     label: str
     lines: list[str] = field(default_factory=list)
     memo: dict[Hashable, str] = field(default_factory=dict)
-    loads: dict[Hashable, tuple[str, str]] = field(default_factory=dict)
+    loads: dict[Hashable, tuple[str, frozenset[str]]] = field(default_factory=dict)
 
 
 class Writer:
@@ -54,6 +54,12 @@ class Writer:
         """A new local name, with its sigil."""
         self._counter += 1
         return f"%{prefix}{self._counter}"
+
+    def forget_loads(self, buffers: Collection[str]) -> None:
+        """Drops remembered loads that depend on buffers which are about to be written, or were."""
+        for level in self.levels:
+            for key in [k for k, (_, sources) in level.loads.items() if not sources.isdisjoint(buffers)]:
+                del level.loads[key]
 
     def line(self, text: str) -> None:
         """Adds a line at the innermost level."""
