@@ -166,7 +166,8 @@ def _plan(sch: Schedule, block: str, target: Target, constants: Collection[str])
     if shared is None:
         walked = contiguous_axes(shape)
         long = prod(shape.extents[v] for v in walked) >= target.vector_lanes(bits)
-        if long and all(o.strides.get(lane) != 1 for o in moved):
+        streamed = [o for o in moved if any(o.moves(v) for v in shape.reduce)]
+        if long and all(o.strides.get(lane) != 1 for o in streamed):
             return None  # nothing is shared between lanes: each row is better reduced as it lies in memory
         candidates = [
             v for v in shape.spatial if v is not lane and shape.extents[v] > 1 and shape.target.strides.get(v)
