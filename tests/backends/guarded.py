@@ -21,6 +21,7 @@ from tcompiler.backends.llvm.run import call_kernel
 from tcompiler.errors import TCompilerError
 from tcompiler.ir.loop.grammar import Function, buffer_table
 from tcompiler.ir.scalar.grammar import as_int
+from tcompiler.target.target import Target
 from tests.backends.kernels import Array, built
 
 PAGE = 4096
@@ -59,11 +60,12 @@ class _Job:
     threads: tuple[int, ...]
 
 
-def run_guarded(cases: Sequence[Case]) -> dict[str, Result]:
+def run_guarded(cases: Sequence[Case], target: Target | None = None) -> dict[str, Result]:
     """Compiles functions and calls each with its buffers right before and right behind a forbidden page.
 
     Args:
         cases: The functions.
+        target: What to compile for; this machine unless told otherwise.
 
     Returns:
         By name: the outputs, or the compiler's error, a crash, a write outside what belongs to a buffer, or outputs
@@ -73,7 +75,7 @@ def run_guarded(cases: Sequence[Case]) -> dict[str, Result]:
     jobs: list[tuple[str, _Job]] = []
     for case in cases:
         try:
-            (kernel,) = built([case.function])
+            (kernel,) = built([case.function], target)
         except TCompilerError as error:
             results[case.name] = f"{type(error).__name__}: {error}"
             continue

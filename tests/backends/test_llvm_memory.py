@@ -16,6 +16,7 @@ from tcompiler.ir.loop.interpret import interpret
 from tcompiler.ir.loop.text import parse_function
 from tcompiler.ir.loop.verify import verify
 from tcompiler.ir.scalar.grammar import as_int
+from tcompiler.target.named import get
 from tests.backends.guarded import Case, Result, run_guarded
 from tests.backends.kernels import Array, assert_same
 
@@ -133,6 +134,29 @@ def f(A: i32[11], B: out(i32[11])):
                     B[u] += A[u]
 """,
 )
+
+for scope in ("global", "local", "register"):
+    case(
+        f"lanes of which one is active write one element of scope {scope}",
+        f"""
+def f(A: f32[5], B: out(f32[2])):
+    T = alloc(f32[2], scope="{scope}")
+    for k in unrolled(2):
+        with block("zero"):
+            w = spatial(2, k)
+            T[w] = f32(1.0)
+            B[w] = f32(2.0)
+    for j in vectorized(5):
+        with block("one", where=j == 3):
+            v = spatial(5, j)
+            T[0] += A[v] * f32(2.0)
+            T[1] = f32(7.0)
+        with block("out", where=j * 2 >= 8):
+            v = spatial(5, j)
+            B[0] = T[0] + A[v]
+            B[1] = T[1]
+""",
+    )
 
 # -- reads behind a condition --------------------------------------------------------------------------------------
 
@@ -778,16 +802,17 @@ def f(A: i64[3], B: out(i64[3, 5])):
 
 
 @cache
-def results() -> Mapping[str, Result]:
-    return run_guarded(list(CASES.values()))
+def results(machine: str) -> Mapping[str, Result]:
+    return run_guarded(list(CASES.values()), get(machine))
 
 
+@pytest.mark.parametrize("machine", ["host", "x86-64-v2"])
 @pytest.mark.parametrize("name", CASES)
-def test_memory(name: str) -> None:
+def test_memory(name: str, machine: str) -> None:
     given = CASES[name]
-    found = results()[name]
+    found = results(machine)[name]
     assert not isinstance(found, str), found
     expected = interpret(given.function, given.inputs)
     for threads in given.threads:
         for output, array in expected.items():
-            assert_same(found[threads][output], array, f"{output} with {threads} threads")
+            assert_same(found[threads][output], array, f"{output} with {threads} threads on {machine}")

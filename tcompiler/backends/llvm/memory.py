@@ -197,7 +197,7 @@ class Memory(RegisterAccess):
             ssa = w.effect(f"zext i1 {x.ssa} to i8") if d is dt.bool_ else x.ssa
             w.line(f"store {memory_type(d)} {ssa}, ptr {self.pointer(buffer, uniform)}, align {d.bytes}")
             return
-        if c == 0:
+        if c == 0 and self.mask is None:
             raise self.same_element(buffer)
         x = self.splat(x)
         n, vector = self.lanes, memory_type(d, self.lanes)
@@ -211,6 +211,7 @@ class Memory(RegisterAccess):
             address = self.pointer(buffer, uniform)
             w.line(f"call void @{name}({vector} {ssa}, ptr align {d.bytes} {address}, <{n} x i1> {mask})")
         else:
+            # lanes are written in order; where the mask leaves one lane they may all have the same place
             name = f"llvm.masked.scatter.{_memory_suffix(d, n)}.v{n}p0"
             self.declarations.add(f"declare void @{name}({vector}, <{n} x ptr>, <{n} x i1>)")
             addresses = self._addresses(buffer, place)

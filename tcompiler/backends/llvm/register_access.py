@@ -95,7 +95,7 @@ class RegisterAccess(Addresses):
         places = self._places(buffer, x)
         if isinstance(places, int):
             if self.lane is not None:
-                raise self.same_element(buffer)
+                new = self._of_active_lane(buffer, self.elements((buffer, places, 1)), new)
             self.registers.write((buffer, places, 1), new, self._extracted)
             return
         new = self.splat(new)
@@ -115,6 +115,15 @@ class RegisterAccess(Addresses):
             self.registers.write((buffer, first, size), self._shuffled(old, wide, picks, old.lanes), self._extracted)
             return
         self.registers.write((buffer, start, length), new, self._extracted)
+
+    def _of_active_lane(self, buffer: str, old: Value, new: Value) -> Value:
+        """What one element holds after all lanes have written to it in order; the mask leaves one lane, or none."""
+        if self.mask is None:
+            raise self.same_element(buffer)
+        mask = self.splat(self.mask)
+        for k in range(self.extent()):
+            old = self.select(self._extracted(mask, k), self._extracted(new, k), old)
+        return old
 
     def _places(self, buffer: str, x: Linear) -> int | list[int]:
         """Which element, or which one of every lane."""
