@@ -753,6 +753,31 @@ def f(A: i32[6], B: out(i32[6]), C: out(i32[3, 6])):
 )
 
 case(
+    "lanes of a register that a condition leaves out are never written",
+    """
+def f(A: i32[6], B: out(i32[6, 4])):
+    T = alloc(i32[4], scope="register")
+    for k in range(6):
+        for z in vectorized(4):
+            with block("zero"):
+                v = ordered(6, k)
+                vz = spatial(4, z)
+                B[v, vz] = i32(0)
+        with block("late", where=k > 0):
+            v = ordered(6, k)
+            for j in vectorized(4):
+                with block("some"):
+                    w = ordered(6, v)
+                    vj = spatial(4, j)
+                    B[w, vj] = select(vj < 2, T[vj], i32(-1))
+        with block("write"):
+            v = ordered(6, k)
+            T[0] = A[v]
+            T[1] = A[v] * i32(2)
+""",
+)
+
+case(
     "a predicate of the loops around, iter vars of the same names inside",
     """
 def f(A: i32[4], B: out(i32[4])):

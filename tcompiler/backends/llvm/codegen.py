@@ -255,7 +255,7 @@ class _Kernel(Values):
         loop = OpenLoop(lambda: w.fresh("r"), outside)
         registers = [n for n in sorted(written) if self.buffers[n].scope == "register"]
         self.registers.enter(loop, registers)
-        # inside, what an iteration wrote must be read again; outside, so must what the loop wrote
+        # what an iteration wrote must be read again in the next
         with w.level("loop", head) as level:
             w.forget_loads(written)
             self.loop_values[var] = (induction, w.depth)
@@ -267,7 +267,6 @@ class _Kernel(Values):
                     last[place] = self.elements(place)
             latch, lines = level.label, level.lines
         del self.loop_values[var]
-        w.forget_loads(written)
         self.registers.leave(loop, registers)
         before = w.top.label
         w.line(f"br label %{head}")
@@ -303,12 +302,10 @@ class _Kernel(Values):
         registers = [n for n in sorted(written) if merge and self.buffers[n].scope == "register"]
         before = self.registers.snapshot()
         with w.level("branch", then) as level:
-            w.forget_loads(written)
             body()
             places = [p for n in registers for p in merge_places(before.get(n, {}), self.registers.runs.get(n, {}), n)]
             inside = [self.elements(p) for p in places]
             last, lines = level.label, level.lines
-        w.forget_loads(written)
         self.registers.restore(before)
         others = [self.elements(p) for p in places]
         before_label = w.top.label

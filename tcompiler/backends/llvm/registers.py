@@ -213,7 +213,7 @@ def merge_places(before: Mapping[int, Run], after: Mapping[int, Run], buffer: st
     places: list[Place] = []
     for low, high in clusters:
         old, new = before.get(low), after.get(low)
-        if old is not None and new is not None and old[0] is new[0] and old[1] == new[1] == high - low:
+        if old is not None and new is not None and old[0] is new[0]:
             continue
         if any(run is not None and run[1] == high - low for run in (old, new)):
             places.append((buffer, low, high - low))
