@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -28,6 +29,7 @@ from tcompiler.ir.scalar.grammar import (
     Unary,
     Var,
     index,
+    postorder,
 )
 from tcompiler.ir.scalar.rewrite import substitute
 from tcompiler.ir.scalar.text import operand_error
@@ -280,11 +282,40 @@ def test_operations_on_indices() -> None:
         ("B", dt.bool_, list(tests)),
         ("F", dt.f32, floats),
     ]
-    function = function_of("indices", [], cells, V, LANES)
+    function = function_of("indices", [], cells, V, (1, 5))
     got = call(function, built([function])[0], {})
     grid = {V: np.arange(COUNT)}
     for name, d, nodes in cells:
         for row, node in enumerate(nodes):
             expected = np.broadcast_to(evaluate(node, grid, {}), (COUNT,))
-            for form, lanes in enumerate(LANES):
+            for form, lanes in enumerate((1, 5)):
                 check("", d, got[name][form, row], expected, (np.arange(COUNT),), f"{node!r} in {lanes} lanes")
+
+
+def _deep(x: Scalar) -> Scalar:
+    node = x
+    for k in range(3000):
+        node = Binary(("add", "max", "xor")[k % 3], node, x)
+    return node
+
+
+def _shared(x: Scalar) -> Scalar:
+    node = x
+    for k in range(40):
+        larger = Binary("gt", node, Const(dt.i32, k))
+        node = Select(larger, Binary("sub", node, x), Binary("add", node, node))
+    return node
+
+
+@pytest.mark.parametrize("expression", [_deep, _shared])
+def test_expressions_of_any_depth_whose_parts_occur_again(expression: Callable[[Scalar], Scalar]) -> None:
+    node = expression(Load("X", dt.i32, (V,)))
+    function = function_of("deep", [Buffer("X", dt.i32, (index(COUNT),))], [("R", dt.i32, [node])], V, (1, 8))
+    (kernel,) = built([function])
+    # every node once for scalars and once for vectors, and what is around them
+    assert kernel.code.text.count("\n") < 2 * sum(1 for _ in postorder(node)) + 60
+    a, _ = operands(dt.i32, 5)
+    got = call(function, kernel, {"X": a})
+    expected = np.broadcast_to(evaluate(node, {V: np.arange(COUNT)}, {"X": a}), (COUNT,))
+    for form, lanes in enumerate((1, 8)):
+        check("", dt.i32, got["R"][form, 0], expected, (a,), f"i32 in {lanes} lanes")

@@ -11,8 +11,8 @@ from tcompiler.errors import InternalError
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.loop.grammar import Buffer
 from tcompiler.ir.scalar import canonical
-from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int, postorder
-from tcompiler.ir.scalar.rewrite import free_vars
+from tcompiler.ir.scalar.grammar import Scalar, Var, as_int
+from tcompiler.ir.scalar.rewrite import free_vars, loads
 from tcompiler.target.target import Target
 
 
@@ -67,7 +67,7 @@ class Addresses(Arithmetic):
         """The level of the innermost loop that an atom depends on."""
         if isinstance(atom, Var):
             return self.loop_values[atom][1]
-        if any(isinstance(n, Load) for n in postorder(atom)):
+        if loads(atom):
             return self.w.depth
         return max((self.loop_values[v][1] for v in free_vars(atom)), default=0)
 
@@ -176,4 +176,4 @@ def constant_strides(buffer: Buffer) -> tuple[int, ...]:
 
 def has_load(node: Scalar) -> bool:
     """Whether an expression reads a buffer."""
-    return any(isinstance(n, Load) for n in postorder(node))
+    return bool(loads(node))

@@ -189,7 +189,7 @@ class _Kernel(Values):
             case Block():
                 self._block(s)
             case Store(buffer=buffer, indices=indices, value=value):
-                self.store(buffer, indices, self.value(value))
+                self.store(buffer, indices, self.root(value))
             case Update():
                 self._update(s)
             case Intrinsic(name=name):
@@ -406,7 +406,7 @@ class _Kernel(Values):
     def _condition(self, node: Scalar) -> Value:
         if node is TRUE or node is FALSE:
             return Value("true" if node is TRUE else "false", dt.bool_)
-        return self.value(node)
+        return self.root(node)
 
     def _where(self, condition: Value, body: Callable[[], None], written: frozenset[str]) -> None:
         if condition.ssa == "true":
@@ -419,6 +419,7 @@ class _Kernel(Values):
                 self._if(condition, body, written)
 
     def _update(self, s: Update) -> None:
+        self.begin()
         if len(s.targets) == 1:
             target, value = s.targets[0], s.values[0]
             combine = s.reducer.combine[0]

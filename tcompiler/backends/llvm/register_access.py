@@ -22,21 +22,25 @@ class RegisterAccess(Addresses):
     Attributes:
         registers: What the register buffers hold.
         mask: The lanes that are active, None for all.
+        masks: Every mask in force by name, None first, each narrower than the one before.
     """
 
     def __init__(self, target: Target, buffers: dict[str, Buffer]) -> None:
         super().__init__(target, buffers)
         self.registers = Registers()
         self.mask: Value | None = None
+        self.masks: list[str | None] = [None]
 
     @contextmanager
     def masked(self, condition: Value) -> Iterator[None]:
         """Restricts accesses to the lanes where a condition holds."""
         before = self.mask
         self.mask = condition if before is None else self.binary("and", before, condition)
+        self.masks.append(self.mask.ssa)
         try:
             yield
         finally:
+            self.masks.pop()
             self.mask = before
 
     def extent(self) -> int:

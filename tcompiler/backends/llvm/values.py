@@ -18,7 +18,7 @@ from tcompiler.ir.scalar.grammar import (
     Select,
     Unary,
     Var,
-    postorder,
+    children,
 )
 from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.target.target import Target
@@ -35,8 +35,57 @@ class Values(Memory):
         super().__init__(target, buffers)
         self.values: dict[Var, Value] = {}
 
+    def root(self, node: Scalar) -> Value:
+        """The value of a whole expression, after whatever was written before it."""
+        self.begin()
+        return self.value(node)
+
+    def begin(self) -> None:
+        """Forgets the values of the last statement's expressions: memory may have changed since."""
+        for level in self.w.levels:
+            level.values.clear()
+
     def value(self, node: Scalar) -> Value:
-        """The value of an expression at the current point."""
+        """The value of an expression at the current point; what occurs in it twice is computed once.
+
+        Operands come first, from a list of our own, so that long chains do not end at Python's limit of nested calls.
+        """
+        pending = [node]
+        while True:
+            top = pending[-1]
+            result = self._known(top)
+            if result is None:
+                missing = [x for x in self._needed(top) if self._known(x) is None]
+                if missing:
+                    pending.extend(reversed(missing))
+                    continue
+                result = self._emit(top)
+                self.w.top.values[top, self.masks[-1]] = result
+            pending.pop()
+            if not pending:
+                return result
+
+    def _known(self, node: Scalar) -> Value | None:
+        """The value if it was computed before where it can be used here: under no mask that is not in force."""
+        for level in reversed(self.w.levels):
+            for mask in self.masks:
+                found = level.values.get((node, mask))
+                if found is not None:
+                    return found
+        return None
+
+    def _needed(self, node: Scalar) -> tuple[Scalar, ...]:
+        """The operands whose values are needed in any case."""
+        match node:
+            case Cast(a=a) | Unary(a=a):
+                return (a,)
+            case Select(cond=cond):
+                return (cond,)
+            case Binary(a=a, b=b) if a.dtype is not dt.i64 or has_load(node) or self._has_value(node):
+                return (a, b)
+        return ()
+
+    def _emit(self, node: Scalar) -> Value:
         match node:
             case Const():
                 return self.constant(node)
@@ -104,7 +153,18 @@ class Values(Memory):
         return self.branch_value(cond, lambda: self.value(node.a), lambda: self.value(node.b))
 
     def _reads_memory(self, node: Scalar) -> bool:
-        return any(isinstance(n, Load) and self.buffers[n.buffer].scope != "register" for n in postorder(node))
+        """Whether the value takes a read of memory that was not done before."""
+        stack, seen = [node], {node}
+        while stack:
+            n = stack.pop()
+            if self._known(n) is not None:
+                continue
+            if isinstance(n, Load) and self.buffers[n.buffer].scope != "register":
+                return True
+            new = [c for c in children(n) if c not in seen]
+            seen.update(new)
+            stack += new
+        return False
 
 
 def _compare_zero(op: str, low: int | None, high: int | None) -> bool | None:

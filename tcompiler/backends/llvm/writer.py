@@ -12,16 +12,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tcompiler.backends.llvm.ssa import Value
+
 
 @dataclass(slots=True)
 class Level:
-    """One open region: the function's body, a loop's body or a branch."""
+    """One open region: the function's body, a loop's body or a branch.
+
+    Attributes:
+        kind: Which of them.
+        label: Its current basic block.
+        lines: Its text so far.
+        memo: Names of pure instructions placed in it, by their text or by what they compute.
+        loads: Loads placed in it that need not be repeated: the name, and the buffers that it depends on.
+        values: Values of the expression being written, by node and mask.
+    """
 
     kind: Literal["root", "loop", "branch"]
     label: str
     lines: list[str] = field(default_factory=list)
     memo: dict[Hashable, str] = field(default_factory=dict)
     loads: dict[Hashable, tuple[str, frozenset[str]]] = field(default_factory=dict)
+    values: dict[Hashable, Value] = field(default_factory=dict)
 
 
 class Writer:
