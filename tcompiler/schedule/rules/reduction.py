@@ -278,7 +278,8 @@ def _pack(sch: Schedule, block: str, plan: _Plan, operand: Operand, loop: str) -
     if extent > plan.lanes:
         first, second = sch.split(lane_loop, [None, plan.lanes])
         order = [n for n in loops if n != lane_loop]
-        sch.reorder(first, *order, second)
+        # rows are read in runs of a block of panels, which is kinder to caches and pages than panel by panel
+        sch.reorder(*order, first, second)
         lane_loop, tail_loop = second, first
     else:
         order = [n for n in loops if n != lane_loop]
