@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tcompiler.errors import CompileError
-from tcompiler.ir.expr.grammar import Compute, Program, Scope, tensors
+from tcompiler.ir.expr.grammar import Compute, Program, Scan, Scatter, Scope, Sort, Tensor, scope_tensors, tensors
 from tcompiler.ir.layout import Layout
-from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, IterKind, IterVar, Stmt, Store, Update, seq
-from tcompiler.ir.scalar.canonical import simplify
-from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int
-from tcompiler.ir.scalar.rewrite import rewrite, substitute
+from tcompiler.ir.loop.grammar import Function, IterKind, Stmt, Store, Update, seq
+from tcompiler.ir.scalar.grammar import Load, Var, as_int
+from tcompiler.ir.scalar.rewrite import substitute
 from tcompiler.lower.layouts import propagate
 from tcompiler.lower.merge import merge_axes
+from tcompiler.lower.nests import Around, Nests
+from tcompiler.lower.scatter import lower_scatter
+from tcompiler.lower.sort import lower_sort
 
 
 def lower(program: Program, layouts: Mapping[str, Layout] | None = None) -> Function:
-    """Makes one block per scope, with serial loops over its axes and reduce axes around it.
+    """Makes loop nests of every scope; a compute becomes one block with serial loops over its axes around it.
 
     Args:
-        program: A verified program of Compute scopes.
+        program: A verified program.
         layouts: Physical layouts of inputs and outputs by name; others are row-major. Expressions speak of logical
             indices; here they become physical ones.
 
@@ -28,80 +29,71 @@ def lower(program: Program, layouts: Mapping[str, Layout] | None = None) -> Func
         a buffer may have fewer of them than its tensor, for the same elements in the same order.
 
     Raises:
-        CompileError: If a scope is of a kind that no loops are made for.
+        CompileError: If a sort is along an axis of symbolic extent.
     """
     program, layouts = merge_axes(program, propagate(program, layouts or {}))
-    table = tensors(program)
-    physical = {
-        name: Buffer(name, t.dtype, layouts[name].shape if name in layouts else t.shape) for name, t in table.items()
-    }
-    names = _Names(physical)
-    body = seq(*(_scope(s, names, layouts) for s in program.scopes))
+    nests = Nests(tensors(program).values(), layouts)
+    body = seq(*(_scope(s, nests, {}) for s in program.scopes))
     inputs = tuple(t.name for t in program.inputs)
-    return Function(program.name, program.params, tuple(physical.values()), inputs, program.outputs, body)
+    return Function(program.name, program.params, tuple(nests.buffers.values()), inputs, program.outputs, body)
 
 
-class _Names:
-    """Unique names for blocks and loops, beside the buffers'."""
-
-    def __init__(self, taken: Mapping[str, Buffer]) -> None:
-        self._taken = set(taken)
-
-    def fresh(self, base: str) -> str:
-        name, n = base, 1
-        while name in self._taken:
-            n += 1
-            name = f"{base}_{n}"
-        self._taken.add(name)
-        return name
+def _scope(scope: Scope, nests: Nests, around: Around) -> Stmt:
+    match scope:
+        case Compute():
+            return _compute(scope, nests, around)
+        case Scan():
+            return _scan(scope, nests, around)
+        case Scatter():
+            return lower_scatter(scope, nests, around)
+        case Sort():
+            return lower_sort(scope, nests, around)
 
 
-def _scope(scope: Scope, names: _Names, layouts: Mapping[str, Layout]) -> Stmt:
-    if not isinstance(scope, Compute):
-        raise CompileError(
-            f"no code is generated for {type(scope).__name__.lower()} scopes; a definition by loops and reductions is"
-        )
+def _compute(scope: Compute, nests: Nests, around: Around) -> Stmt:
     label = scope.tensors[0].name
     reducer, values_of, reduce_axes = scope.reducer, scope.values, scope.reduce_axes
     if scope.reducer is not None and any(as_int(a.extent) == 0 for a in reduce_axes):
         # a block runs its init at the first point of its reduce iters, and an empty box has none
         reducer, values_of, reduce_axes = None, scope.reducer.identity, ()
-    iters: list[IterVar] = []
-    loops: list[Var] = []
-    mapping: dict[Scalar, Scalar] = {}
-    groups: tuple[tuple[tuple[Var, ...], IterKind], ...] = ((scope.axes, "spatial"), (reduce_axes, "reduce"))
-    for axes, kind in groups:
-        for axis in axes:
-            loops.append(Var(names.fresh(f"{label}_{axis.name}"), axis.dtype, axis.extent))
-            iter_var = Var(f"v_{axis.name}", axis.dtype, axis.extent)
-            iters.append(IterVar(iter_var, kind))
-            mapping[axis] = iter_var
-
-    def place(name: str, indices: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
-        layout = layouts.get(name)
-        if layout is None:
-            return indices
-        at: dict[Scalar, Scalar] = dict(zip(layout.map.inputs, indices, strict=True))
-        return tuple(simplify(substitute(o, at)) for o in layout.map.outputs)
-
-    def physical(node: Scalar) -> Scalar:
-        if isinstance(node, Load) and node.buffer in layouts:
-            return Load(node.buffer, node.dtype, place(node.buffer, node.indices))
-        return node
-
-    values = tuple(substitute(rewrite(v, physical), mapping) for v in values_of)
-    point = tuple(mapping[a] for a in scope.axes)
-    targets = tuple(Load(t.name, t.dtype, place(t.name, point)) for t in scope.tensors)
-    body: Stmt
-    init: Stmt | None = None
+    kinds: list[tuple[Var, IterKind]] = [(a, "spatial") for a in scope.axes] + [(a, "reduce") for a in reduce_axes]
+    nest = nests.nest(label, kinds, around)
+    values = tuple(substitute(nests.physical(v), nest.mapping) for v in values_of)
+    point = tuple(nest.mapping[a] for a in scope.axes)
+    targets = tuple(Load(t.name, t.dtype, nests.place(t.name, point)) for t in scope.tensors)
     if reducer is None:
-        body = seq(*(Store(t.buffer, t.indices, v) for t, v in zip(targets, values, strict=True)))
-    else:
-        body = Update(targets, reducer, values)
-        identity = reducer.identity
-        init = seq(*(Store(t.buffer, t.indices, e) for t, e in zip(targets, identity, strict=True)))
-    block = Block(names.fresh(f"{label}_block"), tuple(iters), tuple(loops), body, init=init)
-    stmt: Stmt = block
-    for var in reversed(loops):
-        stmt = For(var, "serial", stmt)
-    return stmt
+        return nest.block(seq(*(Store(t.buffer, t.indices, v) for t, v in zip(targets, values, strict=True))))
+    init = seq(*(Store(t.buffer, t.indices, e) for t, e in zip(targets, reducer.identity, strict=True)))
+    return nest.block(Update(targets, reducer, values), init)
+
+
+def _scan(scope: Scan, nests: Nests, around: Around) -> Stmt:
+    """States in buffers of their own: set before the loop, replaced at the end of every step.
+
+    state = init
+    for t:  inner scopes;  state = result;  stack[t] = state
+    last = state
+    """
+    for t in (*scope.states, *(t for s in scope.scopes for t in scope_tensors(s))):
+        nests.declare(t)
+    before = [nests.copy(state, name, around) for state, name in zip(scope.states, scope.init, strict=True)]
+    loop = nests.loop(f"{scope.tensors[0].name}_{scope.axis.name}", scope.axis)
+    inside = {**around, scope.axis: loop}
+    steps = [_scope(s, nests, inside) for s in scope.scopes]
+    names = {s.name for s in scope.states}
+    moves: list[Stmt] = []
+    for state, result in zip(scope.states, scope.results, strict=True):
+        source = result
+        if result in names and result != state.name:
+            # all states change at once: one that takes another's value takes it from before the step's end
+            source = nests.temporary(f"{result}_old", state).name
+            steps.append(nests.copy(Tensor(source, state.dtype, state.shape), result, inside))
+        if source != state.name:
+            moves.append(nests.copy(state, source, inside))
+    after: list[Stmt] = []
+    for tensor, state, collect in zip(scope.tensors, scope.states, scope.collect, strict=True):
+        if collect:
+            moves.append(nests.copy(tensor, state.name, inside, scope.axis))
+        else:
+            after.append(nests.copy(tensor, state.name, around))
+    return seq(*before, nests.around(loop, seq(*steps, *moves)), *after)
