@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from tcompiler.ir.expr.grammar import Compute, Program, tensors
 from tcompiler.ir.layout import Layout, permutation
-from tcompiler.ir.scalar.grammar import Load, Var, as_int, postorder
+from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int, postorder
 from tcompiler.ir.scalar.rewrite import free_vars
 
 
@@ -33,8 +33,8 @@ def propagate(program: Program, layouts: Mapping[str, Layout]) -> dict[str, Layo
         result[name] = Layout(permutation(order), tuple(shape[a] for a in order), False)
 
     for scope in reversed(program.scopes):
-        if isinstance(scope, Compute) and not scope.reduce_axes and (order := orders.get(scope.tensors[0].name)):
-            for load in _aligned(scope):
+        if isinstance(scope, Compute) and (order := orders.get(scope.tensors[0].name)):
+            for load in _contracted(scope) if scope.reduce_axes else _aligned(scope):
                 set_order(load.buffer, order)
     for scope in program.scopes:
         if isinstance(scope, Compute):
@@ -53,6 +53,21 @@ def _order(layout: Layout) -> tuple[int, ...] | None:
     return tuple(inputs.index(o) for o in layout.map.outputs if isinstance(o, Var))
 
 
+def _contracted(scope: Compute) -> list[Load]:
+    """Loads of tensors that have a reduced axis in place of one of the scope's, and its other axes one by one.
+
+    What is summed over then lies where the sums will, side by side: channels last, for a convolution's padded data.
+    """
+    found = []
+    for n in postorder(*scope.values):
+        if isinstance(n, Load) and len(n.indices) == len(scope.axes):
+            pairs = list(zip(n.indices, scope.axes, strict=True))
+            other = [i for i, a in pairs if a not in free_vars(i) and as_int(a.extent) != 1]
+            if len(other) == 1 and other[0] in scope.reduce_axes and _fills_a_line(other[0]):
+                found.append(n)
+    return found
+
+
 def _aligned(scope: Compute) -> list[Load]:
     """Loads of tensors whose dimensions are the scope's axes, one by one."""
     found = []
@@ -62,3 +77,8 @@ def _aligned(scope: Compute) -> list[Load]:
             if all(i is a or a in free_vars(i) or as_int(a.extent) == 1 for i, a in pairs):
                 found.append(n)
     return found
+
+
+def _fills_a_line(axis: Scalar) -> bool:
+    extent = as_int(axis.extent) if isinstance(axis, Var) and axis.extent is not None else None
+    return extent is None or extent >= 16
