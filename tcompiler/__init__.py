@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from tcompiler.api import compile as compile
     from tcompiler.frontend.builder import *  # noqa: F403
     from tcompiler.runtime.model import Model as Model
-    from tcompiler.runtime.model import load_model
+    from tcompiler.runtime.specialised import SpecialisedModel as SpecialisedModel
+    from tcompiler.runtime.specialised import load_model
 
     load = load_model
 
 _LAZY = {
     "compile": ("tcompiler.api", "compile"),
-    "load": ("tcompiler.runtime.model", "load_model"),
+    "load": ("tcompiler.runtime.specialised", "load_model"),
     "Model": ("tcompiler.runtime.model", "Model"),
+    "SpecialisedModel": ("tcompiler.runtime.specialised", "SpecialisedModel"),
     "UserError": ("tcompiler.errors", "UserError"),
     "InternalError": ("tcompiler.errors", "InternalError"),
 }

@@ -57,6 +57,23 @@ class CompileError(UserError):
     """A model cannot be compiled as asked; the message names every reason."""
 
 
+class OpenShapeError(CompileError):
+    """A model leaves the shape of an input open, and none was given."""
+
+
+class OpenValueError(CompileError):
+    """Shapes inside a model depend on the values of inputs, and these were not given.
+
+    Args:
+        message: What was found, where.
+        inputs: Names of the inputs.
+    """
+
+    def __init__(self, message: str, inputs: tuple[str, ...]) -> None:
+        self.inputs = inputs
+        super().__init__(message)
+
+
 class LoadError(UserError):
     """A saved model cannot be loaded: wrong version, wrong target, or damaged."""
 

@@ -13,19 +13,13 @@ def run(
     model: Annotated[str, typer.Argument(help="A saved .tcm, a .onnx file, or example:NAME.")],
     stage: Annotated[str | None, typer.Option(help="Print the text of a stage.")] = None,
     kernel: Annotated[str | None, typer.Option(help="Of one kernel only.")] = None,
+    shape: Annotated[list[str] | None, typer.Option(help="NAME=1,3,224,224 where the model leaves it open.")] = None,
     profile: Annotated[bool, typer.Option(help="Run the model to measure each kernel.")] = True,
 ) -> None:
     """List a model's kernels, or print a stage: imported, graph, expr, loop, scheduled, trace, llvm, asm."""
     from tcompiler.cli import models
-    from tcompiler.runtime.model import load_model
 
-    if model.endswith(".tcm"):
-        loaded = load_model(model)
-    else:
-        from tcompiler import api
-
-        with Console(stderr=True).status("compiling"):
-            loaded = api.compile(models.source(model))
+    loaded = models.open_model(model, shapes=models.parse_shapes(shape or []))
     if stage is not None:
         print(loaded.text(stage, kernel))
         return

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from tcompiler.errors import UserError
+from tcompiler.runtime.model import Model
 
 PREFIX = "example:"
 
@@ -27,6 +29,49 @@ def source(model: str) -> Any:
     if not Path(model).is_file():
         raise UserError(f"there is no file {model}; give a .onnx file, or {PREFIX}NAME for a built-in example")
     return model
+
+
+def open_model(
+    model: str,
+    threads: int | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    arrays: Mapping[str, NDArray[Any]] | None = None,
+) -> Model:
+    """Loads a .tcm file, or compiles anything else, for one set of shapes.
+
+    Args:
+        model: The MODEL argument.
+        threads: Threads that a call may use.
+        shapes: Shapes where the model leaves them open, by name.
+        arrays: Inputs that are given: their shapes, and their values where these decide shapes.
+
+    Raises:
+        UserError: If there is no such model or input, or its shapes stay open.
+    """
+    from tcompiler.errors import OpenValueError
+
+    if model.endswith(".tcm"):
+        from tcompiler.runtime.specialised import load_model
+
+        loaded = load_model(model, threads)
+    else:
+        from tcompiler import api
+
+        with Console(stderr=True).status("compiling"):
+            loaded = api.compile(source(model), threads=threads)
+    known = [spec.name for spec in loaded.inputs]
+    for name in (*(shapes or {}), *(arrays or {})):
+        if name not in known:
+            raise UserError(f"the model has no input {name}; its inputs are {', '.join(sorted(known))}")
+    if isinstance(loaded, Model):
+        return loaded
+    if not shapes and not arrays and len(loaded.specialisations) == 1:
+        return loaded.specialisations[0]
+    try:
+        return loaded.specialise(shapes or {}, arrays)
+    except OpenValueError as error:
+        needed = " ".join(f"--input {name}=FILE.npy" for name in error.inputs)
+        raise UserError(f"{error}\non the command line: {needed}") from None
 
 
 def parse_shapes(shapes: list[str]) -> dict[str, tuple[int, ...]]:

@@ -11,33 +11,21 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from tcompiler.errors import UserError
-
 
 def run(
     model: Annotated[str, typer.Argument(help="A saved .tcm, a .onnx file, or example:NAME.")],
     inputs: Annotated[list[str] | None, typer.Option("--input", help="NAME=FILE.npy; others are random.")] = None,
+    shape: Annotated[list[str] | None, typer.Option(help="NAME=1,3,224,224 where the model leaves it open.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for the outputs, as NAME.npy.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads that a call may use.")] = None,
     repeat: Annotated[int, typer.Option(help="Calls to time.")] = 10,
 ) -> None:
     """Run a model once, print its outputs' shapes and statistics and the time of a call."""
     from tcompiler.cli import models
-    from tcompiler.runtime.model import load_model
 
     console = Console()
-    if model.endswith(".tcm"):
-        loaded = load_model(model, threads)
-    else:
-        from tcompiler import api
-
-        with Console(stderr=True).status("compiling"):
-            loaded = api.compile(models.source(model), threads=threads)
     given = models.load_arrays(inputs or [])
-    known = {s.name for s in loaded.inputs}
-    for name in given:
-        if name not in known:
-            raise UserError(f"the model has no input {name}; its inputs are {', '.join(sorted(known))}")
+    loaded = models.open_model(model, threads, models.parse_shapes(shape or []), given)
     arrays = {**models.random_inputs(loaded.inputs), **given}
     operands = [arrays[s.name] for s in loaded.inputs]
     result = loaded(*operands)

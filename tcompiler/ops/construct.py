@@ -37,6 +37,7 @@ class GraphWriter:
         self._constants: dict[str, Constant] = {}
         self._by_content: dict[tuple[str, str, tuple[int, ...]], Value] = {}
         self._nodes: list[Node] = []
+        self._makers: dict[str, Node] = {}
         self._count = 0
 
     def _fresh(self) -> str:
@@ -77,6 +78,17 @@ class GraphWriter:
         constant = self._constants.get(value.name)
         return None if constant is None else self.store.typed(constant)
 
+    def sources(self, value: Value) -> list[Value]:
+        """The graph's inputs that a value is computed from, in their order."""
+        seen = {value.name}
+        pending = [value.name]
+        while pending:
+            node = self._makers.get(pending.pop())
+            new = [i for i in node.inputs if i and i not in seen] if node is not None else []
+            seen.update(new)
+            pending += new
+        return [v for v in self._inputs if v.name in seen]
+
     def emit(
         self, op: str, inputs: Sequence[Value | None], attrs: Mapping[str, Attr] | None = None
     ) -> tuple[Value, ...]:
@@ -97,7 +109,7 @@ class GraphWriter:
         operator = get(op)
         types = operator.infer([None if v is None else v.type for v in inputs], attributes)
         for t in types:
-            size = _size(t)
+            size = extent_product(t)
             if self._max_elements is not None and size is not None and size > self._max_elements:
                 raise CompileError(f"{op}: the result {show(t)} has more than {self._max_elements} elements, the limit")
         folded = self._fold(op, inputs, types, attributes)
@@ -109,12 +121,13 @@ class GraphWriter:
             names.pop()
         node = Node(op, f"{op}_{len(self._nodes)}", tuple(names), outputs, tuple(sorted(attributes.items())))
         self._nodes.append(node)
+        self._makers.update(dict.fromkeys((v.name for v in outputs), node))
         return outputs
 
     def _fold(
         self, op: str, inputs: Sequence[Value | None], types: Sequence[TensorType], attrs: Mapping[str, Attr]
     ) -> tuple[Value, ...] | None:
-        sizes = [_size(t) for t in (*types, *(v.type for v in inputs if v is not None))]
+        sizes = [extent_product(t) for t in (*types, *(v.type for v in inputs if v is not None))]
         if any(s is None or s > FOLD_ELEMENTS for s in sizes):
             return None
         arrays = []
@@ -161,7 +174,8 @@ class GraphWriter:
         )
 
 
-def _size(t: TensorType) -> int | None:
+def extent_product(t: TensorType) -> int | None:
+    """Elements of a tensor, None where an extent is a parameter."""
     extents = [as_int(e) for e in t.shape]
     known = [e for e in extents if e is not None]
     return math.prod(known) if len(known) == len(extents) else None

@@ -44,11 +44,66 @@ class TensorSpec:
         """The numpy type that holds its elements (uint16 for bf16)."""
         return NUMPY[self.dtype]
 
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of this shape can be the input."""
+        return shape == self.shape
+
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
 
 
-def bind(specs: Sequence[TensorSpec], args: tuple[object, ...], named: Mapping[str, object]) -> list[object]:
+@dataclass(frozen=True, slots=True)
+class OpenSpec:
+    """An input of a specialised model, whose shape may be open.
+
+    Attributes:
+        name: Its name in the model.
+        dtype: Element type: f32, f64, f16, bf16, i8, u8, i16, i32, i64 or bool.
+        shape: Extents; one that a call decides is the model's name for it ("" if it has none). None where not even the
+            rank is known.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...] | None
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The numpy type that holds its elements (uint16 for bf16)."""
+        return NUMPY[self.dtype]
+
+    @property
+    def closed_shape(self) -> tuple[int, ...] | None:
+        """The extents where the model fixes all of them."""
+        if self.shape is None:
+            return None
+        fixed = tuple(e for e in self.shape if isinstance(e, int))
+        return fixed if len(fixed) == len(self.shape) else None
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of this shape can be the input."""
+        if self.shape is None:
+            return True
+        return len(shape) == len(self.shape) and all(
+            isinstance(d, str) or d == e for d, e in zip(self.shape, shape, strict=True)
+        )
+
+    def __str__(self) -> str:
+        shown = "…" if self.shape is None else ", ".join(str(e) or "?" for e in self.shape)
+        return f"{self.name}: {self.dtype}[{shown}]"
+
+
+Spec = TensorSpec | OpenSpec
+
+
+def _shown(shape: tuple[int | str, ...] | None) -> str:
+    """A shape as Python writes a tuple, names of open extents bare."""
+    if shape is None:
+        return "(…)"
+    return f"({', '.join(str(e) or '?' for e in shape)}{',' if len(shape) == 1 else ''})"
+
+
+def bind(specs: Sequence[Spec], args: tuple[object, ...], named: Mapping[str, object]) -> list[object]:
     """Put arguments into the order of the inputs.
 
     Args:
@@ -82,7 +137,7 @@ def bind(specs: Sequence[TensorSpec], args: tuple[object, ...], named: Mapping[s
     return [values[name] for name in names]
 
 
-def convert(spec: TensorSpec, position: int, value: object) -> Array:
+def convert(spec: Spec, position: int, value: object) -> Array:
     """Make a C-contiguous, element-aligned array of an argument, copying only if it has another layout.
 
     Args:
@@ -111,8 +166,8 @@ def convert(spec: TensorSpec, position: int, value: object) -> Array:
             ) from error
     else:
         raise ArgumentError(
-            f"{what} is a {type(value).__name__}, but the model takes an array of {wanted} with shape {spec.shape}; "
-            f"make one with numpy.asarray(value, numpy.{wanted})"
+            f"{what} is a {type(value).__name__}, but the model takes an array of {wanted} with shape "
+            f"{_shown(spec.shape)}; make one with numpy.asarray(value, numpy.{wanted})"
         )
     if array.dtype != wanted:
         if spec.dtype == "bf16" and array.dtype.name == "bfloat16":
@@ -123,8 +178,8 @@ def convert(spec: TensorSpec, position: int, value: object) -> Array:
             raise ArgumentError(
                 f"{what} has elements of {array.dtype}, but the model takes {expected}; convert with .astype({cast})"
             )
-    if array.shape != spec.shape:
-        raise ArgumentError(f"{what} has shape {array.shape}, but the model takes {spec.shape}")
+    if not spec.fits(array.shape):
+        raise ArgumentError(f"{what} has shape {array.shape}, but the model takes {_shown(spec.shape)}")
     if array.flags.c_contiguous and array.flags.aligned:
         return array
     return np.array(array, order="C")
@@ -158,6 +213,6 @@ class OutputPlan:
         return np.ndarray(self.shape, self.dtype, raw, offset), address + offset
 
 
-def _takes(specs: Sequence[TensorSpec]) -> str:
+def _takes(specs: Sequence[Spec]) -> str:
     count = len(specs)
     return f"the model takes {count} input{'' if count == 1 else 's'} ({'; '.join(map(str, specs))})"

@@ -321,22 +321,6 @@ class Model:
         return outputs
 
 
-def load_model(path: str | os.PathLike[str], threads: int | None = None) -> Model:
-    """Load a saved model.
-
-    Args:
-        path: A file that `Model.save` wrote.
-        threads: How many threads a call may use; None means as many as the model was compiled for.
-
-    Returns:
-        The model, ready to be called.
-
-    Raises:
-        LoadError: The file is no saved model, damaged, of another version, or for another machine.
-    """
-    return Model(package.load(path), threads)
-
-
 def _nearest(name: str, names: list[str]) -> str:
     near = difflib.get_close_matches(name, names, 1)
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -14,9 +14,9 @@ import struct
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import IO, cast
+from typing import IO, TypeVar, cast
 
 import llvmlite.binding as llvm
 
@@ -25,11 +25,13 @@ from tcompiler.runtime import weights
 from tcompiler.runtime.manifest import FORMAT_VERSION, REQUIRED_KEYS, Manifest, TargetEntry
 from tcompiler.runtime.memory import Array, pack_constants, view_constant
 
+T = TypeVar("T")
+
 _MANIFEST = "manifest.json"
 _WEIGHTS = "weights.safetensors"
 _COMMENT = b"tcompiler manifest sha256:"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
-_EPOCH = (1980, 1, 1, 0, 0, 0)
+EPOCH = (1980, 1, 1, 0, 0, 0)
 
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -108,22 +110,7 @@ def save(artifact: Artifact, path: str | os.PathLike[str]) -> None:
     Raises:
         UserError: The file cannot be written.
     """
-    target = os.fspath(path)
-    folder, name = os.path.split(os.path.abspath(target))
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        try:
-            with open(temporary, "wb") as file:
-                _write(artifact, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror}") from error
+    write_file(path, lambda file: write(artifact, file))
 
 
 def load(path: str | os.PathLike[str]) -> Artifact:
@@ -139,6 +126,47 @@ def load(path: str | os.PathLike[str]) -> Artifact:
         LoadError: The file is missing, no saved model, truncated or damaged, of another format version, or for
             another machine.
     """
+    return read_file(path, read)
+
+
+def write_file(path: str | os.PathLike[str], write: Callable[[IO[bytes]], None]) -> None:
+    """Write a file under a temporary name and rename it, so that there is all of it or nothing.
+
+    Args:
+        path: File to write; replaced if it exists.
+        write: Writes its content.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    target = os.fspath(path)
+    folder, name = os.path.split(os.path.abspath(target))
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        try:
+            with open(temporary, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            if os.path.exists(temporary):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}") from error
+
+
+def read_file(path: str | os.PathLike[str], read: Callable[[str, IO[bytes]], T]) -> T:
+    """Read a container, turning whatever a damaged one makes zipfile and json raise into one error.
+
+    Args:
+        path: The file.
+        read: Reads it, given its name for messages and the open file.
+
+    Raises:
+        LoadError: The file is missing, no saved model, or damaged.
+    """
     name = os.fspath(path)
     try:
         with open(name, "rb", buffering=0) as file:
@@ -147,7 +175,7 @@ def load(path: str | os.PathLike[str]) -> Artifact:
                     f"{name}: not a saved model (a .tcm file, as `tcompiler compile MODEL.onnx -o MODEL.tcm` writes)"
                 )
             try:
-                return _read(name, cast("IO[bytes]", file))
+                return read(name, cast("IO[bytes]", file))
             except _DAMAGE as error:
                 detail = str(error) or type(error).__name__
                 raise _damaged(name, f"the container cannot be read ({detail})") from error
@@ -178,18 +206,19 @@ def check_target(target: TargetEntry) -> str | None:
     return None
 
 
-def _write(artifact: Artifact, file: IO[bytes]) -> None:
+def write(artifact: Artifact, file: IO[bytes]) -> None:
+    """Write the container of a compiled model."""
     members: dict[str, str] = {}
     entries = artifact.manifest["constants"]
     with zipfile.ZipFile(file, "w") as archive:
-        with archive.open(zipfile.ZipInfo(_WEIGHTS, _EPOCH), "w", force_zip64=True) as sink:
+        with archive.open(zipfile.ZipInfo(_WEIGHTS, EPOCH), "w", force_zip64=True) as sink:
             members[_WEIGHTS] = weights.write(sink, entries, artifact.constants_block())
         for member, data in _files(artifact):
             members[member] = hashlib.sha256(data).hexdigest()
-            archive.writestr(zipfile.ZipInfo(member, _EPOCH), data, zipfile.ZIP_DEFLATED, 6)
+            archive.writestr(zipfile.ZipInfo(member, EPOCH), data, zipfile.ZIP_DEFLATED, 6)
         manifest: Manifest = {**artifact.manifest, "format_version": FORMAT_VERSION, "members": members}
         text = json.dumps(manifest, indent=1).encode()
-        archive.writestr(zipfile.ZipInfo(_MANIFEST, _EPOCH), text, zipfile.ZIP_DEFLATED, 6)
+        archive.writestr(zipfile.ZipInfo(_MANIFEST, EPOCH), text, zipfile.ZIP_DEFLATED, 6)
         archive.comment = _COMMENT + hashlib.sha256(text).hexdigest().encode()
 
 
@@ -200,7 +229,8 @@ def _files(artifact: Artifact) -> Iterator[tuple[str, bytes]]:
         yield f"texts/{key}.txt", text.encode()
 
 
-def _read(path: str, file: IO[bytes]) -> Artifact:
+def read(path: str, file: IO[bytes]) -> Artifact:
+    """Read the container of a compiled model; `path` is for messages."""
     with zipfile.ZipFile(file) as archive:
         raw = archive.read(_MANIFEST)
         manifest = json.loads(raw)

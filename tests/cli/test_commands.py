@@ -19,7 +19,7 @@ from tcompiler.cli.app import app
 from tcompiler.errors import UserError
 from tcompiler.ir.graph.text import parse_graph
 from tcompiler.pipeline import GRAPH_PASSES, STAGES
-from tcompiler.runtime.model import load_model
+from tcompiler.runtime.specialised import load_model
 
 KERNELS = ["gemm_relu_0", "gemm_relu_1", "gemm_2"]
 

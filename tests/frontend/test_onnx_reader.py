@@ -90,8 +90,8 @@ def test_values_fix_inputs() -> None:
     proto = model([node("Reshape", ["x", "shape"], ["y"])], {"x": X, "shape": np.array([2, 6])}, ["y"])
     assert refusal(proto) == (
         "the model cannot be compiled, 1 problem:\n"
-        "  a node Reshape: input 1 (shape) depends on the model's inputs, expected a constant; pass "
-        "values={name: array} to fix an input that it comes from"
+        "  a node Reshape: input 1 (shape) depends on the value of 'shape', expected a constant; pass "
+        "values={name: array} to fix it"
     )
     module = read(proto, values={"shape": np.array([2, 6])})
     assert [v.label for v in module.graph.inputs] == ["x"]
@@ -299,8 +299,8 @@ def test_control_flow_with_a_known_condition() -> None:
         assert [n.op for n in module.graph.nodes] == ["relu" if flag else "neg"]
     proto = model([chosen], {"x": X, "c": np.array(True)}, ["y"])
     assert refusal(proto) == (
-        "the model cannot be compiled, 1 problem:\n  a node If: input 0 (condition) depends on the model's inputs, "
-        "expected a constant; pass values={name: array} to fix an input that it comes from"
+        "the model cannot be compiled, 1 problem:\n  a node If: input 0 (condition) depends on the value of 'c', "
+        "expected a constant; pass values={name: array} to fix it"
     )
 
 

@@ -23,8 +23,9 @@ from tcompiler.errors import InternalError, LoadError, UserError
 from tcompiler.runtime import package, weights
 from tcompiler.runtime.dtypes import NUMPY
 from tcompiler.runtime.memory import address_of, lay_out_constants, pack_constants, view_constant
-from tcompiler.runtime.model import Model, load_model
+from tcompiler.runtime.model import Model
 from tcompiler.runtime.package import Artifact
+from tcompiler.runtime.specialised import load_model
 from tests.runtime.hand_written import make_artifact, reference
 
 ROOT = Path(__file__).parents[2]
@@ -329,7 +330,7 @@ def test_a_full_disk_leaves_the_old_file(saved: Path) -> None:
     program = f"""
 import resource
 from tcompiler.errors import UserError
-from tcompiler.runtime.model import load_model
+from tcompiler.runtime.specialised import load_model
 model = load_model({str(saved)!r})
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
@@ -350,7 +351,7 @@ def test_a_saved_model_runs_with_numpy_and_llvmlite_alone(saved: Path) -> None:
     program = f"""
 import sys
 import numpy as np
-from tcompiler.runtime.model import load_model
+from tcompiler.runtime.specialised import load_model
 model = load_model({str(saved)!r})
 y, z = model(np.ones((3, 5), np.float32))
 print(y.sum(), model.text("graph").splitlines()[0])

@@ -35,10 +35,7 @@ def _loop(node: NodeView) -> Result:
             raise CompileError(f"the loop runs for more than {node.limits.nodes} steps, the limit on nodes")
         counter, on = node.constant(step, np.int64), node.constant(True)
         results = node.subgraph(body, dict(zip(names, (counter, on, *state), strict=True)))
-        condition = node.writer.array(results[0].value)
-        if condition is None:
-            raise CompileError("its body's condition depends on the model's inputs, expected a constant")
-        running = bool(condition.reshape(-1)[0])
+        running = bool(node.data(results[0], "its body's condition").reshape(-1)[0])
         state = results[1 : 1 + len(state)]
         for values, value in zip(collected, results[1 + len(state) :], strict=True):
             values.append(value)

@@ -8,11 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcompiler.errors import CompileError
+from tcompiler.errors import CompileError, OpenValueError
 from tcompiler.frontend.onnx.data import TensorReader
 from tcompiler.frontend.onnx.limits import Limits
 from tcompiler.frontend.tensor import SymbolicTensor
-from tcompiler.ops.construct import GraphWriter
+from tcompiler.ops.construct import GraphWriter, extent_product
+
+
+class ReportedError(CompileError):
+    """A node cannot be converted for a reason that is noted already."""
+
 
 Result = SymbolicTensor | Sequence[SymbolicTensor | None]
 
@@ -81,15 +86,32 @@ class NodeView:
         """The data of an input that has to be known at compile time.
 
         Raises:
-            CompileError: If it depends on the model's inputs.
+            CompileError: As for data.
         """
-        data = self.known(k)
-        if data is None:
+        return self.data(self.x(k), f"input {k} ({what})")
+
+    def data(self, x: SymbolicTensor, what: str) -> NDArray[np.generic]:
+        """The data of a value that has to be known at compile time.
+
+        Raises:
+            OpenValueError: If it depends on the values of the model's inputs.
+            CompileError: If so many of these values matter that they cannot be compiled in.
+        """
+        data = self.writer.array(x.value)
+        if data is not None:
+            return data
+        sources = self.writer.sources(x.value)
+        shown = ", ".join(f"'{v.label}'" for v in sources[:3]) + (", …" if len(sources) > 3 else "")
+        large = [v for v in sources if (size := extent_product(v.type)) is None or size > self.limits.values]
+        if large or not sources:
             raise CompileError(
-                f"input {k} ({what}) depends on the model's inputs, expected a constant; pass values={{name: array}} "
-                f"to fix an input that it comes from"
+                f"{what} depends on the values of {shown or 'no input'}, expected a constant or what comes from inputs "
+                f"of at most {self.limits.values} elements"
             )
-        return data
+        raise OpenValueError(
+            f"{what} depends on the value of {shown}, expected a constant; pass values={{name: array}} to fix it",
+            tuple(str(v.label) for v in sources),
+        )
 
     def known(self, k: int) -> NDArray[np.generic] | None:
         """The data of an input where it is a constant, else None."""

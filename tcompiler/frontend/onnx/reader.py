@@ -13,12 +13,13 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tcompiler.errors import CompileError
+from tcompiler.errors import CompileError, OpenValueError
 from tcompiler.frontend.module import GraphModule
-from tcompiler.frontend.onnx.data import TensorReader, element_type
+from tcompiler.frontend.onnx.data import TensorReader
+from tcompiler.frontend.onnx.declarations import Declaration, ShapeMap, closed_shape, declarations, narrowed
 from tcompiler.frontend.onnx.expansion import expansion
 from tcompiler.frontend.onnx.limits import DEFAULT, Limits
-from tcompiler.frontend.onnx.node import CONVERTERS, NodeView
+from tcompiler.frontend.onnx.node import CONVERTERS, NodeView, ReportedError
 from tcompiler.frontend.tensor import SymbolicTensor
 from tcompiler.ir.graph.grammar import tensor_type
 from tcompiler.ops.construct import GraphWriter
@@ -44,7 +45,71 @@ ABSENT: Final = "absent"
 _Scope = dict[str, SymbolicTensor | Literal["absent"] | None]
 """Values by their names in a model; None comes from a node that could not be converted."""
 
-ShapeMap = Mapping[str, Sequence[int] | int]
+
+class OnnxModel:
+    """A parsed ONNX model with its functions inlined; its nodes are converted for given shapes by `read`.
+
+    Args:
+        model: A path, the bytes of a file, or an onnx.ModelProto.
+        limits: What the model may ask for.
+
+    Attributes:
+        name: What messages call the model.
+        inputs: Its inputs, in order; initializers are none.
+
+    Raises:
+        CompileError: If the file is no model, or an input is no tensor of a type that we have.
+    """
+
+    def __init__(self, model: str | os.PathLike[str] | bytes | Any, limits: Limits = DEFAULT) -> None:
+        for family in _FAMILIES:
+            importlib.import_module(f"tcompiler.frontend.onnx.{family}")
+        proto, self._folder, self.name = _load(model)
+        _check_text(proto, self.name)
+        self._opsets = _opsets(proto, self.name)
+        self._graph = _inlined(proto, self.name, limits).graph
+        self._limits = limits
+        self.inputs: tuple[Declaration, ...] = tuple(declarations(self._graph, self.name))
+
+    def read(
+        self, shapes: ShapeMap | None = None, values: Mapping[str, NDArray[np.generic]] | None = None
+    ) -> GraphModule:
+        """Converts the model for some shapes.
+
+        Args:
+            shapes: Shapes of inputs whose dimensions the model leaves open, by the input's name; an integer instead of
+                a shape fixes the dimension of that name everywhere.
+            values: Arrays to fix inputs to; these are then no inputs any more.
+
+        Returns:
+            The graph and its constants. Inputs and outputs are labelled with the model's names.
+
+        Raises:
+            OpenShapeError: If an input's shape is open.
+            OpenValueError: If nothing is wrong but that inputs' values decide shapes; it has their names.
+            CompileError: If there are nodes that have no counterpart; the message names all of them.
+        """
+        importer = _Importer(self.name, self._folder, self._opsets, self._limits)
+        return importer.run(self._graph, self.inputs, dict(shapes or {}), dict(values or {}))
+
+    def narrow(self, shapes: ShapeMap) -> tuple[Declaration, ...]:
+        """The inputs with what `shapes` says of them put in.
+
+        Args:
+            shapes: As for `read`; what it does not name stays open.
+
+        Raises:
+            CompileError: If a name is none of the model's, or a shape does not fit.
+        """
+        return narrowed(self.inputs, shapes, self.name)
+
+    def check_operators(self) -> None:
+        """Refuses what no shapes could make convertible.
+
+        Raises:
+            CompileError: If there are operators without a counterpart; the message names all of them.
+        """
+        _Importer(self.name, self._folder, self._opsets, self._limits).survey(self._graph)
 
 
 def read(
@@ -53,30 +118,8 @@ def read(
     values: Mapping[str, NDArray[np.generic]] | None = None,
     limits: Limits = DEFAULT,
 ) -> GraphModule:
-    """Reads an ONNX model.
-
-    Args:
-        model: A path, the bytes of a file, or an onnx.ModelProto.
-        shapes: Shapes of inputs whose dimensions the model leaves open, by the input's name; an integer instead of a
-            shape fixes the dimension of that name everywhere.
-        values: Arrays to fix inputs to; these are then no inputs any more.
-        limits: What the model may ask for.
-
-    Returns:
-        The graph and its constants. Inputs and outputs are labelled with the model's names.
-
-    Raises:
-        CompileError: If the file is no model, an input's shape is open, or there are nodes that have no counterpart;
-            the message names all of them.
-    """
-    for family in _FAMILIES:
-        importlib.import_module(f"tcompiler.frontend.onnx.{family}")
-    proto, folder, name = _load(model)
-    _check_text(proto, name)
-    opsets = _opsets(proto, name)
-    proto = _inlined(proto, name, limits)
-    importer = _Importer(name, folder, opsets, limits)
-    return importer.run(proto.graph, dict(shapes or {}), dict(values or {}))
+    """Reads an ONNX model: `OnnxModel(model, limits).read(shapes, values)`."""
+    return OnnxModel(model, limits).read(shapes, values)
 
 
 def _load(model: str | os.PathLike[str] | bytes | Any) -> tuple[Any, Path | None, str]:
@@ -170,12 +213,17 @@ def _inlined(proto: Any, name: str, limits: Limits) -> Any:
         raise CompileError(f"{name}: its functions cannot be inlined: {error}") from None
 
 
+def _place(proto: Any) -> str:
+    return f"node {proto.name!r} ({proto.op_type})" if proto.name else f"a node {proto.op_type}"
+
+
 @dataclass(slots=True)
 class _Problem:
-    """Why one node cannot be converted."""
+    """Why one node cannot be converted; `inputs` names those whose values would do."""
 
     where: str
     why: str
+    inputs: tuple[str, ...] = ()
 
 
 class _Importer:
@@ -191,11 +239,17 @@ class _Importer:
         self._count = 0
         self._depth = 0
 
-    def run(self, graph: Any, shapes: dict[str, Any], values: dict[str, NDArray[np.generic]]) -> GraphModule:
+    def run(
+        self,
+        graph: Any,
+        inputs: Sequence[Declaration],
+        shapes: dict[str, Any],
+        values: dict[str, NDArray[np.generic]],
+    ) -> GraphModule:
         """Converts the main graph."""
         scope: _Scope = {}
         self._initializers(graph, scope)
-        self._inputs(graph, scope, shapes, values)
+        self._inputs(inputs, scope, shapes, values)
         self._nodes(graph, scope)
         outputs: list[SymbolicTensor] = []
         for out in graph.output:
@@ -212,7 +266,10 @@ class _Importer:
             return
         lines = [f"  {p.where}: {p.why}" for p in self._problems]
         noun = "problem" if len(lines) == 1 else "problems"
-        raise CompileError(f"{self._name} cannot be compiled, {len(lines)} {noun}:\n" + "\n".join(lines))
+        message = f"{self._name} cannot be compiled, {len(lines)} {noun}:\n" + "\n".join(lines)
+        if all(p.inputs for p in self._problems):
+            raise OpenValueError(message, tuple(dict.fromkeys(i for p in self._problems for i in p.inputs)))
+        raise CompileError(message)
 
     def _initializers(self, graph: Any, scope: _Scope) -> None:
         for sparse in graph.sparse_initializer:
@@ -233,70 +290,28 @@ class _Importer:
 
     def _inputs(
         self,
-        graph: Any,
+        declared: Sequence[Declaration],
         scope: _Scope,
         shapes: dict[str, Any],
         values: dict[str, NDArray[np.generic]],
     ) -> None:
-        sizes = {key: int(s) for key, s in shapes.items() if isinstance(s, (int, np.integer))}
-        given = {key: tuple(int(e) for e in s) for key, s in shapes.items() if key not in sizes}
-        inputs = [v for v in graph.input if v.name not in scope]
-        names = [v.name for v in inputs]
-        for key in (*given, *values):
-            if key not in names:
-                raise CompileError(f"{self._name} has no input '{key}'; its inputs are {', '.join(names) or 'none'}")
-        for v in inputs:
-            dims = v.type.tensor_type.shape.dim
-            if v.name in given and len(given[v.name]) == len(dims):
-                for d, e in zip(dims, given[v.name], strict=True):
-                    if d.dim_param:
-                        sizes.setdefault(d.dim_param, e)
-        for v in inputs:
-            if v.name in scope:
-                raise CompileError(f"{self._name}: input '{v.name}' is declared twice")
+        for v in narrowed(declared, {**shapes, **{name: np.shape(a) for name, a in values.items()}}, self._name):
             if v.name in values:
                 scope[v.name] = self._lift(np.asarray(values[v.name]))
                 continue
-            kind = v.type.WhichOneof("value")
-            if kind != "tensor_type":
-                found = kind or "value without a type"
-                raise CompileError(f"{self._name}: input '{v.name}' is a {found}, expected a tensor")
-            dtype = element_type(v.type.tensor_type.elem_type, f"{self._name}: input '{v.name}'")
-            shape = self._input_shape(v, sizes, given.get(v.name))
-            scope[v.name] = SymbolicTensor(self._writer, self._writer.input(tensor_type(dtype, shape), v.name))
+            shape = closed_shape(v, self._name)
+            scope[v.name] = SymbolicTensor(self._writer, self._writer.input(tensor_type(v.dtype, shape), v.name))
 
-    def _input_shape(self, v: Any, sizes: dict[str, int], given: tuple[int, ...] | None) -> tuple[int, ...]:
-        """The shape of an input from the model, from named sizes and from what the caller gave."""
-        t = v.type.tensor_type
-        if not t.HasField("shape"):
-            if given is None:
-                raise CompileError(
-                    f"{self._name}: input '{v.name}' has no shape; pass shapes={{{v.name!r}: (…)}} to fix it"
-                )
-            return given
-        declared = [int(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in t.shape.dim]
-        dims = [sizes.get(d, d) if isinstance(d, str) else d for d in declared]
-        shown = "[" + ", ".join(map(str, declared)) + "]"
-        if given is not None:
-            pairs = zip(dims, given, strict=False)
-            fits = len(given) == len(dims) and all((isinstance(d, str) or d == e) and e >= 0 for d, e in pairs)
-            if not fits:
-                raise CompileError(
-                    f"{self._name}: input '{v.name}' has the shape {shown}, which {list(given)} does not fit"
-                )
-            return given
-        open_dims = [d for d in dims if isinstance(d, str)]
-        if open_dims:
-            example = ", ".join("1" if isinstance(d, str) else str(d) for d in dims)
-            raise CompileError(
-                f"{self._name}: input '{v.name}' has the shape {shown}, where {', '.join(open_dims)} "
-                f"{'is' if len(open_dims) == 1 else 'are'} not fixed; pass its shape, for example "
-                f"shapes={{{v.name!r}: ({example}{',' if len(dims) == 1 else ''})}}"
-            )
-        fixed = tuple(d for d in dims if isinstance(d, int))
-        if any(d < 0 for d in fixed):
-            raise CompileError(f"{self._name}: input '{v.name}' has the shape {shown}, expected extents of at least 0")
-        return fixed
+    def survey(self, graph: Any) -> None:
+        """Refuses operators that have no counterpart, whatever their inputs are."""
+        pending = [graph]
+        while pending:
+            for proto in pending.pop().node:
+                domain = "" if proto.domain in _STANDARD else proto.domain
+                if (domain, proto.op_type) not in CONVERTERS and (domain or not self._expandable(proto.op_type)):
+                    self._problems.append(_Problem(_place(proto), self._unknown(domain, proto.op_type)))
+                pending += [g for a in proto.attribute for g in ([a.g] if a.HasField("g") else []) + list(a.graphs)]
+        self._raise()
 
     def _nodes(self, graph: Any, scope: _Scope) -> None:
         """Converts the nodes of a graph in order."""
@@ -304,7 +319,7 @@ class _Importer:
             self._count += 1
             if self._count > self._limits.nodes:
                 raise CompileError(f"{self._name} has more than {self._limits.nodes} nodes, the limit")
-            where = f"node {proto.name!r} ({proto.op_type})" if proto.name else f"a node {proto.op_type}"
+            where = _place(proto)
             results = self._node(proto, where, scope)
             for k, name in enumerate(proto.output):
                 if not name:
@@ -345,8 +360,11 @@ class _Importer:
             if view.unread():
                 keys = ", ".join(f"'{k}'" for k in view.unread())
                 raise CompileError(f"attribute {keys} is none that {proto.op_type} has in opset {view.opset}")
+        except ReportedError:
+            return None
         except CompileError as error:
-            self._problems.append(_Problem(where, str(error)))
+            needed = error.inputs if isinstance(error, OpenValueError) else ()
+            self._problems.append(_Problem(where, str(error), needed))
             return None
         results = [result] if isinstance(result, SymbolicTensor) else list(result)
         for k, name in enumerate(proto.output):
@@ -410,8 +428,11 @@ class _Importer:
         self._initializers(graph, scope)
         self._nodes(graph, scope)
         self._depth -= 1
-        results = [scope.get(out.name) for out in graph.output]
+        undefined = [out.name for out in graph.output if out.name not in scope]
+        if undefined:
+            raise CompileError(f"no node of its subgraph defines the output {undefined[0]!r}")
+        results = [scope[out.name] for out in graph.output]
         done = [r for r in results if isinstance(r, SymbolicTensor)]
         if len(done) != len(results) or len(self._problems) > before:
-            raise CompileError("its subgraph cannot be converted")
+            raise ReportedError("a node inside, or one before, cannot be converted")
         return done
