@@ -11,6 +11,7 @@ import numpy as np
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node
 from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.transform.editing import Editor, scalar_value
+from tcompiler.transform.transposes import sink
 
 Rule = Callable[[Editor, Node], str | None]
 """What a node's result can be read from instead: a value's name, or None if the node stays."""
@@ -21,8 +22,9 @@ class Canonicalise:
     """Applies the rules below to every node, from the inputs on; the result of one is seen by the next.
 
     identity; a cast, reshape, transpose, expand, slice, tile or concat that changes nothing; reshape of a
-    reshape; transpose of a transpose; a transpose that moves extents of 1 only; a reduction whose kept axes are
-    reshaped away; products by 1, differences of 0; powers with small constant exponents; division by a power of two.
+    reshape; transpose of a transpose; a transpose that moves extents of 1 only; operators of transposes that can go
+    first (see transposes.py); a reduction whose kept axes are reshaped away; products by 1, differences of 0; powers
+    with small constant exponents; division by a power of two.
     """
 
     name: str = "canonicalise"
@@ -42,9 +44,9 @@ class Canonicalise:
 def _apply(editor: Editor, node: Node) -> str | None:
     """Applies the rule for a node, then those for what it put in its place."""
     result: str | None = None
-    while (rule := _RULES.get(node.op)) is not None:
+    while True:
         count = len(editor.nodes)
-        better = rule(editor, node)
+        better = _better(editor, node)
         if better is None:
             break
         if result is not None:
@@ -54,6 +56,12 @@ def _apply(editor: Editor, node: Node) -> str | None:
             break
         node = editor.nodes[-1]
     return result
+
+
+def _better(editor: Editor, node: Node) -> str | None:
+    rule = _RULES.get(node.op)
+    better = None if rule is None else rule(editor, node)
+    return sink(editor, node) if better is None and node.op not in ("transpose", "reshape", "identity") else better
 
 
 def _ints(node: Node, key: str) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from tcompiler.transform.cleanup import EliminateDeadCode, ShareCommonSubexpress
 from tcompiler.transform.constants import FoldConstants
 from tcompiler.transform.editing import GraphPass
 from tcompiler.transform.norms import FoldBatchNorms
+from tcompiler.transform.pads import FoldPads
 from tcompiler.transform.phases import SplitPhases
 
 SIMPLIFY: tuple[GraphPass, ...] = (
@@ -14,6 +15,7 @@ SIMPLIFY: tuple[GraphPass, ...] = (
     ShareCommonSubexpressions(),
     Canonicalise(),
     EliminateDeadCode(),
+    FoldPads(),
     FoldBatchNorms(),
     SplitPhases(),
     EliminateDeadCode(),
@@ -26,6 +28,7 @@ __all__ = [
     "EliminateDeadCode",
     "FoldBatchNorms",
     "FoldConstants",
+    "FoldPads",
     "GraphPass",
     "ShareCommonSubexpressions",
     "SplitPhases",

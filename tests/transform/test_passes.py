@@ -19,6 +19,7 @@ from tcompiler.transform.passes import (
     EliminateDeadCode,
     FoldBatchNorms,
     FoldConstants,
+    FoldPads,
     GraphPass,
     ShareCommonSubexpressions,
 )
@@ -99,6 +100,37 @@ CANONICAL_CASES: list[tuple[str, Callable[..., Any], list[str]]] = [
     ("cube", lambda x: apply("pow", x, constant(x, 3)), ["mul", "mul"]),
     ("inverse", lambda x: apply("pow", x, constant(x, -1)), ["reciprocal"]),
     ("mean, then flattened", lambda x: x.reshape(2, 3, 4).mean(2, keepdims=True).reshape(2, 3), ["reshape", "mean"]),
+    ("map of a transpose", lambda x: tb.relu((x + 1).T).T, ["add", "relu"]),
+    ("maps of a transpose", lambda x: (tb.exp(x.T) * 2 - constant(x, np.ones((6, 1)))).T, ["exp", "mul", "sub"]),
+    ("row constant of a transpose", lambda x: (x.T + constant(x, np.arange(4))).T, ["add"]),
+    ("sum of transposes", lambda x: tb.sin(x.T) + tb.cos(x.T), ["sin", "cos", "add", "transpose"]),
+    (
+        "transposes of two orders stay",
+        lambda x: x.reshape(2, 2, 6).transpose(1, 0, 2) + tb.exp(x).reshape(2, 2, 6),
+        ["reshape", "transpose", "exp", "reshape", "add"],
+    ),
+    (
+        "transpose that broadcasts stays",
+        lambda x: x.reshape(1, 24).T + constant(x, np.ones((1, 5))),
+        ["reshape", "add"],
+    ),
+    ("concat of transposes", lambda x: tb.concatenate([x.T, tb.exp(x.T)], 1).T, ["exp", "concat"]),
+    ("slice of a transpose", lambda x: x.T[1:5, ::2].T, ["slice"]),
+    ("pad of a transpose", lambda x: tb.pad(x.T, [(1, 2), (3, 0)]).T, ["pad"]),
+    ("sum over a transpose", lambda x: x.reshape(2, 2, 6).transpose(2, 0, 1).sum((0, 1)), ["reshape", "sum"]),
+    (
+        "what a sum keeps is in order",
+        lambda x: x.reshape(2, 2, 6).transpose(2, 1, 0).sum(1),
+        ["reshape", "sum", "transpose"],
+    ),
+    ("kept axes of a sum", lambda x: x.T.sum(0, keepdims=True).T, ["sum"]),
+    (
+        "softmax over rows",
+        lambda x: tb.softmax(x.reshape(2, 2, 6).transpose(1, 0, 2), 2),
+        ["reshape", "softmax", "transpose"],
+    ),
+    ("softmax over columns stays", lambda x: tb.softmax(x.T, 1).T, ["transpose", "softmax", "transpose"]),
+    ("position matters", lambda x: tb.tril(x.T).T, ["transpose", "trilu", "transpose"]),
     ("two outputs", lambda x: (x.T.T, x + 0.0 * x, x), ["mul", "add", "identity", "identity"]),
 ]
 
@@ -232,3 +264,53 @@ def test_a_whole_block() -> None:
 
     left = after(fn, (2, 4, 6, 5), passes=SIMPLIFY, tolerance=1e-4)
     assert left == ["conv", "relu", "conv", "add", "relu", "mean", "gemm"]
+
+
+def window(fn: Callable[..., Any], *more: np.ndarray, shape: tuple[int, ...] = (2, 3, 9, 11)) -> list[str]:
+    """What FoldPads leaves of a function of an image and constants."""
+    return after(
+        lambda x: fn(x, *(constant(x, a) for a in more)),
+        shape,
+        passes=(FoldPads(), EliminateDeadCode()),
+        tolerance=1e-4,
+    )
+
+
+def test_pads_go_into_windows() -> None:
+    w = f32(4, 3, 3, 3)
+    around = [(0, 0), (0, 0), (1, 2), (0, 3)]
+    assert window(lambda x, w: tb.conv(tb.pad(x, around), w), w) == ["conv"]
+    assert window(lambda x, w: tb.conv(tb.pad(x, around), w, strides=(2, 3), pads=(2, 0, 1, 1)), w) == ["conv"]
+    assert window(lambda x: tb.average_pool(tb.pad(x, around), (3, 2))) == ["average_pool"]
+    assert window(lambda x: tb.max_pool(tb.pad(x, around, constant_values=-np.inf), (3, 2), strides=(2, 2))) == [
+        "max_pool"
+    ]
+    small = [(0, 0), (0, 0), (1, 1), (1, 1)]
+    assert window(lambda x: tb.max_pool(tb.pad(tb.relu(x), small), (3, 3), strides=(2, 2))) == ["relu", "max_pool"]
+    both = window(lambda x, w: (tb.conv(tb.pad(x, around), w), tb.pad(x, around)), w)
+    assert sorted(both) == ["conv", "pad"]
+
+
+@pytest.mark.parametrize(
+    ("why", "fn"),
+    [
+        (
+            "ones are no zeros",
+            lambda x, w: tb.conv(tb.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)], constant_values=1.0), w),
+        ),
+        ("channels are no window", lambda x, w: tb.conv(tb.pad(x[:, :2], [(0, 0), (0, 1), (1, 1), (1, 1)]), w)),
+        ("edges are no zeros", lambda x, w: tb.conv(tb.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)], mode="edge"), w)),
+        ("a cut is no padding", lambda x, w: tb.conv(tb.pad(x, [(0, 0), (0, 0), (-1, 1), (1, 1)]), w)),
+        ("zeros show in a maximum", lambda x, w: tb.max_pool(tb.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)]), (3, 3))),
+        (
+            "a window of zeros only",
+            lambda x, w: tb.max_pool(tb.pad(tb.relu(x), [(0, 0), (0, 0), (3, 3), (3, 3)]), (3, 3)),
+        ),
+        (
+            "an average that does not count its padding",
+            lambda x, w: tb.average_pool(tb.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)]), (3, 3), pads=(1, 1, 1, 1)),
+        ),
+    ],
+)
+def test_pads_that_stay(why: str, fn: Callable[..., Any]) -> None:
+    assert "pad" in window(fn, f32(4, 3, 3, 3)), why
