@@ -1,58 +1,115 @@
-"""`tcompiler inspect`: the kernels of a model and every stage of each."""
+"""`tcompiler inspect`: the kernels of a model, every stage of each, and a page of all that."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from tcompiler.cli.report.facts import KernelFacts
 
 
 def run(
     model: Annotated[str, typer.Argument(help="A saved .tcm, a .onnx file, or example:NAME.")],
     stage: Annotated[str | None, typer.Option(help="Print the text of a stage.")] = None,
     kernel: Annotated[str | None, typer.Option(help="Of one kernel only.")] = None,
-    shape: Annotated[list[str] | None, typer.Option(help="NAME=1,3,224,224 where the model leaves it open.")] = None,
+    sort: Annotated[
+        str, typer.Option(help="Sort by time, limit, flops, executed, bytes, calls, attained or name.")
+    ] = "time",
     profile: Annotated[bool, typer.Option(help="Run the model to measure each kernel.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as one JSON object.")] = False,
+    shape: Annotated[list[str] | None, typer.Option(help="NAME=1,3,224,224 where the model leaves it open.")] = None,
+    inputs: Annotated[list[str] | None, typer.Option("--input", help="NAME=FILE.npy; others are random.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads that a call may use.")] = None,
 ) -> None:
-    """List a model's kernels, or print a stage: imported, graph, expr, loop, scheduled, trace, llvm, asm."""
-    from tcompiler.cli import models
+    """List a model's kernels, or print a stage: imported, graph, expr, loop, scheduled, trace, llvm, asm.
 
-    loaded = models.open_model(model, shapes=models.parse_shapes(shape or []))
-    if stage is not None:
-        print(loaded.text(stage, kernel))
+    For each kernel: operations that its definition asks for and that its schedule executes, least traffic, the time
+    that the machine needs at least (limit) and what sets it (compute, a cache, memory, the latency of a call), and the
+    time measured with its share of the whole and how much of the limit it attains.
+    """
+    from tcompiler.cli import models
+    from tcompiler.cli.report import facts
+    from tcompiler.target import machine
+
+    facts.sort_rows((), sort)
+    given = models.load_arrays(inputs or [])
+    loaded = models.open_model(model, threads, models.parse_shapes(shape or []), given)
+    if stage is not None or kernel is not None:
+        print(loaded.text("scheduled" if stage is None else stage, kernel))
         return
-    seconds: dict[str, float] = {}
-    calls: dict[str, int] = {}
+    status = Console(stderr=True)
+    with status.status("measuring this machine's peaks"):
+        peaks = machine.measure()
+    seconds = None
     if profile:
-        arrays = models.random_inputs(loaded.inputs)
-        operands = [arrays[s.name] for s in loaded.inputs]
-        runs = [loaded.run_profiled(*operands)[1] for _ in range(5)]
-        for k, call in enumerate(loaded.manifest["calls"]):
-            symbol = call["kernel"]
-            seconds[symbol] = seconds.get(symbol, 0.0) + sorted(r[k] for r in runs)[2]
-            calls[symbol] = calls.get(symbol, 0) + 1
-    table = Table("kernel", "calls", "MFLOP", "executed", "KB", "ms", "GFLOP/s", "share", title=str(model))
-    total = sum(seconds.values()) or 1.0
-    for entry in loaded.kernels:
-        spent, count = seconds.get(entry["symbol"], 0.0), calls.get(entry["symbol"], 0)
-        table.add_row(
-            entry["name"],
-            str(count),
-            f"{entry['flops'] / 1e6:.2f}",
-            f"{entry['executed_flops'] / 1e6:.2f}",
-            f"{entry['bytes'] / 1e3:.0f}",
-            f"{spent * 1e3:.3f}" if profile else "",
-            f"{entry['flops'] * count / spent / 1e9:.1f}" if spent else "",
-            f"{spent / total:.1%}" if profile else "",
-        )
+        arrays = {**models.random_inputs(loaded.inputs), **given}
+        with status.status("measuring the kernels"):
+            seconds = facts.measure_calls(loaded, [arrays[s.name] for s in loaded.inputs])
+    rows = facts.sort_rows(facts.kernel_facts(loaded, peaks, seconds), sort)
+    total = facts.totals(rows)
+    if as_json:
+        kernels = [r.to_json(total.seconds or 0.0) for r in rows]
+        print(json.dumps({"model": model, "threads": loaded.threads, "total": asdict(total), "kernels": kernels}))
+        return
     console = Console()
-    console.print(table)
-    m = loaded.manifest
-    console.print(
-        f"arena {m['arena_bytes']} bytes (lower bound {m['arena_lower_bound']}), "
-        f"constants {m['constants_bytes']} bytes, "
-        f"scratch {m['scratch_bytes']} bytes per thread, threads {m['threads']}",
-        highlight=False,
+    if not console.is_terminal:
+        # A file or another program gets whole names, not what fits a window that is not there.
+        console.width = max(console.width, 200)
+    console.print(_table(model, rows))
+    console.print(facts.memory_line(loaded.manifest), highlight=False)
+
+
+def _table(title: str, rows: list[KernelFacts]) -> Table:
+    """The kernels, one a line, and their sum."""
+    from rich.text import Text
+
+    from tcompiler.cli.report import facts
+
+    total = facts.totals(rows)
+    heads = ("calls", "MFLOP", "executed", "KB", "limit ms", "by", "ms", "share", "of limit", "GFLOP/s")
+    table = Table(title=Text(title))
+    table.add_column("kernel", overflow="fold")
+    for head in heads:
+        table.add_column(head, justify="left" if head == "by" else "right", no_wrap=True)
+    for r in rows:
+        share = r.share(total.seconds or 0.0)
+        table.add_row(
+            Text(r.name + "".join(f", {a}" for a in r.aliases)),
+            str(r.calls),
+            f"{r.flops / 1e6:.2f}",
+            f"{r.executed_flops / 1e6:.2f}",
+            f"{r.bytes / 1e3:.0f}",
+            _ms(r.limit),
+            facts.BOUNDS[r.bound],
+            "" if r.seconds is None else _ms(r.seconds),
+            "" if share is None else f"{share:.1%}",
+            "" if r.attained is None else f"{r.attained:.0%}",
+            "" if r.gflops is None else f"{r.gflops:.1f}",
+        )
+    table.add_section()
+    spent = total.seconds
+    table.add_row(
+        "total",
+        str(total.calls),
+        f"{total.flops / 1e6:.2f}",
+        f"{total.executed_flops / 1e6:.2f}",
+        f"{total.bytes / 1e3:.0f}",
+        _ms(total.limit),
+        "",
+        "" if spent is None else _ms(spent),
+        "",
+        f"{total.limit / spent:.0%}" if spent else "",
+        f"{total.flops / spent / 1e9:.1f}" if spent else "",
     )
+    return table
+
+
+def _ms(seconds: float) -> str:
+    """Milliseconds, to a microsecond or to two digits."""
+    return f"{seconds * 1e3:.3f}" if seconds >= 1e-5 else f"{seconds * 1e3:.2g}"

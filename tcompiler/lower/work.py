@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from tcompiler.ir.expr.grammar import Compute, Program, Tensor, tensors
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import assert_never
+
+from tcompiler.ir.expr.grammar import Compute, Program, Scan, Scatter, Scope, Sort, Tensor, tensors
 from tcompiler.ir.loop.analysis import blocks, loops_above
 from tcompiler.ir.loop.grammar import Function, Store, Update, walk
-from tcompiler.ir.scalar.grammar import Binary, Scalar, Unary, as_int, postorder
+from tcompiler.ir.scalar.grammar import Binary, Load, Scalar, Unary, Var, as_int, postorder
 
 
 def operations(*values: Scalar) -> int:
@@ -47,9 +51,50 @@ def executed_flops(function: Function) -> int:
 
 
 def program_bytes(program: Program) -> int:
-    """The least traffic: every input read and every output written once."""
+    """The least traffic: what is read of every input and every output written, once."""
+    return sum(operand_bytes(program))
+
+
+def operand_bytes(program: Program) -> tuple[int, ...]:
+    """The least traffic of each operand: bytes that are read of every input, then bytes of every output.
+
+    Of an input no more is read than its loads have points to read at: a gather of ten rows out of a table reads ten
+    rows, a strided convolution 1×1 every other pixel.
+    """
     table = tensors(program)
-    return sum(_bytes(t) for t in program.inputs) + sum(_bytes(table[o]) for o in program.outputs)
+    touched = dict.fromkeys((t.name for t in program.inputs), 0)
+    for name, points in _reads(program.scopes):
+        if name in touched:
+            touched[name] += table[name].dtype.bytes * points if points is not None else _bytes(table[name])
+    read = [min(touched[t.name], _bytes(t)) for t in program.inputs]
+    return (*read, *(_bytes(table[o]) for o in program.outputs))
+
+
+def _reads(scopes: Sequence[Scope]) -> Iterator[tuple[str, int | None]]:
+    """Tensors that scopes read, by name, with the most places that each read can be at; None for the whole tensor."""
+    for s in scopes:
+        match s:
+            case Compute():
+                yield from _loads(s.values)
+            case Scan():
+                yield from ((name, None) for name in s.init)
+                yield from _reads(s.scopes)
+            case Scatter():
+                yield s.base, None
+                yield from _loads((*s.indices, s.value))
+            case Sort():
+                yield s.source, None
+            case _:
+                assert_never(s)
+
+
+def _loads(values: Sequence[Scalar]) -> Iterator[tuple[str, int | None]]:
+    for load in postorder(*values):
+        if isinstance(load, Load):
+            extents = [
+                as_int(v.extent) for v in postorder(*load.indices) if isinstance(v, Var) and v.extent is not None
+            ]
+            yield load.buffer, None if None in extents else prod(e for e in extents if e is not None)
 
 
 def _bytes(t: Tensor) -> int:

@@ -16,7 +16,7 @@ from tcompiler.target import peak
 from tcompiler.target.named import host
 from tcompiler.target.target import Target
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Machine:
         gflops: By dtype ("f32", "f64"): multiply-add peak of one core and of all, in GFLOP/s.
         gbps: By level ("L1", "L2", "L3", "DRAM"): bandwidth of reading with one core and with all, in GB/s.
         copy_gbps: The same of copying, both arrays counted.
+        call_seconds: What a call of a function that does nothing takes.
     """
 
     cpu: str
@@ -38,6 +39,7 @@ class Machine:
     gflops: Mapping[str, tuple[float, float]]
     gbps: Mapping[str, tuple[float, float]]
     copy_gbps: Mapping[str, tuple[float, float]]
+    call_seconds: float = 0.0
 
     def peak_gflops(self, dtype: str, threads: int = 1) -> float:
         """The multiply-add peak on that many threads: from one core's to all cores' along a straight line."""
@@ -54,20 +56,47 @@ class Machine:
                 return level
         return "DRAM"
 
-    def seconds(self, flops: float, traffic: Mapping[str, float], dtype: str = "f32", threads: int = 1) -> float:
-        """A lower bound for the time of a kernel: the slowest of computing and of each level's traffic.
+    def traffic(self, count: float, footprint: int, threads: int = 1) -> dict[str, float]:
+        """The least that comes from each level when data are used that were used before, and much else since.
 
-        The roofline model (S. Williams, A. Waterman, D. Patterson 2009), with a roof for each level.
+        Of a footprint that is gone through again and again, no more stays in a level than fits; the rest comes from
+        beyond it every time.
+
+        Args:
+            count: Bytes that are used.
+            footprint: Bytes that are used until these are used again, these included.
+            threads: How many threads share the work, each with an L1 and an L2 of its own.
+
+        Returns:
+            Bytes by level; what comes from a level comes through those before it too, and is counted in each.
+        """
+        result = {"L1": float(count)}
+        for level, beyond, copies in (("L1", "L2", threads), ("L2", "L3", threads), ("L3", "DRAM", 1)):
+            left = 1 - self.capacities[level] * min(copies, self.cores) / max(footprint, 1)
+            result[beyond] = count * max(0.0, left)
+        return result
+
+    def limit(
+        self, flops: float, traffic: Mapping[str, float], dtype: str = "f32", threads: int = 1
+    ) -> tuple[float, str]:
+        """A lower bound for the time of a kernel, and what it is bound by.
+
+        The roofline model (S. Williams, A. Waterman, D. Patterson 2009), with a roof for each level, and the time of an
+        empty call as its floor.
 
         Args:
             flops: Floating-point operations, a multiply-add counted as two.
             traffic: By level: bytes that come from there, over all threads.
             dtype: The type that is computed in.
             threads: How many threads.
+
+        Returns:
+            Seconds, and "latency", "compute" or a level.
         """
-        computing = flops / (self.peak_gflops(dtype, threads) * 1e9)
-        moving = (count / (self.peak_gbps(level, threads) * 1e9) for level, count in traffic.items())
-        return max(computing, *moving, 0.0)
+        bounds = {"latency": self.call_seconds, "compute": flops / (self.peak_gflops(dtype, threads) * 1e9)}
+        bounds |= {level: count / (self.peak_gbps(level, threads) * 1e9) for level, count in traffic.items()}
+        by = max(bounds, key=lambda name: bounds[name])
+        return bounds[by], by
 
 
 def _between(pair: tuple[float, float], threads: int, cores: int) -> float:
@@ -102,7 +131,8 @@ def measure(cache: bool = True, seconds: float = 0.1) -> Machine:
     counts = (1,) if target.cores == 1 else (1, target.cores)
 
     def pair(values: list[float]) -> tuple[float, float]:
-        return values[0], values[-1]
+        # More threads are never slower than one: where they were, something else ran.
+        return values[0], max(values)
 
     def rates(traffic: peak.Traffic) -> dict[str, tuple[float, float]]:
         return {
@@ -117,6 +147,7 @@ def measure(cache: bool = True, seconds: float = 0.1) -> Machine:
         gflops={dtype: pair([peak.fma_peak(dtype, n, seconds) for n in counts]) for dtype in ("f32", "f64")},
         gbps=rates("read"),
         copy_gbps=rates("copy"),
+        call_seconds=peak.call_seconds(seconds),
     )
     if cache:
         write(file, machine)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import time
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Literal
@@ -121,6 +122,25 @@ def fma_peak(dtype: str = "f32", threads: int = 1, seconds: float = 0.2) -> floa
 
     best, repetitions = best_seconds(bodies, seconds)
     return threads * flops * 1000 * repetitions / best / 1e9
+
+
+@cache
+def _empty(target: Target) -> NativeFunction:
+    return NativeFunction(target, "define void @empty() {\n  ret void\n}", "empty", [])
+
+
+def call_seconds(seconds: float = 0.1) -> float:
+    """What the clock shows for a call from Python of a function that does nothing: no kernel is seen to take less.
+
+    Args:
+        seconds: How long to measure; the best of all calls counts.
+    """
+    function, clock = _empty(host()), time.perf_counter
+    best, end = float("inf"), clock() + seconds
+    while (start := clock()) < end:
+        function()
+        best = min(best, clock() - start)
+    return best
 
 
 def _check_threads(threads: int) -> None:

@@ -19,6 +19,7 @@ MACHINE = Machine(
     gflops={"f32": (100.0, 280.0), "f64": (50.0, 140.0)},
     gbps={"L1": (200.0, 600.0), "L2": (100.0, 300.0), "L3": (50.0, 100.0), "DRAM": (20.0, 30.0)},
     copy_gbps={"L1": (200.0, 600.0), "L2": (100.0, 300.0), "L3": (50.0, 100.0), "DRAM": (20.0, 30.0)},
+    call_seconds=1e-6,
 )
 
 
@@ -114,16 +115,30 @@ def test_model_levels() -> None:
     assert MACHINE.level_of(4 * MIB, threads=3) == "DRAM"
 
 
-def test_model_takes_the_slowest_roof() -> None:
-    assert MACHINE.seconds(1e9, {}) == 1e9 / 100e9
-    assert MACHINE.seconds(1e9, {"L1": 1e9, "DRAM": 1e9}) == 1e9 / 20e9
-    assert MACHINE.seconds(1e9, {"L1": 1e9}, "f64", 3) == 1e9 / 140e9
+def test_limit_is_the_slowest_roof() -> None:
+    assert MACHINE.limit(1e9, {}) == (1e9 / 100e9, "compute")
+    assert MACHINE.limit(1e9, {"L1": 1e9, "DRAM": 1e9}) == (1e9 / 20e9, "DRAM")
+    assert MACHINE.limit(1e9, {"L1": 1e9}, "f64", 3) == (1e9 / 140e9, "compute")
+    assert MACHINE.limit(10, {"L1": 10.0}) == (1e-6, "latency")
+
+
+def test_what_does_not_fit_comes_from_beyond() -> None:
+    assert MACHINE.traffic(100, 16 * KIB) == {"L1": 100, "L2": 0, "L3": 0, "DRAM": 0}
+    assert MACHINE.traffic(100, 64 * KIB) == {"L1": 100, "L2": 50, "L3": 0, "DRAM": 0}
+    assert MACHINE.traffic(100, 64 * KIB, threads=2) == {"L1": 100, "L2": 0, "L3": 0, "DRAM": 0}
+    assert MACHINE.traffic(100, 16 * MIB, threads=3)["DRAM"] == 50
+    assert MACHINE.traffic(100, 1 * MIB, threads=64)["L3"] == 0
+    assert MACHINE.traffic(0, 0) == {"L1": 0, "L2": 0, "L3": 0, "DRAM": 0}
+
+
+def test_a_call_takes_some_time() -> None:
+    assert 1e-9 < peak.call_seconds(0.002) < 1e-2
 
 
 def test_measurements_are_kept(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TCOMPILER_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(peak, "fma_peak", lambda dtype, threads, seconds: 10.0 * threads)
-    monkeypatch.setattr(peak, "bandwidth", lambda traffic, size, threads, seconds: 1.0 * threads)
+    monkeypatch.setattr(peak, "bandwidth", lambda traffic, size, threads, seconds: 10.0 / threads)
     first = model.measure()
     file = model.cache_file(named.host())
     assert file.parent == tmp_path / "machines"
@@ -131,6 +146,7 @@ def test_measurements_are_kept(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(peak, "fma_peak", None)
     assert model.measure() == first
     assert first.gflops["f32"] == (10.0, 10.0 * named.host().cores)
+    assert first.gbps["L1"] == (10.0, 10.0)
 
 
 @pytest.mark.parametrize(
@@ -139,9 +155,9 @@ def test_measurements_are_kept(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Non
         lambda text: "",
         lambda text: text[: len(text) // 2],
         lambda text: text.replace("100.0", "900.0"),
-        lambda text: text.replace('"format": 1', '"format": 0'),
+        lambda text: text.replace(f'"format": {model.FORMAT}', '"format": 0'),
         lambda text: "[]",
-        lambda text: '{"format": 1}',
+        lambda text: json.dumps({"format": model.FORMAT}),
         lambda text: "\x00",
     ],
 )
