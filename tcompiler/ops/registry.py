@@ -35,6 +35,7 @@ _FAMILIES = (
     "shape",
     "indexing",
     "ordered",
+    "quantization",
 )
 
 

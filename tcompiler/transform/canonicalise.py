@@ -10,8 +10,8 @@ import numpy as np
 
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node
 from tcompiler.ir.scalar.grammar import as_int
-from tcompiler.transform.editing import Editor, scalar_value
-from tcompiler.transform.transposes import sink
+from tcompiler.transform import quantization, transposes
+from tcompiler.transform.editing import Editor, ints, scalar_value
 
 Rule = Callable[[Editor, Node], str | None]
 """What a node's result can be read from instead: a value's name, or None if the node stays."""
@@ -23,8 +23,9 @@ class Canonicalise:
 
     identity; a cast, reshape, transpose, expand, slice, tile or concat that changes nothing; reshape of a
     reshape; transpose of a transpose; a transpose that moves extents of 1 only; operators of transposes that can go
-    first (see transposes.py); a reduction whose kept axes are reshaped away; products by 1, differences of 0; powers
-    with small constant exponents; division by a power of two.
+    first (see transposes.py); dequantized data that are quantized again or only moved (see quantization.py); a
+    reduction whose kept axes are reshaped away; products by 1, differences of 0; powers with small constant exponents;
+    division by a power of two.
     """
 
     name: str = "canonicalise"
@@ -61,13 +62,11 @@ def _apply(editor: Editor, node: Node) -> str | None:
 def _better(editor: Editor, node: Node) -> str | None:
     rule = _RULES.get(node.op)
     better = None if rule is None else rule(editor, node)
-    return sink(editor, node) if better is None and node.op not in ("transpose", "reshape", "identity") else better
-
-
-def _ints(node: Node, key: str) -> tuple[int, ...]:
-    value = node.attr(key, ())
-    assert isinstance(value, tuple)
-    return tuple(v for v in value if isinstance(v, int))
+    if better is None:
+        better = quantization.sink(editor, node)
+    if better is None and node.op not in ("transpose", "reshape", "identity"):
+        better = transposes.sink(editor, node)
+    return better
 
 
 def _data(editor: Editor, node: Node) -> str:
@@ -101,11 +100,11 @@ def _reshape(editor: Editor, node: Node) -> str | None:
         source = before.inputs[0]
         if editor.types[source].shape == node.outputs[0].type.shape:
             return source
-        return editor.emit("reshape", (source,), {"shape": _ints(node, "shape")}, like=node)
+        return editor.emit("reshape", (source,), {"shape": ints(node, "shape")}, like=node)
     if before.op in _REDUCTIONS and before.attr("keepdims") is True and editor.used_once(node.inputs[0]):
         attrs = {**dict(before.attrs), "keepdims": False}
         rank = len(editor.types[before.inputs[0]].shape)
-        axes = [a % rank for a in (_ints(before, "axes") if before.op not in _ARG else (_int(before, "axis"),))]
+        axes = [a % rank for a in (ints(before, "axes") if before.op not in _ARG else (_int(before, "axis"),))]
         kept = tuple(e for k, e in enumerate(editor.types[before.inputs[0]].shape) if k not in axes)
         if kept == node.outputs[0].type.shape:
             return editor.emit(before.op, before.inputs, attrs, like=before)
@@ -125,12 +124,12 @@ def _int(node: Node, key: str) -> int:
 
 
 def _transpose(editor: Editor, node: Node) -> str | None:
-    source, perm = _data(editor, node), _ints(node, "perm")
+    source, perm = _data(editor, node), ints(node, "perm")
     if perm == tuple(range(len(perm))):
         return _identity(editor, node)
     before = editor.producers.get(source)
     if before is not None and before.op == "transpose":
-        inner = _ints(before, "perm")
+        inner = ints(before, "perm")
         composed = tuple(inner[p] for p in perm)
         if composed == tuple(range(len(composed))):
             return before.inputs[0]
@@ -143,7 +142,7 @@ def _transpose(editor: Editor, node: Node) -> str | None:
 
 
 def _slice(editor: Editor, node: Node) -> str | None:
-    if any(s < 0 for s in _ints(node, "steps")):
+    if any(s < 0 for s in ints(node, "steps")):
         return None
     return _same_type(editor, node)
 
@@ -223,4 +222,5 @@ _RULES: dict[str, Rule] = {
     "sub": _neutral(0.0, (1,)),
     "div": _div,
     "pow": _pow,
+    "quantize": quantization.cancel,
 }

@@ -179,6 +179,13 @@ class Editor:
         return replace(self.graph, constants=constants, nodes=tuple(self.nodes), outputs=tuple(outputs))
 
 
+def ints(node: Node, key: str) -> tuple[int, ...]:
+    """An attribute that is a list of integers, empty where the node does not give it."""
+    value = node.attr(key, ())
+    assert isinstance(value, tuple)
+    return tuple(v for v in value if isinstance(v, int))
+
+
 def scalar_value(array: NDArray[Any] | None) -> float | int | None:
     """The value of an array whose elements are all the same, else None."""
     if array is None or array.size == 0 or array.dtype == np.bool_:

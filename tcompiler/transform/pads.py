@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tcompiler.ir.graph.grammar import Attr, ConstantStore, Graph, Node
 from tcompiler.ops.registry import get
-from tcompiler.transform.editing import Editor
+from tcompiler.transform.editing import Editor, ints
 
 _NEVER_NEGATIVE = frozenset({"relu", "abs", "exp", "sigmoid"})
 """Operators whose results are at least zero, or NaN."""
@@ -44,15 +44,15 @@ def _fold(editor: Editor, node: Node) -> str | None:
     before = editor.producers.get(inputs[0])
     if before is None or before.op != "pad" or before.attr("mode", "constant") != "constant":
         return None
-    widths, value = _ints(before, "pads"), before.attr("value", 0.0)
+    widths, value = ints(before, "pads"), before.attr("value", 0.0)
     assert isinstance(value, float | int)
     total = len(widths) // 2
-    rank = len(_ints(node, "kernel")) if node.op != "conv" else total - 2
+    rank = len(ints(node, "kernel")) if node.op != "conv" else total - 2
     lead = total - rank
     outside = [w for k, w in enumerate(widths) if k % total < lead]
     if any(outside) or min(widths) < 0:
         return None
-    own = _ints(node, "pads") or (0,) * (2 * rank)
+    own = ints(node, "pads") or (0,) * (2 * rank)
     new = [w for k, w in enumerate(widths) if k % total >= lead]
     attrs: dict[str, Attr] = {**dict(node.attrs), "pads": tuple(a + b for a, b in zip(own, new, strict=True))}
     match node.op:
@@ -72,12 +72,12 @@ def _fold(editor: Editor, node: Node) -> str | None:
 
 def _no_zero_shows(editor: Editor, pad: Node, pool: Node, widths: tuple[int, ...]) -> bool:
     """Whether a maximum over windows is the same without zeros around the data."""
-    kernel = _ints(pool, "kernel")
+    kernel = ints(pool, "kernel")
     rank = len(kernel)
-    dilations, dims = _ints(pool, "dilations"), editor.dims(pad.inputs[0])
+    dilations, dims = ints(pool, "dilations"), editor.dims(pad.inputs[0])
     # A window narrower than the padding may lie in it, and one with gaps may step over the data.
     meets = all(max(widths[k], widths[rank + k]) < kernel[k] for k in range(rank)) and set(dilations) <= {1}
-    plain = not any(_ints(pool, "pads")) and pool.attr("ceil_mode", False) is False
+    plain = not any(ints(pool, "pads")) and pool.attr("ceil_mode", False) is False
     return meets and plain and dims is not None and 0 not in dims and _not_negative(editor, pad.inputs[0])
 
 
@@ -93,9 +93,3 @@ def _not_negative(editor: Editor, name: str) -> bool:
             seen.update(new)
             pending += new
     return True
-
-
-def _ints(node: Node, key: str) -> tuple[int, ...]:
-    value = node.attr(key, ())
-    assert isinstance(value, tuple)
-    return tuple(v for v in value if isinstance(v, int))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcompiler.ir.graph.grammar import Attr, ConstantStore, Graph, Node
-from tcompiler.transform.editing import Editor
+from tcompiler.transform.editing import Editor, ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,6 @@ class SplitPhases:
         return editor.finish()
 
 
-def _ints(node: Node, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    value = node.attr(key, ())
-    assert isinstance(value, tuple)
-    return tuple(v for v in value if isinstance(v, int)) or default
-
-
 def _split(editor: Editor, node: Node) -> str | None:
     x, w, b = (*editor.inputs(node), "")[:3]
     dims, weight, bias = editor.dims(x), editor.array(w), editor.array(b) if b else None
@@ -52,12 +46,12 @@ def _split(editor: Editor, node: Node) -> str | None:
         return None
     rank = weight.ndim - 2
     ones, zeros = (1,) * rank, (0,) * (2 * rank)
-    strides = _ints(node, "strides", ones)
-    if _ints(node, "dilations", ones) != ones or strides == ones or 0 in dims:
+    strides = ints(node, "strides") or ones
+    if (ints(node, "dilations") or ones) != ones or strides == ones or 0 in dims:
         return None
     groups = node.attr("groups", 1)
     assert isinstance(groups, int)
-    sizes, pads = node.outputs[0].type.dims()[2:], _ints(node, "pads", zeros)
+    sizes, pads = node.outputs[0].type.dims()[2:], (ints(node, "pads") or zeros)
     before, after, starts, counts = [], [], [], []
     for extent, taps, s, size, pad in zip(dims[2:], weight.shape[2:], strides, sizes, pads[:rank], strict=True):
         reach = -(-taps // s) - 1

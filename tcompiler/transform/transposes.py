@@ -14,7 +14,7 @@ from tcompiler.ir.expr.grammar import Compute, Program
 from tcompiler.ir.graph.grammar import Attr, Node
 from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int, children, postorder
 from tcompiler.ops.registry import get
-from tcompiler.transform.editing import Editor
+from tcompiler.transform.editing import Editor, ints
 
 
 def sink(editor: Editor, node: Node) -> str | None:
@@ -57,7 +57,7 @@ def sink(editor: Editor, node: Node) -> str | None:
 
 def _sink_reduction(editor: Editor, node: Node, source: str, perm: tuple[int, ...]) -> str | None:
     """Reduces the axes where they lie before the transpose."""
-    axes = [perm[a % len(perm)] for a in _ints(node, "axes")]
+    axes = [perm[a % len(perm)] for a in ints(node, "axes")]
     keepdims = node.attr("keepdims") is True
     attrs = {**dict(node.attrs), "axes": tuple(sorted(axes))}
     kept = perm if keepdims else tuple(p for p in perm if p not in axes)
@@ -78,11 +78,11 @@ def _one_axis(node: Node, perm: tuple[int, ...]) -> dict[str, Attr]:
 
 
 def _slice_axes(node: Node, perm: tuple[int, ...]) -> dict[str, Attr]:
-    return {"axes": tuple(perm[a % len(perm)] for a in _ints(node, "axes"))}
+    return {"axes": tuple(perm[a % len(perm)] for a in ints(node, "axes"))}
 
 
 def _pad_widths(node: Node, perm: tuple[int, ...]) -> dict[str, Attr]:
-    pads, rank = _ints(node, "pads"), len(perm)
+    pads, rank = ints(node, "pads"), len(perm)
     where = [perm.index(k) for k in range(rank)]
     return {"pads": (*(pads[w] for w in where), *(pads[rank + w] for w in where))}
 
@@ -109,13 +109,7 @@ def _before(editor: Editor, name: str) -> Node | None:
 
 
 def _perm(node: Node) -> tuple[int, ...]:
-    return _ints(node, "perm")
-
-
-def _ints(node: Node, key: str) -> tuple[int, ...]:
-    value = node.attr(key, ())
-    assert isinstance(value, tuple)
-    return tuple(v for v in value if isinstance(v, int))
+    return ints(node, "perm")
 
 
 def _operand(editor: Editor, name: str, perm: tuple[int, ...], broadcasts: bool) -> str | None:

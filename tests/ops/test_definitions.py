@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from tcompiler.ir.dtypes import DTYPES
 from tcompiler.ir.expr.grammar import Compute, Program
 from tcompiler.ir.expr.hash import structural_hash
 from tcompiler.ir.expr.interpret import interpret
@@ -697,6 +698,23 @@ def test_reverse_sequence() -> None:
     for b, n in enumerate(lengths):
         want[:n, b] = x[:n, b][::-1]
     np.testing.assert_array_equal(run("reverse_sequence", [x, lengths]), want)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16])
+def test_quantization(dtype: Any) -> None:
+    limits = np.iinfo(dtype)
+    x = (RNG.standard_normal((3, 5)) * 40).astype(np.float32)
+    x[0, :4] = [0.5, 1.5, -0.5, 1e9]
+    for scale, zero in ((np.float32(1), dtype(3)), (np.float32([0.1, 1, 2, 3, 0.25]), np.arange(5).astype(dtype))):
+        want = np.clip(np.round(x / scale) + zero.astype(np.float32), limits.min, limits.max).astype(dtype)
+        got = run(
+            "quantize", [x, scale, zero], to=DTYPES[np.dtype(dtype).name.replace("uint", "u").replace("int", "i")]
+        )
+        np.testing.assert_array_equal(got, want)
+        back = run("dequantize", [got, scale, zero])
+        close(back, (want.astype(np.int32) - zero) * scale)
+    plain = run("dequantize", [np.arange(6).astype(dtype).reshape(2, 3), np.float32(0.5), None])
+    close(plain, np.arange(6).reshape(2, 3) / 2)
 
 
 def test_every_operator_is_covered() -> None:

@@ -9,9 +9,11 @@ import pytest
 import tcompiler.frontend.builder as tb
 from tcompiler.frontend.module import GraphModule
 from tcompiler.frontend.tensor import apply, lift
+from tcompiler.ir.dtypes import DTYPES
 from tcompiler.ir.graph.evaluate import evaluate
 from tcompiler.ir.graph.grammar import Graph
 from tcompiler.ir.graph.verify import verify
+from tcompiler.ops.evaluate import evaluate as evaluate_operator
 from tcompiler.ops.registry import get
 from tcompiler.transform.passes import (
     SIMPLIFY,
@@ -264,6 +266,76 @@ def test_a_whole_block() -> None:
 
     left = after(fn, (2, 4, 6, 5), passes=SIMPLIFY, tolerance=1e-4)
     assert left == ["conv", "relu", "conv", "add", "relu", "mean", "gemm"]
+
+
+def quantized(x: Any, scale: float, zero: int = 3, to: str = "i8") -> Any:
+    dtype = {"i8": np.int8, "u8": np.uint8, "i32": np.int32}[to]
+    return apply("quantize", x, constant(x, scale), lift(x.writer, np.asarray(zero, dtype)), to=DTYPES[to])
+
+
+def dequantized(q: Any, scale: float, zero: int = 3) -> Any:
+    return apply("dequantize", q, constant(q, scale), lift(q.writer, np.asarray(zero, q.dtype.numpy)))
+
+
+QUANTIZATION_CASES: list[tuple[str, Callable[..., Any], list[str]]] = [
+    ("back and forth", lambda x: quantized(dequantized(quantized(x, 0.1), 0.1), 0.1), ["quantize"]),
+    (
+        "reshaped between",
+        lambda x: quantized(dequantized(quantized(x, 0.1), 0.1).reshape(24).T, 0.1),
+        ["quantize", "reshape"],
+    ),
+    (
+        "pooled between",
+        lambda x: quantized(
+            tb.max_pool(dequantized(quantized(x, 0.1), 0.1).reshape(1, 1, 4, 6), (3, 3), pads=(1, 1, 1, 1)), 0.1
+        ),
+        ["quantize", "reshape", "max_pool"],
+    ),
+    ("maximum between", lambda x: quantized(dequantized(quantized(x, 0.3), 0.3).max(0), 0.3), ["quantize", "amax"]),
+    (
+        "another scale stays",
+        lambda x: quantized(dequantized(quantized(x, 0.1), 0.1), 0.2),
+        ["quantize", "dequantize", "quantize"],
+    ),
+    (
+        "another zero point stays",
+        lambda x: quantized(dequantized(quantized(x, 0.1), 0.1), 0.1, 4),
+        ["quantize", "dequantize", "quantize"],
+    ),
+    (
+        "another type stays",
+        lambda x: quantized(dequantized(quantized(x, 0.1), 0.1), 0.1, 3, "u8"),
+        ["quantize", "dequantize", "quantize"],
+    ),
+    (
+        "a denormal scale stays",
+        lambda x: quantized(dequantized(quantized(x, 1e-40), 1e-40), 1e-40),
+        ["quantize", "dequantize", "quantize"],
+    ),
+    ("the first rounding stays", lambda x: dequantized(quantized(x, 0.1), 0.1), ["quantize", "dequantize"]),
+    (
+        "a sum between stays",
+        lambda x: quantized(dequantized(quantized(x, 0.1), 0.1).sum(0), 0.1),
+        ["quantize", "dequantize", "sum", "quantize"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "fn", "left"), QUANTIZATION_CASES, ids=[c[0] for c in QUANTIZATION_CASES])
+def test_quantization_pairs(name: str, fn: Callable[..., Any], left: list[str]) -> None:
+    assert sorted(after(fn, (4, 6), passes=CANONICAL)) == sorted(left)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.1, 1e-3, 7.7, 3e-20, 5e20])
+@pytest.mark.parametrize(("to", "dtype"), [("i8", np.int8), ("u8", np.uint8), ("i16", np.int16)])
+def test_a_pair_gives_back_every_integer(scale: float, to: str, dtype: Any) -> None:
+    limits = np.iinfo(dtype)
+    every = np.arange(limits.min, limits.max + 1).astype(dtype)
+    for zero in (limits.min, 0, 5, limits.max):
+        params = [np.float32(scale), np.asarray(zero, dtype)]
+        (wide,) = evaluate_operator("dequantize", [every, *params], {})
+        (back,) = evaluate_operator("quantize", [wide, *params], {"to": DTYPES[to]})
+        np.testing.assert_array_equal(back, every)
 
 
 def window(fn: Callable[..., Any], *more: np.ndarray, shape: tuple[int, ...] = (2, 3, 9, 11)) -> list[str]:

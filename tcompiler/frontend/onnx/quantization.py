@@ -9,7 +9,6 @@ from tcompiler.frontend.onnx.linear import conv_attributes
 from tcompiler.frontend.onnx.node import NodeView, Result, converts
 from tcompiler.frontend.tensor import SymbolicTensor, apply
 from tcompiler.ir import dtypes as dt
-from tcompiler.ir.dtypes import DType
 
 
 def _spread(node: NodeView, x: SymbolicTensor, p: SymbolicTensor) -> SymbolicTensor:
@@ -32,22 +31,6 @@ def _spread(node: NodeView, x: SymbolicTensor, p: SymbolicTensor) -> SymbolicTen
     return full[(*([slice(None)] * axis), slice(0, x.shape[axis]))]
 
 
-def quantized(x: SymbolicTensor, scale: SymbolicTensor, zero: SymbolicTensor | None, to: DType) -> SymbolicTensor:
-    """saturate(round(x / scale) + zero)."""
-    value = apply("round", apply("div", x, scale))
-    if zero is not None:
-        value = apply("add", value, fn.astype(zero, value.dtype))
-    return fn.astype(value, to)
-
-
-def dequantized(x: SymbolicTensor, scale: SymbolicTensor, zero: SymbolicTensor | None) -> SymbolicTensor:
-    """(x - zero) · scale."""
-    value = fn.astype(x, dt.i32)
-    if zero is not None:
-        value = apply("sub", value, fn.astype(zero, dt.i32))
-    return apply("mul", fn.astype(value, scale.dtype), scale)
-
-
 @converts("QuantizeLinear")
 def _quantize(node: NodeView) -> Result:
     node.ignore("saturate", "precision")
@@ -56,14 +39,14 @@ def _quantize(node: NodeView) -> Result:
     to = zero.dtype if zero is not None else element_type(code, "the result") if code else dt.u8
     wide = x if x.dtype.bits >= scale.dtype.bits and x.dtype.is_float else fn.astype(x, scale.dtype)
     spread = fn.astype(_spread(node, x, scale), wide.dtype)
-    return quantized(wide, spread, None if zero is None else _spread(node, x, zero), to)
+    return apply("quantize", wide, spread, None if zero is None else _spread(node, x, zero), to=to)
 
 
 @converts("DequantizeLinear")
 def _dequantize(node: NodeView) -> Result:
     x, scale, zero = node.x(0), node.x(1), node.optional(2)
     code = node.int_attr("output_dtype", 0)
-    value = dequantized(x, _spread(node, x, scale), None if zero is None else _spread(node, x, zero))
+    value = apply("dequantize", x, _spread(node, x, scale), None if zero is None else _spread(node, x, zero))
     return fn.astype(value, element_type(code, "the result")) if code else value
 
 
