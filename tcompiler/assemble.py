@@ -19,6 +19,7 @@ from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.lower.pack import pack_function
 from tcompiler.lower.work import executed_flops, program_bytes, program_flops
 from tcompiler.plan.arena import Lifetime, plan_arena
+from tcompiler.runtime.dtypes import NUMPY
 from tcompiler.runtime.manifest import FORMAT_VERSION, KernelEntry, Manifest, TensorEntry
 from tcompiler.runtime.memory import lay_out_constants
 from tcompiler.runtime.package import Artifact
@@ -154,7 +155,9 @@ def _link(
                 if root(actual) == name and (at, formal) not in constant_names:
                     digest = f"{fixed[name].sha256[:32]}.{fixed[name].type.dtype}"
                     constants.setdefault(digest, np.ascontiguousarray(c.module.constants.typed(fixed[name])))
-    entries, constants_bytes = lay_out_constants(constants, {n: n.rsplit(".", 1)[1] for n in constants})
+    dtypes = {n: n.rsplit(".", 1)[1] for n in constants}
+    constants = {n: a.view(NUMPY[dtypes[n]]) for n, a in constants.items()}  # bf16 travels as its bits
+    entries, constants_bytes = lay_out_constants(constants, dtypes)
     offset_of = {e["name"]: e["offset"] for e in entries}
     lifetimes: dict[str, tuple[int, int, int]] = {}
     workspaces: list[Lifetime] = []

@@ -10,7 +10,7 @@ import tcompiler.frontend.functions as fn
 from tcompiler.errors import CompileError
 from tcompiler.frontend.onnx.data import element_type
 from tcompiler.frontend.onnx.node import CONVERTERS, NodeView, Result, converts
-from tcompiler.frontend.tensor import apply
+from tcompiler.frontend.tensor import SymbolicTensor, apply
 from tcompiler.ir import dtypes as dt
 
 _UNARY = {
@@ -62,7 +62,6 @@ _BINARY = {
     "Greater": "gt",
     "LessOrEqual": "le",
     "GreaterOrEqual": "ge",
-    "PRelu": "prelu",
 }
 
 
@@ -70,8 +69,21 @@ def _unary(op: str, node: NodeView) -> Result:
     return apply(op, node.x())
 
 
+def _operands(node: NodeView) -> tuple[SymbolicTensor, SymbolicTensor]:
+    """Both operands; before opset 7 the second is laid along the first from `axis` on, if `broadcast` is set."""
+    a, b = node.x(0), node.x(1)
+    if node.opset < 7:
+        axis = node.int_attr("axis", a.ndim - b.ndim)
+        if node.int_attr("broadcast", 0):
+            axis = axis + a.ndim if axis < 0 else axis
+            if not 0 <= axis <= a.ndim - b.ndim:
+                raise CompileError(f"attribute 'axis' is {axis} for {a!r} and {b!r}")
+            b = fn.reshape(b, (*b.shape, *([1] * (a.ndim - axis - b.ndim))))
+    return a, b
+
+
 def _binary(op: str, node: NodeView) -> Result:
-    return apply(op, node.x(0), node.x(1))
+    return apply(op, *_operands(node))
 
 
 for _name, _op in _UNARY.items():
@@ -82,7 +94,7 @@ for _name, _op in _BINARY.items():
 
 @converts("Div")
 def _div(node: NodeView) -> Result:
-    a, b = node.x(0), node.x(1)
+    a, b = _operands(node)
     return apply("div" if a.dtype.is_float else "truncdiv", a, b)
 
 
@@ -93,10 +105,19 @@ def _mod(node: NodeView) -> Result:
 
 @converts("Pow")
 def _pow(node: NodeView) -> Result:
-    a, b = node.x(0), node.x(1)
+    a, b = _operands(node)
     if a.dtype.is_integer and b.dtype.is_float:
         return fn.astype(apply("pow", fn.astype(a, dt.f64), fn.astype(b, dt.f64)), a.dtype)
     return apply("pow", a, fn.astype(b, a.dtype))
+
+
+@converts("PRelu")
+def _prelu(node: NodeView) -> Result:
+    x, slope = node.x(0), node.x(1)
+    if node.opset < 7 and slope.ndim == 1 and x.ndim > 1 and slope.shape[0] != 1:
+        # Before opset 7 there was one slope for each channel, whatever the rank of the data.
+        slope = fn.reshape(slope, (-1, *([1] * (x.ndim - 2))))
+    return apply("prelu", x, slope)
 
 
 @converts("BitShift")

@@ -15,6 +15,8 @@ def _matmul(node: NodeView) -> Result:
 
 @converts("Gemm")
 def _gemm(node: NodeView) -> Result:
+    if node.opset < 7:
+        node.ignore("broadcast")  # what it allowed is always allowed today
     return apply(
         "gemm",
         node.x(0),

@@ -15,12 +15,18 @@ from tcompiler.ir import dtypes as dt
 
 @converts("BatchNormalization")
 def _batch_norm(node: NodeView) -> Result:
-    node.ignore("momentum", "spatial")
+    node.ignore("momentum", "is_test")
     if node.int_attr("training_mode", 0) or any(node.outputs[1:]):
         raise CompileError("it asks for training (training_mode, or more than one output); export for inference")
     x = node.x()
     parameters = [fn.astype(node.x(k), x.dtype) for k in range(1, 5)]
-    return apply("batch_norm", x, *parameters, epsilon=node.float_attr("epsilon", 1e-5))
+    epsilon = node.float_attr("epsilon", 1e-5)
+    if node.int_attr("spatial", 1) or x.ndim < 3:
+        return apply("batch_norm", x, *parameters, epsilon=epsilon)
+    # Before opset 9 every place of a channel could have statistics of its own: flattened, each place is a channel.
+    flat = fn.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+    wide = [fn.reshape(fn.broadcast_to(p, x.shape[1:]), -1) for p in parameters]
+    return fn.reshape(apply("batch_norm", flat, *wide, epsilon=epsilon), x.shape)
 
 
 @converts("InstanceNormalization")
