@@ -184,11 +184,12 @@ def compose_programs(c: Compilation) -> None:
         if node.group is not None and node.group != VIEW:
             groups.setdefault(node.group, []).append(node)
             last[node.group] = k
+    outside = _readers(c.graph)
     scalars = _scalars(c)
     known: dict[str, str] = {}
     with c.watched("compose", lambda: "\n".join(print_program(k.program) for k in c.kernels.values())):
         for name in sorted(groups, key=lambda g: last[g]):
-            leaving = _leaving(groups[name], c.graph)
+            leaving = tuple(v.name for n in groups[name] for v in n.outputs if outside[v.name] - {name})
             label = _kernel_name(groups[name], len(c.kernels))
             program = compose(label, groups[name], types, leaving, operator, scalars)
             layouts = {
@@ -222,10 +223,16 @@ def _kernel_name(nodes: Sequence[Node], count: int) -> str:
     return f"{shown[:40].rstrip('_')}_{count}"
 
 
-def _leaving(nodes: Sequence[Node], graph: Graph) -> tuple[str, ...]:
-    inside = {n.name for n in nodes}
-    used = {i for n in graph.nodes if n.name not in inside for i in n.inputs} | {v.name for v in graph.outputs}
-    return tuple(v.name for n in nodes for v in n.outputs if v.name in used)
+def _readers(graph: Graph) -> dict[str, set[str | None]]:
+    """The groups that read a value, by its name; None stands for the model's caller, and for a view."""
+    result: dict[str, set[str | None]] = {v.name: set() for n in graph.nodes for v in n.outputs}
+    for n in graph.nodes:
+        for name in n.inputs:
+            if name in result:
+                result[name].add(n.group if n.group != VIEW else None)
+    for v in graph.outputs:
+        result.setdefault(v.name, set()).add(None)
+    return result
 
 
 def _kernel_key(program: Program, layouts: Mapping[str, Layout], fixed: frozenset[str]) -> str:

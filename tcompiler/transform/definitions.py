@@ -14,7 +14,7 @@ Operators = Callable[[str], OperatorLike]
 
 
 class Definitions:
-    """The definitions of a graph's nodes, each made once.
+    """The definitions of a graph's nodes; nodes with one operator, types and attributes share one.
 
     Args:
         graph: The graph.
@@ -25,13 +25,18 @@ class Definitions:
         self.types: Mapping[str, TensorType] = dict(values(graph))
         self._operators = operators
         self._programs: dict[str, Program] = {}
+        self._made: dict[tuple[object, ...], Program] = {}
 
     def program(self, node: Node) -> Program:
         """The definition of one node at its types."""
         known = self._programs.get(node.name)
         if known is None:
             types = [self.types[i] if i else None for i in node.inputs]
-            known = self._operators(node.op).define(types, dict(node.attrs))
+            # repr tells 1 from True and 0.0 from -0.0
+            key = (node.op, repr(node.attrs), *(None if t is None else (t.dtype.name, t.shape) for t in types))
+            known = self._made.get(key)
+            if known is None:
+                known = self._made[key] = self._operators(node.op).define(types, dict(node.attrs))
             self._programs[node.name] = known
         return known
 

@@ -23,6 +23,7 @@ VIEW = "view"
 @dataclass(slots=True)
 class _Group:
     name: str
+    place: int
     result: str
     maps_only: bool
     size: int
@@ -60,7 +61,7 @@ class Group:
                 continue
             joined = self._join(node, program, definitions, uses, groups, made_by, outputs)
             if joined is None:
-                joined = _Group(f"g{len(groups)}", "", is_map(program), 0)
+                joined = _Group(f"g{len(groups)}", len(groups), "", is_map(program), 0)
                 groups[joined.name] = joined
             joined.maps_only = joined.maps_only and is_map(program)
             joined.size += 1
@@ -96,7 +97,6 @@ class Group:
     ) -> _Group | None:
         """The group that a node joins: a reduction's before a map's, a later one before an earlier one."""
         candidates: list[tuple[bool, int, _Group]] = []
-        order = list(groups)
         for inner, value in definitions.operand_names(node).items():
             group = groups.get(made_by.get(value, ""))
             if group is None or group.result != value or uses[value] != 1 or value in outputs:
@@ -109,7 +109,7 @@ class Group:
                 else group.maps_only and _rereads_little(program, definitions, value)
             )
             if fits:
-                candidates.append((not group.maps_only, order.index(group.name), group))
+                candidates.append((not group.maps_only, group.place, group))
         return max(candidates, key=lambda c: c[:2])[2] if candidates else None
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from tcompiler.ir.loop.analysis import find_block
-from tcompiler.ir.loop.grammar import Block, Store, buffer_table
-from tcompiler.ir.scalar.grammar import Binary, Load, Scalar, Select, Unary, as_int, postorder
+from tcompiler.ir.loop.grammar import Block, Stmt, Store, Update, buffer_table
+from tcompiler.ir.scalar.grammar import Binary, Load, Scalar, Select, Unary, as_int, children, postorder
 from tcompiler.schedule.rules.accesses import shape_of
 from tcompiler.schedule.rules.attempt import attempt
 from tcompiler.schedule.schedule import Schedule
 
 CHEAP = 6
 """Operations that may be computed again rather than stored and read."""
+
+WRITTEN = 4096
+"""Nodes of an expression written out in full. A value read twice shares its node, but its text has it twice: a chain
+that doubles sixty times would be computed with sixty operations and never be printed."""
 
 
 def inline_maps(sch: Schedule) -> None:
@@ -38,6 +42,8 @@ def _worth_inlining(sch: Schedule, producer: Block, user: Block, users: int) -> 
     if made is None or used is None:
         return False
     value = producer.body.value
+    if _written(user.body, producer.body.buffer, _written(producer.body)) > WRITTEN:
+        return False
     if isinstance(value, Load):
         return user.init is None or _same_steps(sch, producer, value)
     cost = _cost(value)
@@ -45,6 +51,21 @@ def _worth_inlining(sch: Schedule, producer: Block, user: Block, users: int) -> 
     if user.init is not None and (again or _has_select(value)):
         return False
     return not again or cost <= CHEAP
+
+
+def _written(leaf: Stmt, buffer: str = "", inside: int = 0) -> int:
+    """Nodes of what a leaf computes, written as a tree; a load from the buffer counts as many as `inside` more."""
+    sizes: dict[Scalar, int] = {}
+    roots: tuple[Scalar, ...] = ()
+    if isinstance(leaf, Store):
+        roots = (*leaf.indices, leaf.value)
+    elif isinstance(leaf, Update):
+        roots = leaf.values
+    for n in postorder(*roots):
+        sizes[n] = 1 + sum(sizes[c] for c in children(n))
+        if isinstance(n, Load) and n.buffer == buffer:
+            sizes[n] += inside
+    return sum(sizes[r] for r in roots)
 
 
 def _same_steps(sch: Schedule, producer: Block, value: Load) -> bool:
