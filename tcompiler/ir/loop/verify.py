@@ -90,6 +90,11 @@ class _Body:
     init: bool
 
 
+def _single(v: Var) -> bool:
+    """Whether a loop variable takes one value only."""
+    return v.extent is not None and as_int(v.extent) == 1
+
+
 class _Verifier:
     def __init__(self, function: Function, scheduled: bool) -> None:
         self.function = function
@@ -453,7 +458,11 @@ class _Verifier:
             return
         for i in indices:
             index = simplify(at.scope.concrete(i))
-            moving = [v.name for v in free_vars(index) if at.scope.kinds.get(v) not in ("unrolled", "vectorized")]
+            moving = [
+                v.name
+                for v in free_vars(index)
+                if at.scope.kinds.get(v) not in ("unrolled", "vectorized") and not _single(v)
+            ]
             if moving or loads(index):
                 what = f"with {', '.join(sorted(moving))}" if moving else "with what it loads"
                 raise VerifyError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import prod
 
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Function
@@ -47,11 +48,20 @@ def default_schedule(function: Function, target: Target, threads: int = 1, const
         if find_block(sch.function, name).init is None:
             schedule_map(sch, name, target, threads)
         else:
-            loops = sch.loops(name)
-            spatial = len([i for i in sch.iters(name) if i.kind == "spatial"])
-            reduce_in_lanes(sch, name, target)
-            parallelize(sch, name, loops[:spatial], 1 << 20, threads)
+            _schedule_rows(sch, name, target, threads)
     return sch
+
+
+def _schedule_rows(sch: Schedule, name: str, target: Target, threads: int) -> None:
+    """A reduction that no tile fits: each row in lanes, rows on threads."""
+    found = [sch.loop_of(name, k) for k, i in enumerate(sch.iters(name)) if i.kind == "spatial"]
+    spatial = [n for n in found if n]
+    extents = {loop: sch.extent(loop) for loop in sch.loops(name)}
+    work = prod(1 if e is None else e for e in extents.values())
+    for loop in [n for n in spatial if extents[n] == 1]:
+        sch.elide(loop)
+    reduce_in_lanes(sch, name, target)
+    parallelize(sch, name, [n for n in spatial if extents[n] != 1], work, threads)
 
 
 def _reductions(sch: Schedule) -> list[str]:

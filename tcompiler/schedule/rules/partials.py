@@ -37,7 +37,7 @@ def reduce_in_lanes(sch: Schedule, block: str, target: Target) -> bool:
 
 def _reduce(sch: Schedule, block: str, target: Target) -> bool:
     shape = shape_of(sch.function, find_block(sch.function, block))
-    if shape is None:
+    if shape is None or 0 in shape.extents.values():
         return False
     axes = contiguous_axes(shape)
     if not axes:

@@ -1,0 +1,32 @@
+"""Generators by family; `FAMILIES` has them all."""
+
+from tests.fuzz.families import (
+    contraction,
+    convolution,
+    elementwise,
+    graphs,
+    indexing,
+    movement,
+    normalization,
+    pooling,
+    reduction,
+    resize,
+)
+from tests.fuzz.families.table import FAMILIES, Family, draw, family_of
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "contraction",
+    "convolution",
+    "draw",
+    "elementwise",
+    "family_of",
+    "graphs",
+    "indexing",
+    "movement",
+    "normalization",
+    "pooling",
+    "reduction",
+    "resize",
+]
