@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +13,16 @@ from numpy.typing import NDArray
 import tcompiler
 from tcompiler.backends.llvm.build import BuiltKernel, build_kernels, build_text, kernel_hash
 from tcompiler.backends.llvm.entry import Call, Place, entry_text
+from tcompiler.backends.llvm.run import call_kernel
 from tcompiler.errors import InternalError
-from tcompiler.ir.graph.grammar import TensorType, values
+from tcompiler.ir.graph.grammar import Constant, TensorType, values
 from tcompiler.ir.loop.grammar import Buffer, Function, buffer_table
 from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.lower.pack import pack_function
 from tcompiler.lower.work import executed_flops, program_bytes, program_flops
 from tcompiler.plan.arena import Lifetime, plan_arena
-from tcompiler.runtime.dtypes import NUMPY
-from tcompiler.runtime.manifest import FORMAT_VERSION, KernelEntry, Manifest, TensorEntry
-from tcompiler.runtime.memory import lay_out_constants
+from tcompiler.runtime.manifest import FORMAT_VERSION, ConstantEntry, KernelEntry, Manifest, TensorEntry
+from tcompiler.runtime.memory import aligned_bytes, lay_out_constants, view_constant
 from tcompiler.runtime.package import Artifact
 from tcompiler.schedule.primitives.storage import mapped_shape, parse_index_map
 from tcompiler.target.target import Target
@@ -56,9 +57,11 @@ def assemble(c: Compilation) -> Artifact:
     with c.watched("llvm", lambda: "\n".join(b.code.text for b in built.values())):
         built = build_kernels(functions, c.target, c.target.cores)
     with c.watched("prepare", lambda: ""):
-        constants, packed_names = _prepare(c, packings, built)
+        recipes, names = _wanted(c, packings)
+        entries, size = lay_out_constants({name: (r.constant.type.dtype.name, r.shape) for name, r in recipes.items()})
+        block = _prepare(c, recipes, built, entries, size)
     with c.watched("plan", lambda: ""):
-        return _link(c, {n: built[k] for n, k in keys.items()}, constants, packed_names)
+        return _link(c, {n: built[k] for n, k in keys.items()}, names, entries, block)
 
 
 def _packing(kernel: Kernel, target: Target) -> dict[str, _Packing]:
@@ -93,52 +96,75 @@ def _dims(shape: Sequence[Any]) -> tuple[int, ...]:
     return tuple(result)
 
 
-def _prepare(
-    c: Compilation, packings: Mapping[str, Mapping[str, _Packing]], built: Mapping[str, BuiltKernel]
-) -> tuple[dict[str, Array], dict[tuple[int, str], str]]:
-    """Runs the prepare functions: constants by name, and per step and program input the name of its constant."""
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """A constant as kernels want it: its data, and the prepare functions to run on them in order."""
+
+    constant: Constant
+    steps: Sequence[tuple[Function, str]]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        if not self.steps:
+            return self.constant.type.dims()
+        return _dims(buffer_table(self.steps[-1][0])["packed"].shape)
+
+
+def _wanted(
+    c: Compilation, packings: Mapping[str, Mapping[str, _Packing]]
+) -> tuple[dict[str, _Recipe], dict[tuple[int, str], str]]:
+    """What is to be prepared: recipes by name, and per step and program input the name of its constant."""
     by_name = {k.name: k for k in c.graph.constants}
-    outputs: dict[str, Array] = {}
+    root = _roots(c)
+    recipes: dict[str, _Recipe] = {}
     names: dict[tuple[int, str], str] = {}
     for at, step in enumerate(c.steps):
         kernel = c.kernels[step.kernel]
         for formal, actual in zip((t.name for t in kernel.program.inputs), step.inputs, strict=True):
-            constant = by_name.get(actual)
+            constant = by_name.get(root(actual))
             if constant is None:
                 continue
-            packing = packings[step.kernel].get(formal)
-            chain = "" if packing is None else "".join(key for _, key in packing.steps)
+            # What is looked at in another shape has no layout of its own.
+            packing = packings[step.kernel].get(formal) if actual in by_name else None
+            steps = [] if packing is None else packing.steps
+            chain = "".join(key for _, key in steps)
             name = f"{constant.sha256[:32]}{'.' + chain[:32] if chain else ''}.{constant.type.dtype}"
             names[at, formal] = name
-            if name in outputs:
-                continue
-            array = np.ascontiguousarray(c.module.constants.typed(constant))
-            for function, key in packing.steps if packing is not None else ():
-                array = _run_pack(function, built[key], array)
-            outputs[name] = array
-    return outputs, names
+            recipes.setdefault(name, _Recipe(constant, steps))
+    return recipes, names
 
 
-def _run_pack(function: Function, kernel: BuiltKernel, array: Array) -> Array:
-    """Runs one prepare kernel on an array."""
-    from tcompiler.backends.llvm.run import call_kernel
-
-    packed = buffer_table(function)["packed"]
-    result = np.empty(_dims(packed.shape), packed.dtype.numpy)
-    call_kernel(kernel, [array, result])
-    return result
-
-
-def _link(
+def _prepare(
     c: Compilation,
+    recipes: Mapping[str, _Recipe],
     built: Mapping[str, BuiltKernel],
-    constants: dict[str, Array],
-    constant_names: Mapping[tuple[int, str], str],
-) -> Artifact:
-    """Places every buffer, and makes manifest and entry point."""
-    types: Mapping[str, TensorType] = dict(values(c.graph))
-    fixed = {k.name: k for k in c.graph.constants}
-    inputs = {v.name: k for k, v in enumerate(c.graph.inputs)}
+    entries: Sequence[ConstantEntry],
+    size: int,
+) -> Array:
+    """Runs the prepare functions; each writes its constant straight to its place in the block, [size] of uint8."""
+    block = aligned_bytes(size)
+
+    def fill(entry: ConstantEntry) -> None:
+        recipe, place = recipes[entry["name"]], view_constant(block, entry)
+        array = np.ascontiguousarray(c.module.constants.typed(recipe.constant))
+        for k, (function, key) in enumerate(recipe.steps):
+            packed = buffer_table(function)["packed"]
+            last = k == len(recipe.steps) - 1
+            result = place if last else np.empty(_dims(packed.shape), packed.dtype.numpy)
+            call_kernel(built[key], [array, result])
+            array = result
+        if not recipe.steps:
+            place[...] = array.view(place.dtype)  # bf16 travels as its bits
+
+    with ThreadPoolExecutor(c.target.cores) as pool:
+        for _ in pool.map(fill, entries):
+            pass
+    block.flags.writeable = False
+    return block
+
+
+def _roots(c: Compilation) -> Callable[[str], str]:
+    """What a value is in memory: that which it only looks at in another shape."""
     alias = {n.outputs[0].name: n.inputs[0] for n in c.graph.nodes if n.group == VIEW}
 
     def root(name: str) -> str:
@@ -146,18 +172,22 @@ def _link(
             name = alias[name]
         return name
 
+    return root
+
+
+def _link(
+    c: Compilation,
+    built: Mapping[str, BuiltKernel],
+    constant_names: Mapping[tuple[int, str], str],
+    entries: list[ConstantEntry],
+    block: Array,
+) -> Artifact:
+    """Places every buffer, and makes manifest and entry point."""
+    types: Mapping[str, TensorType] = dict(values(c.graph))
+    fixed = {k.name for k in c.graph.constants}
+    inputs = {v.name: k for k, v in enumerate(c.graph.inputs)}
+    root = _roots(c)
     leaving = {root(v.name): k for k, v in enumerate(c.graph.outputs)}
-    for name in fixed:
-        for at, step in enumerate(c.steps):
-            for formal, actual in zip(
-                (t.name for t in c.kernels[step.kernel].program.inputs), step.inputs, strict=True
-            ):
-                if root(actual) == name and (at, formal) not in constant_names:
-                    digest = f"{fixed[name].sha256[:32]}.{fixed[name].type.dtype}"
-                    constants.setdefault(digest, np.ascontiguousarray(c.module.constants.typed(fixed[name])))
-    dtypes = {n: n.rsplit(".", 1)[1] for n in constants}
-    constants = {n: a.view(NUMPY[dtypes[n]]) for n, a in constants.items()}  # bf16 travels as its bits
-    entries, constants_bytes = lay_out_constants(constants, dtypes)
     offset_of = {e["name"]: e["offset"] for e in entries}
     lifetimes: dict[str, tuple[int, int, int]] = {}
     workspaces: list[Lifetime] = []
@@ -177,8 +207,6 @@ def _link(
         if known is not None:
             return ("const", 0, offset_of[known])
         r = root(actual)
-        if r in fixed:
-            return ("const", 0, offset_of[f"{fixed[r].sha256[:32]}.{fixed[r].type.dtype}"])
         if r in inputs:
             return ("input", inputs[r], 0)
         if r in leaving:
@@ -209,7 +237,7 @@ def _link(
         "arena_bytes": plan.total,
         "arena_lower_bound": plan.lower_bound,
         "scratch_bytes": max((b.code.scratch_bytes for b in built.values()), default=0),
-        "constants_bytes": constants_bytes,
+        "constants_bytes": len(block),
         "constants": entries,
         "inputs": [_tensor(v.label or v.name, v.type) for v in c.graph.inputs],
         "outputs": [_tensor(v.label or v.name, v.type) for v in c.graph.outputs],
@@ -217,7 +245,8 @@ def _link(
         "calls": [{"kernel": call.kernel, "args": [_argument(a) for a in call.args]} for call in calls],
         "stages": list(dict.fromkeys([t.split("/")[0] for t in texts])),
     }
-    return Artifact(manifest, objects, constants, texts)
+    constants = {e["name"]: view_constant(block, e) for e in entries}
+    return Artifact(manifest, objects, constants, texts, block)
 
 
 def _argument(a: Place) -> list[str | int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the container and of this schema; a file of another version is refused."""
 
 
@@ -38,7 +38,6 @@ class ConstantEntry(TypedDict):
     offset: int
     dtype: str
     shape: list[int]
-    sha256: str
 
 
 class KernelEntry(TypedDict):

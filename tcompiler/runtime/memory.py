@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -46,36 +45,21 @@ def aligned_bytes(size: int, alignment: int = ALIGNMENT) -> Array:
     return raw[start : start + size]
 
 
-def lay_out_constants(constants: Mapping[str, Array], dtypes: Mapping[str, str]) -> tuple[list[ConstantEntry], int]:
+def lay_out_constants(constants: Mapping[str, tuple[str, Sequence[int]]]) -> tuple[list[ConstantEntry], int]:
     """Give every constant a place in the constants block, each at a multiple of 64 bytes, in the mapping's order.
 
     Args:
-        constants: The arrays by name; bf16 as uint16.
-        dtypes: The element type of each, in the manifest's names.
+        constants: Element type (in the manifest's names) and shape of each, by name.
 
     Returns:
         The entries for `Manifest.constants`, and `Manifest.constants_bytes`.
-
-    Raises:
-        InternalError: An array's numpy type does not fit its element type.
     """
     entries: list[ConstantEntry] = []
     offset = 0
-    for name, array in constants.items():
-        dtype = dtypes[name]
-        if array.dtype != NUMPY[dtype]:
-            raise InternalError(f"constant {name!r} of type {dtype} is held in an array of {array.dtype}")
-        data = np.ascontiguousarray(array)
-        entries.append(
-            {
-                "name": name,
-                "offset": offset,
-                "dtype": dtype,
-                "shape": list(array.shape),
-                "sha256": hashlib.sha256(data.reshape(-1).view(np.uint8).data).hexdigest(),
-            }
-        )
-        offset = round_up(offset + data.nbytes, ALIGNMENT)
+    for name, (dtype, shape) in constants.items():
+        entry: ConstantEntry = {"name": name, "offset": offset, "dtype": dtype, "shape": list(shape)}
+        entries.append(entry)
+        offset = round_up(offset + constant_bytes(entry), ALIGNMENT)
     return entries, offset
 
 

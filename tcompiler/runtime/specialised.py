@@ -220,7 +220,7 @@ class SpecialisedModel:
         return new
 
     def _unknown(self, shapes: Shapes) -> str:
-        latest = list(self._known.values())[: -4 : -1]
+        latest = list(self._known.values())[:-4:-1]
         described = "; ".join(map(_described, latest)) + ("; …" if len(self._known) > len(latest) else "")
         asked = ", ".join(f"{name}: {shape}" for name, shape in shapes.items())
         return (

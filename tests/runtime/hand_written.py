@@ -147,7 +147,7 @@ def make_artifact(
         c = (np.arange(count, dtype=np.float32) * np.where(np.arange(count) % 2, -1, 1)).reshape(shape)
         c = c.astype(np.float32)
     constants = {"padding": PADDING, "c": c}
-    entries, size = lay_out_constants(constants, {"padding": "i8", "c": "f32"})
+    entries, size = lay_out_constants({"padding": ("i8", PADDING.shape), "c": ("f32", c.shape)})
     values = {"COUNT": str(count), "BYTES": str(4 * count), "C_OFFSET": str(entries[1]["offset"])}
 
     def compiled(text: str) -> bytes:

@@ -125,7 +125,7 @@ def every_type() -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
 
 def test_weights_are_read_by_the_safetensors_library(tmp_path: Path) -> None:
     constants, dtypes = every_type()
-    entries, size = lay_out_constants(constants, dtypes)
+    entries, size = lay_out_constants({name: (dtypes[name], a.shape) for name, a in constants.items()})
     path = tmp_path / "weights.safetensors"
     block = pack_constants(entries, size, constants)
     with path.open("wb") as file:
@@ -156,10 +156,7 @@ def test_a_model_without_constants(tmp_path: Path) -> None:
 
 
 def test_constants_of_another_type_or_shape_are_refused() -> None:
-    with pytest.raises(InternalError) as caught:
-        lay_out_constants({"c": np.zeros(3)}, {"c": "f32"})
-    assert str(caught.value) == "constant 'c' of type f32 is held in an array of float64"
-    entries, size = lay_out_constants({"c": np.zeros(3)}, {"c": "f64"})
+    entries, size = lay_out_constants({"c": ("f64", (3,))})
     for constants, found in (
         ({}, "nothing"),
         ({"c": np.zeros(4)}, "float64[4]"),
@@ -275,7 +272,7 @@ def test_constants_that_the_weights_do_not_hold(saved: Path) -> None:
 def test_another_format_version(saved: Path) -> None:
     path = rewritten(saved, lambda m: m.update(format_version=99, compiler_version="9.9"))
     assert refusal(path) == (
-        f"{path}: its format is version 99 (written by tcompiler 9.9), but this tcompiler reads version 1; "
+        f"{path}: its format is version 99 (written by tcompiler 9.9), but this tcompiler reads version 2; "
         "compile the model again"
     )
 

@@ -19,6 +19,7 @@ import tcompiler as tc
 from tcompiler.errors import ArgumentError, CompileError, LoadError, OpenValueError, TCompilerError, UserError
 from tcompiler.runtime import specialised
 from tcompiler.runtime.collection import INDEX
+from tcompiler.runtime.manifest import FORMAT_VERSION
 from tcompiler.runtime.model import Model
 from tcompiler.runtime.specialised import SpecialisedModel, load_model
 
@@ -207,13 +208,13 @@ def test_a_collection_of_another_version_is_refused(tmp_path: Path) -> None:
     compiled(sequence(), shapes={"batch": 1, "length": 2}).save(path)
     with zipfile.ZipFile(path) as old:
         members = {n: old.read(n) for n in old.namelist()}
-    members[INDEX] = members[INDEX].replace(b'"format_version": 1', b'"format_version": 99')
+    members[INDEX] = members[INDEX].replace(b'"format_version": %d' % FORMAT_VERSION, b'"format_version": 99')
     with zipfile.ZipFile(path, "w") as new:
         for name, raw in members.items():
             new.writestr(name, raw)
         new.comment = b"tcompiler collection sha256:" + hashlib.sha256(members[INDEX]).hexdigest().encode()
     assert str(refused(lambda: load_model(path))) == (
-        f"{path}: its format is version 99, but this tcompiler reads version 1; compile the model again"
+        f"{path}: its format is version 99, but this tcompiler reads version {FORMAT_VERSION}; compile the model again"
     )
 
 
