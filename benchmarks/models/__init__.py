@@ -1,4 +1,4 @@
-"""Generated models: real ONNX files exported from PyTorch, seeded, kept in a cache folder and never committed.
+"""Generated models: real ONNX files, seeded, kept in a cache folder and never committed.
 
 `build(name)` gives the file and seeded inputs; `reference64` evaluates any such file in float64 without our compiler.
 """
@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import logging
 import os
 import tempfile
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,14 +17,17 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
+from benchmarks.models.catalogue import NETWORKS, RECIPES, Exported, Light
+from benchmarks.models.inputs import Input
 from benchmarks.models.reference import reference64, relative_l2
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["NAMES", "ModelFile", "build", "make_module", "reference64", "relative_l2"]
+__all__ = ["NAMES", "NETWORKS", "ModelFile", "build", "make_module", "reference64", "relative_l2"]
 
-_OPSET = 18
+NAMES: tuple[str, ...] = tuple(RECIPES)
+_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,83 +37,44 @@ class ModelFile:
     Args:
         name: Name of the model, one of `NAMES`.
         path: The ONNX file, one file with its weights.
-        inputs: Seeded f32 arrays by input name, standard normal.
+        specs: What the inputs are, by name.
     """
 
     name: str
     path: Path
-    inputs: dict[str, npt.NDArray[Any]]
+    specs: dict[str, Input]
+
+    @property
+    def inputs(self) -> dict[str, npt.NDArray[Any]]:
+        """Seeded arrays by input name, the same every time."""
+        return self.more_inputs(1)
 
     def more_inputs(self, seed: int) -> dict[str, npt.NDArray[Any]]:
         """Other inputs of the same names, shapes and distribution, from `seed`."""
         rng = np.random.default_rng(seed)
-        return {name: rng.standard_normal(x.shape).astype(x.dtype) for name, x in self.inputs.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class _Recipe:
-    """How a model is made: a function that builds the module (torch is seeded before it), and the input's shape."""
-
-    make: Callable[[], torch.nn.Module]
-    shape: tuple[int, ...]
-    optimize: bool = True
-
-
-def _resnet(widths: tuple[int, ...], depth: int, classes: int, shape: tuple[int, ...]) -> torch.nn.Module:
-    import torch
-
-    from benchmarks.models.networks import ResNet
-
-    model = ResNet(widths, depth, classes)
-    model.initialise(torch.randn(2, *shape[1:]))
-    return model
-
-
-def _resnet18() -> torch.nn.Module:
-    return _resnet((64, 128, 256, 512), 2, 1000, (1, 3, 224, 224))
-
-
-def _mlp(sizes: tuple[int, ...]) -> torch.nn.Module:
-    from benchmarks.models.networks import MLP
-
-    return MLP(sizes).eval()
-
-
-def _transformer(dim: int, heads: int) -> torch.nn.Module:
-    from benchmarks.models.networks import TransformerBlock
-
-    return TransformerBlock(dim, heads).eval()
-
-
-# `optimize=False` keeps the BatchNormalization nodes that torch's exporter otherwise folds into the convolutions.
-_RECIPES: dict[str, _Recipe] = {
-    "resnet18": _Recipe(_resnet18, (1, 3, 224, 224), optimize=False),
-    "resnet18_batch2": _Recipe(_resnet18, (2, 3, 224, 224), optimize=False),
-    "resnet18_folded": _Recipe(_resnet18, (1, 3, 224, 224)),
-    "resnet_tiny": _Recipe(lambda: _resnet((8, 12, 17), 1, 10, (1, 3, 45, 37)), (1, 3, 45, 37), optimize=False),
-    "mlp": _Recipe(lambda: _mlp((256, 512, 512, 128, 10)), (32, 256)),
-    "mlp_odd": _Recipe(lambda: _mlp((61, 127, 93, 33, 5)), (7, 61)),
-    "transformer": _Recipe(lambda: _transformer(128, 4), (1, 64, 128)),
-    "transformer_odd": _Recipe(lambda: _transformer(60, 3), (1, 37, 60)),
-}
-
-NAMES: tuple[str, ...] = tuple(_RECIPES)
+        return {name: spec.draw(rng) for name, spec in self.specs.items()}
 
 
 def make_module(name: str) -> torch.nn.Module:
     """The PyTorch module that `build(name)` exports, the same weights every time.
 
     Args:
-        name: One of `NAMES`.
+        name: One of `NAMES`, not of the light models.
 
     Returns:
         The module in eval mode, f32.
+
+    Raises:
+        KeyError: There is no such model, or it is no module.
     """
     import torch
 
+    recipe = RECIPES[name]
+    if not isinstance(recipe, Exported):
+        raise KeyError(f"{name} is an ONNX file from the start, no PyTorch module")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return _RECIPES[name].make()
+        return recipe.make()
 
 
 def build(name: str) -> ModelFile:
@@ -123,54 +84,57 @@ def build(name: str) -> ModelFile:
         name: One of `NAMES`.
 
     Returns:
-        The file with seeded inputs.
+        The file with its inputs.
 
     Raises:
         KeyError: There is no such model.
     """
-    recipe = _RECIPES[name]
-    path = _cache_folder() / f"{name}.onnx"
+    recipe = RECIPES[name]
+    path = _cached_path(name, recipe)
     if not path.exists():
-        _export(make_module(name), recipe, path)
-    rng = np.random.default_rng(1)
-    return ModelFile(name, path, {"x": rng.standard_normal(recipe.shape).astype(np.float32)})
+        for old in path.parent.glob(f"{name}-*.onnx"):
+            if old.stem.rsplit("-", 1)[0] == name:
+                old.unlink(missing_ok=True)
+        _write(name, recipe, path)
+    if isinstance(recipe, Light):
+        from benchmarks.models.light import image_input
+
+        return ModelFile(name, path, image_input(recipe.name))
+    return ModelFile(name, path, dict(recipe.inputs))
 
 
-def _cache_folder() -> Path:
-    """A folder named after everything that a file depends on: our source and the exporter's version."""
-    digest = hashlib.sha256()
-    for source in ("__init__.py", "networks.py"):
-        digest.update((Path(__file__).parent / source).read_bytes())
-    for package in ("torch", "onnxscript"):
+def _cached_path(name: str, recipe: Exported | Light) -> Path:
+    """A file named after everything that it depends on: its recipe, our sources and the exporter's version."""
+    if isinstance(recipe, Light):
+        sources, packages = ["light"], ["onnx"]
+    else:
+        sources, packages = ["export", *recipe.sources], ["torch", "onnxscript", "transformers"]
+    digest = hashlib.sha256(repr(recipe).encode())
+    for source in sources:
+        digest.update((_FOLDER / f"{source}.py").read_bytes())
+    for package in packages:
         digest.update(f"{package} {importlib.metadata.version(package)}\n".encode())
-    folder = Path(platformdirs.user_cache_dir("tcompiler")) / "models" / digest.hexdigest()[:16]
+    folder = Path(platformdirs.user_cache_dir("tcompiler")) / "models"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return folder / f"{name}-{digest.hexdigest()[:16]}.onnx"
 
 
-def _export(module: torch.nn.Module, recipe: _Recipe, path: Path) -> None:
+def _write(name: str, recipe: Exported | Light, path: Path) -> None:
     """Write the ONNX file; published by rename, so that a reader sees a whole file or none."""
-    import onnxscript.optimizer
-    import torch
-
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".onnx")
     os.close(handle)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module,
-            (torch.zeros(recipe.shape),),
-            input_names=["x"],
-            output_names=["y"],
-            opset_version=_OPSET,
-            dynamo=True,
-            optimize=recipe.optimize,
-            verbose=False,
-        )
-    assert program is not None
-    if not recipe.optimize:
-        onnxscript.optimizer.fold_constants(program.model)
-        onnxscript.optimizer.remove_unused_nodes(program.model)
-    program.save(temporary, external_data=False)
-    os.replace(temporary, path)
+    try:
+        if isinstance(recipe, Light):
+            import onnx
+
+            from benchmarks.models.light import light_model
+
+            onnx.save(light_model(recipe.name, recipe.narrow), temporary)
+        else:
+            from benchmarks.models.export import export
+
+            arrays = ModelFile(name, path, dict(recipe.inputs)).inputs
+            export(make_module(name), arrays, recipe.outputs, temporary, optimize=recipe.optimize)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

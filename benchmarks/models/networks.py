@@ -58,33 +58,6 @@ class ResNet(nn.Module):
         logits: Tensor = self.head(y)
         return logits
 
-    def initialise(self, calibration: Tensor) -> None:
-        """He weights, uneven batch norms, and running statistics near those of `calibration`.
-
-        Random statistics alone would blow activations up (or let them vanish), and a wrong bias or a dropped layer
-        would then hide in the rounding error of what remains.
-
-        Args:
-            calibration: A batch of inputs, f32 [n, 3, h, w].
-        """
-        norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        for norm in norms:
-            nn.init.uniform_(norm.weight, 0.5, 1.5)
-            nn.init.normal_(norm.bias, 0.0, 0.25)
-            norm.momentum = None  # a plain average over the calibration passes
-        self.train()
-        with torch.no_grad():
-            self(calibration)
-            for norm in norms:
-                mean, variance = norm.running_mean, norm.running_var
-                assert mean is not None and variance is not None
-                mean.add_(0.1 * variance.sqrt() * torch.randn_like(mean))
-                variance.mul_(torch.empty_like(variance).uniform_(0.8, 1.25))
-        self.eval()
-
 
 class MLP(nn.Module):
     """Fully connected layers with relu, tanh and sigmoid; every second one is a matmul and an add, not a Gemm.

@@ -1,6 +1,6 @@
 """ONNX models run with PyTorch's kernels: a peer to measure beside, and in float64 a reference for tests.
 
-One function per ONNX operator (ai.onnx, opset 13 and later), in one table. Nothing here is shared with the compiler.
+One function per ONNX operator (ai.onnx, opset 7 and later), in one table. Nothing here is shared with the compiler.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tcompiler.errors import UserError
 
 Attributes: TypeAlias = dict[str, Any]
 Operator: TypeAlias = Callable[..., Any]
+Visitor: TypeAlias = Callable[[onnx.NodeProto, dict[str, Any]], None]
 
 _DTYPES = {
     onnx.TensorProto.FLOAT: torch.float32,
@@ -43,21 +44,22 @@ class TorchModel:
     """An ONNX model as a PyTorch function, run eagerly node by node.
 
     Args:
-        path: The ONNX file.
+        model: The ONNX file, or the model itself.
         floats: What the model's f32 values are computed in: torch.float32 or torch.float64.
 
     Raises:
         UserError: An operator of the model is not in the table.
     """
 
-    def __init__(self, path: str | Path, floats: torch.dtype = torch.float32) -> None:
-        model = onnx.load(str(path))
+    def __init__(self, model: str | Path | onnx.ModelProto, floats: torch.dtype = torch.float32) -> None:
+        if not isinstance(model, onnx.ModelProto):
+            model = onnx.load(str(model))
         self._floats = floats
         self._opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
         self._values = {t.name: self._tensor(t) for t in model.graph.initializer}
         self.input_names = [i.name for i in model.graph.input if i.name not in self._values]
         self.output_names = [o.name for o in model.graph.output]
-        self._steps: list[tuple[Callable[..., Any], list[str], list[str], list[str]]] = []
+        self._steps: list[tuple[onnx.NodeProto, Callable[..., Any], list[str]]] = []
         nodes = list(model.graph.node)
         if floats == torch.float32:
             nodes = _fuse_attention(nodes, self._values, self.output_names)
@@ -70,15 +72,17 @@ class TorchModel:
                     f"(node {node.name!r}); it has: {', '.join(sorted(OPERATORS))}"
                 )
             attributes = {a.name: self._attribute(a) for a in node.attribute}
+            attributes["_outputs"] = len(node.output)
             dying = [n for n in set(node.input) if last_use[n] == i and n and n not in self._values]
             dying = [n for n in dying if n not in self.output_names]
-            self._steps.append((self._bind(operator, attributes), list(node.input), list(node.output), dying))
+            self._steps.append((node, self._bind(operator, attributes), dying))
 
-    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+    def __call__(self, *inputs: Tensor, visit: Visitor | None = None) -> list[Tensor]:
         """Run the model.
 
         Args:
             *inputs: The inputs in the model's order.
+            visit: Called before each node with the values by name that there are then; it may replace some.
 
         Returns:
             The outputs in the model's order.
@@ -88,12 +92,14 @@ class TorchModel:
         for name, value in zip(self.input_names, inputs, strict=True):
             values[name] = value.to(self._floats) if value.dtype == torch.float32 else value
         with torch.inference_mode():
-            for function, arguments, results, dying in self._steps:
-                out = function(*(values[a] for a in arguments))
+            for node, function, dying in self._steps:
+                if visit is not None:
+                    visit(node, values)
+                out = function(*(values[a] for a in node.input))
                 if isinstance(out, Tensor):
-                    values[results[0]] = out
+                    values[node.output[0]] = out
                 else:
-                    values.update(zip(results, out, strict=False))
+                    values.update(zip(node.output, out, strict=False))
                 for name in dying:
                     del values[name]
         return [values[name] for name in self.output_names]
@@ -113,8 +119,8 @@ class TorchModel:
                 return list(value) if attribute.type == onnx.AttributeProto.INTS else value
 
     def _bind(self, operator: Operator, attributes: Attributes) -> Operator:
-        """The operator with its attributes; those that name a dtype are told what a float is here."""
-        attributes["_opset"] = self._opset
+        """The operator with its attributes, and what it asks of the model besides: its opset, what a float is."""
+        attributes |= {"_opset": self._opset, "_float": self._floats}
         if "to" in attributes:
             dtype = _DTYPES[attributes["to"]]
             attributes["_dtype"] = self._floats if dtype == torch.float32 else dtype
@@ -217,11 +223,17 @@ def _pool(a: Attributes, x: Tensor, kind: str) -> Tensor:
         x, padding = _split_pads(x, a, kernel, -math.inf)
         function = (functional.max_pool1d, functional.max_pool2d, functional.max_pool3d)[rank - 1]
         return function(x, kernel, strides, padding, a.get("dilations", [1] * rank), ceil)
-    pads = a.get("pads", [0] * (2 * rank))
-    if pads[:rank] != pads[rank:] or a.get("auto_pad", "NOTSET") != "NOTSET":
-        raise UserError("the PyTorch evaluator takes AveragePool with explicit symmetric pads only")
+    included = bool(a.get("count_include_pad", 0))
     function = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)[rank - 1]
-    return function(x, kernel, strides, pads[:rank], ceil, bool(a.get("count_include_pad", 0)))
+    padded, padding = _split_pads(x, a, kernel)
+    if padded is x:
+        return function(x, kernel, strides, padding, ceil, included)
+    if ceil:
+        raise UserError("the PyTorch evaluator takes AveragePool with ceil_mode and symmetric pads only")
+    mean = function(padded, kernel, strides)
+    if included:
+        return mean
+    return mean / function(_split_pads(torch.ones_like(x), a, kernel)[0], kernel, strides)
 
 
 def _gemm(a: Attributes, x: Tensor, y: Tensor, c: Tensor | None = None) -> Tensor:
@@ -274,10 +286,16 @@ def _unsqueeze(a: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
 
 
 def _slice(
-    a: Attributes, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None
+    a: Attributes,
+    x: Tensor,
+    starts: Tensor | None = None,
+    ends: Tensor | None = None,
+    axes: Tensor | None = None,
+    steps: Tensor | None = None,
 ) -> Tensor:
-    first, last = _ints(starts) or [], _ints(ends) or []
-    dims = _ints(axes) or list(range(len(first)))
+    first = _ints(a["starts"] if starts is None else starts) or []
+    last = _ints(a["ends"] if ends is None else ends) or []
+    dims = _ints(a.get("axes") if axes is None else axes) or list(range(len(first)))
     strides = _ints(steps) or [1] * len(first)
     for start, end, dim, step in zip(first, last, dims, strides, strict=True):
         index = range(x.shape[dim])[start:end:step]
@@ -287,8 +305,100 @@ def _slice(
 
 
 def _split(a: Attributes, x: Tensor, sizes: Tensor | None = None) -> Sequence[Tensor]:
+    axis: int = a.get("axis", 0)
+    count: int = a.get("num_outputs") or a["_outputs"]
+    given = _ints(a.get("split") if sizes is None else sizes)
+    return torch.split(x, given or math.ceil(x.shape[axis] / count), axis)
+
+
+def _pad(
+    a: Attributes, x: Tensor, pads: Tensor | None = None, fill: Tensor | None = None, axes: Tensor | None = None
+) -> Tensor:
+    widths = _ints(a["pads"] if pads is None else pads) or []
+    dims = [d % x.dim() for d in _ints(axes) or range(x.dim())]
+    value = a.get("value", 0.0) if fill is None else fill.item()
+    mode = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}[
+        a.get("mode", "constant")
+    ]
+    by_axis = {d: (widths[i], widths[len(dims) + i]) for i, d in enumerate(dims)}
+    if mode != "constant":
+        # PyTorch pads the last axes of a batch of channels only: the padded axes go there, one at a time.
+        for d, (before, after) in by_axis.items():
+            if before or after:
+                moved = x.movedim(d, -1)
+                flat = functional.pad(moved.reshape(1, -1, moved.shape[-1]), [before, after], mode)
+                x = flat.reshape(*moved.shape[:-1], -1).movedim(-1, d)
+        return x
+    flat_widths = [w for d in reversed(range(x.dim())) for w in by_axis.get(d, (0, 0))]
+    return functional.pad(x, flat_widths, value=value)
+
+
+def _softmax(a: Attributes, x: Tensor, logarithm: bool) -> Tensor:
+    function = torch.log_softmax if logarithm else torch.softmax
+    if a["_opset"] >= 13:
+        return function(x, a.get("axis", -1))
+    axis = a.get("axis", 1) % x.dim()  # older sets flatten the axes from this one on
+    return function(x.reshape(math.prod(x.shape[:axis]), -1), -1).reshape(x.shape)
+
+
+def _dropout(a: Attributes, x: Tensor, *rest: Tensor | None) -> Sequence[Tensor]:
+    return x, torch.ones_like(x, dtype=torch.bool)
+
+
+def _lrn(a: Attributes, x: Tensor) -> Tensor:
+    size: int = a["size"]
+    squares = functional.pad(x.square().movedim(1, -1), [(size - 1) // 2, size // 2])
+    sums = squares.unfold(-1, size, 1).sum(-1).movedim(-1, 1)
+    base: Tensor = a.get("bias", 1.0) + a.get("alpha", 1e-4) / size * sums
+    return x / torch.pow(base, a.get("beta", 0.75))
+
+
+def _constant_of_shape(a: Attributes, shape: Tensor) -> Tensor:
+    value: Tensor = a.get("value", torch.zeros(1, dtype=a["_float"]))
+    return value.reshape(()).expand(_ints(shape) or [])
+
+
+def _range(a: Attributes, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
+    return torch.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
+
+
+def _trilu(a: Attributes, x: Tensor, k: Tensor | None = None) -> Tensor:
+    diagonal = 0 if k is None else int(k)
+    return torch.triu(x, diagonal) if a.get("upper", 1) else torch.tril(x, diagonal)
+
+
+def _cumulative_sum(a: Attributes, x: Tensor, axis: Tensor) -> Tensor:
+    dim = int(axis)
+    x = x.flip(dim) if a.get("reverse", 0) else x
+    y = x.cumsum(dim) - x if a.get("exclusive", 0) else x.cumsum(dim)
+    return y.flip(dim) if a.get("reverse", 0) else y
+
+
+def _extreme_index(function: Callable[..., Tensor]) -> Operator:
+    def operator(a: Attributes, x: Tensor) -> Tensor:
+        axis = a.get("axis", 0)
+        if a.get("select_last_index", 0):
+            y = x.shape[axis] - 1 - function(x.flip(axis), axis, keepdim=True)
+        else:
+            y = function(x, axis, keepdim=True)
+        return y if a.get("keepdims", 1) else y.squeeze(axis)
+
+    return operator
+
+
+def _instance_norm(a: Attributes, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    return functional.instance_norm(x, weight=scale, bias=bias, eps=a.get("epsilon", 1e-5))
+
+
+def _gather_elements(a: Attributes, x: Tensor, index: Tensor) -> Tensor:
     axis = a.get("axis", 0)
-    return torch.split(x, _ints(sizes) or math.ceil(x.shape[axis] / a["num_outputs"]), axis)
+    return torch.gather(x, axis, torch.where(index < 0, index + x.shape[axis], index))
+
+
+def _gather_nd(a: Attributes, x: Tensor, index: Tensor) -> Tensor:
+    if a.get("batch_dims", 0):
+        raise UserError("the PyTorch evaluator takes GatherND without batch_dims only")
+    return x[tuple(index.movedim(-1, 0))]
 
 
 def _gather(a: Attributes, x: Tensor, index: Tensor) -> Tensor:
@@ -326,7 +436,10 @@ def _gelu(a: Attributes, x: Tensor) -> Tensor:
 
 
 def _clip(a: Attributes, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
-    return x if low is None and high is None else torch.clamp(x, low, high)
+    lower, upper = (a.get("min") if low is None else low), (a.get("max") if high is None else high)
+    if isinstance(lower, Tensor) or isinstance(upper, Tensor):
+        lower, upper = (None if b is None else torch.as_tensor(b, dtype=x.dtype) for b in (lower, upper))
+    return x if lower is None and upper is None else torch.clamp(x, lower, upper)
 
 
 def _fold(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
@@ -356,10 +469,14 @@ OPERATORS: dict[str, Operator] = {
             "Log": torch.log, "MatMul": torch.matmul, "Mul": torch.mul, "Neg": torch.neg, "Not": torch.logical_not,
             "Or": torch.logical_or, "Pow": torch.pow, "Reciprocal": torch.reciprocal, "Relu": torch.relu,
             "Sigmoid": torch.sigmoid, "Sign": torch.sign, "Sin": torch.sin, "Softplus": functional.softplus,
-            "Sqrt": torch.sqrt, "Sub": torch.sub, "Tanh": torch.tanh, "Where": torch.where,
+            "Sqrt": torch.sqrt, "Sub": torch.sub, "Tan": torch.tan, "Tanh": torch.tanh,
+            "Where": torch.where, "Xor": torch.logical_xor, "IsNaN": torch.isnan, "IsInf": torch.isinf,
+            "Round": torch.round,
         }).items()
     },
     f"{_FUSED}.Attention": _attention,
+    "ArgMax": _extreme_index(torch.argmax),
+    "ArgMin": _extreme_index(torch.argmin),
     "AveragePool": lambda a, x: _pool(a, x, "average"),
     "BatchNormalization": _batch_norm,
     "Cast": lambda a, x: x.to(a["_dtype"]),
@@ -367,25 +484,38 @@ OPERATORS: dict[str, Operator] = {
     "Clip": _clip,
     "Concat": lambda a, *inputs: torch.cat(inputs, a["axis"]),
     "Constant": _constant,
+    "ConstantOfShape": _constant_of_shape,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
+    "CumSum": _cumulative_sum,
     "Div": _divide,
+    "Dropout": _dropout,
+    "Einsum": lambda a, *inputs: torch.einsum(a["equation"].replace(" ", ""), *inputs),
     "Elu": lambda a, x: functional.elu(x, a.get("alpha", 1.0)),
     "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
+    "GatherElements": _gather_elements,
+    "GatherND": _gather_nd,
     "Gelu": _gelu,
     "Gemm": _gemm,
     "GlobalAveragePool": lambda a, x: x.mean(list(range(2, x.dim())), keepdim=True),
     "GlobalMaxPool": lambda a, x: x.amax(list(range(2, x.dim())), keepdim=True),
     "HardSigmoid": lambda a, x: torch.clamp(a.get("alpha", 0.2) * x + a.get("beta", 0.5), 0.0, 1.0),
     "HardSwish": lambda a, x: functional.hardswish(x),
+    "InstanceNormalization": _instance_norm,
     "LayerNormalization": _layer_norm,
+    "LRN": _lrn,
     "LeakyRelu": lambda a, x: functional.leaky_relu(x, a.get("alpha", 0.01)),
-    "LogSoftmax": lambda a, x: torch.log_softmax(x, a.get("axis", -1)),
+    "LogSoftmax": lambda a, x: _softmax(a, x, True),
     "Max": _fold(torch.maximum),
     "MaxPool": lambda a, x: _pool(a, x, "max"),
     "Min": _fold(torch.minimum),
+    "Mod": lambda a, x, y: torch.fmod(x, y) if a.get("fmod", 0) else torch.remainder(x, y),
+    "PRelu": lambda a, x, slope: torch.where(x < 0, slope * x, x),
+    "Pad": _pad,
+    "Range": _range,
+    "ReduceL2": _reduce(lambda x, dims, keep: x.square().sum(dims, keep).sqrt()),
     "ReduceMax": _reduce(lambda x, dims, keep: x.amax(dims, keep)),
     "ReduceMean": _reduce(lambda x, dims, keep: x.mean(dims, keep)),
     "ReduceMin": _reduce(lambda x, dims, keep: x.amin(dims, keep)),
@@ -393,10 +523,12 @@ OPERATORS: dict[str, Operator] = {
     "Reshape": _reshape,
     "Shape": _shape,
     "Slice": _slice,
-    "Softmax": lambda a, x: torch.softmax(x, a.get("axis", -1)),
+    "Softmax": lambda a, x: _softmax(a, x, False),
     "Split": _split,
     "Squeeze": _squeeze,
     "Sum": _fold(torch.add),
+    "Tile": lambda a, x, repeats: x.tile(_ints(repeats) or []),
     "Transpose": lambda a, x: x.permute(a.get("perm", list(reversed(range(x.dim()))))),
+    "Trilu": _trilu,
     "Unsqueeze": _unsqueeze,
 }  # fmt: skip
