@@ -36,6 +36,7 @@ _FAMILIES = (
     "indexing",
     "ordered",
     "quantization",
+    "sampling",
 )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+import torch
 
 from tcompiler.ir.dtypes import DTYPES
 from tcompiler.ir.expr.grammar import Compute, Program
@@ -715,6 +716,83 @@ def test_quantization(dtype: Any) -> None:
         close(back, (want.astype(np.int32) - zero) * scale)
     plain = run("dequantize", [np.arange(6).astype(dtype).reshape(2, 3), np.float32(0.5), None])
     close(plain, np.arange(6).reshape(2, 3) / 2)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("edges", [False, True])
+def test_sample(mode: str, padding: str, edges: bool) -> None:
+    x = f32(2, 3, 4, 5)
+    grid = RNG.uniform(-1.9, 1.9, (2, 3, 2, 2)).astype(np.float32)
+    sizes = np.array([5, 4], np.float32)
+    places = (grid + 1) / 2 * (sizes - 1) if edges else ((grid + 1) * sizes - 1) / 2
+    want = torch.nn.functional.grid_sample(
+        torch.from_numpy(x),
+        torch.from_numpy(grid),
+        {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}[mode],
+        padding,
+        edges,
+    )
+    close(run("sample", [x, places[..., ::-1].copy()], mode=mode, padding=padding, edges=edges), want, 1e-5)
+
+
+def test_sample_of_rows_in_one_and_three_dimensions() -> None:
+    x = f32(3, 2, 7)
+    at = np.array([[[0.5], [6.0]], [[2.25], [-0.5]]], np.float32)
+    got = run("sample", [x, at, np.array([2, 0])], padding="border")
+    want = np.stack([x[2][:, [0, 6]], x[0][:, [2, 0]]])
+    want[0, :, 0] = (x[2, :, 0] + x[2, :, 1]) / 2
+    want[1, :, 0] = 0.75 * x[0, :, 2] + 0.25 * x[0, :, 3]
+    close(got, want, 1e-6)
+    volume, grid = f32(1, 2, 3, 2, 4), RNG.uniform(-1.2, 1.2, (1, 2, 1, 2, 3)).astype(np.float32)
+    places = ((grid + 1) * np.array([4, 2, 3], np.float32) - 1) / 2
+    want = torch.nn.functional.grid_sample(torch.from_numpy(volume), torch.from_numpy(grid), align_corners=False)
+    close(run("sample", [volume, places[..., ::-1].copy()]), want, 1e-5)
+
+
+def test_sample_far_outside_and_of_nan_reads_no_foreign_memory() -> None:
+    at = np.array([[[1e30], [-1e30], [np.inf], [np.nan]]], np.float32)
+    got = run("sample", [f32(1, 1, 3), at], mode="nearest", padding="zeros")
+    np.testing.assert_array_equal(got[0, 0, :3], [0, 0, 0])
+    x = f32(1, 1, 3)
+    edge = run("sample", [x, at[:, :3]], padding="border")
+    np.testing.assert_array_equal(edge[0, 0], x[0, 0, [2, 0, 2]])
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "strides", "pads", "dilations"),
+    [
+        ((5,), (3,), (1,), (0, 0), (1,)),
+        ((5, 7), (2, 3), (2, 1), (1, 1, 1, 1), (1, 2)),
+        ((4, 3), (1, 1), (3, 2), (), ()),
+    ],
+)
+def test_fold_windows(
+    shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    pads: tuple[int, ...],
+    dilations: tuple[int, ...],
+) -> None:
+    rank = len(shape)
+    before = pads or (0,) * (2 * rank)
+    gaps = dilations or (1,) * rank
+    counts = [
+        (e + before[k] + before[rank + k] - g * (b - 1) - 1) // s + 1
+        for k, (e, b, s, g) in enumerate(zip(shape, kernel, strides, gaps, strict=True))
+    ]
+    x = f32(2, 3, *kernel, *counts)
+    want = np.zeros((2, 3, *shape))
+    for taps in np.ndindex(*kernel):
+        for at in np.ndindex(*counts):
+            place = [a * s + t * g - b for a, s, t, g, b in zip(at, strides, taps, gaps, before, strict=False)]
+            if all(0 <= p < e for p, e in zip(place, shape, strict=True)):
+                want[(..., *place)] += x[(..., *taps, *at)]
+    close(
+        run("fold_windows", [x], shape=shape, kernel=kernel, strides=strides, pads=pads, dilations=dilations),
+        want,
+        1e-6,
+    )
 
 
 def test_every_operator_is_covered() -> None:

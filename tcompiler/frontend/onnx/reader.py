@@ -35,6 +35,10 @@ _FAMILIES = (
     "sequence",
     "resize",
     "quantization",
+    "sampling",
+    "signal",
+    "selection",
+    "matrices",
     "control",
 )
 _STANDARD = ("", "ai.onnx")
