@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +24,9 @@ def run(
     ] = "time",
     profile: Annotated[bool, typer.Option(help="Run the model to measure each kernel.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as one JSON object.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write one self-contained page with all there is to see.")
+    ] = None,
     shape: Annotated[list[str] | None, typer.Option(help="NAME=1,3,224,224 where the model leaves it open.")] = None,
     inputs: Annotated[list[str] | None, typer.Option("--input", help="NAME=FILE.npy; others are random.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads that a call may use.")] = None,
@@ -39,7 +43,12 @@ def run(
 
     facts.sort_rows((), sort)
     given = models.load_arrays(inputs or [])
-    loaded = models.open_model(model, threads, models.parse_shapes(shape or []), given)
+    recorder = None
+    if html is not None and not model.endswith(".tcm"):
+        from tcompiler.cli.report.passes import PassRecorder
+
+        recorder = PassRecorder()
+    loaded = models.open_model(model, threads, models.parse_shapes(shape or []), given, recorder)
     if stage is not None or kernel is not None:
         print(loaded.text("scheduled" if stage is None else stage, kernel))
         return
@@ -53,6 +62,14 @@ def run(
             seconds = facts.measure_calls(loaded, [arrays[s.name] for s in loaded.inputs])
     rows = facts.sort_rows(facts.kernel_facts(loaded, peaks, seconds), sort)
     total = facts.totals(rows)
+    if html is not None:
+        from tcompiler.cli.report.page import Report, write_page
+
+        with status.status("writing the page"):
+            passes = None if recorder is None else recorder.records
+            size = write_page(Report(model, loaded, peaks, rows, seconds, passes), html)
+        status.print(f"wrote {html}: {size / 1e6:.1f} MB", highlight=False, markup=False)
+        return
     if as_json:
         kernels = [r.to_json(total.seconds or 0.0) for r in rows]
         print(json.dumps({"model": model, "threads": loaded.threads, "total": asdict(total), "kernels": kernels}))

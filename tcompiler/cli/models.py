@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from rich.console import Console
 
 from tcompiler.errors import UserError
 from tcompiler.runtime.model import Model
+
+if TYPE_CHECKING:
+    from tcompiler.pipeline import Observer
 
 PREFIX = "example:"
 
@@ -36,6 +39,7 @@ def open_model(
     threads: int | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     arrays: Mapping[str, NDArray[Any]] | None = None,
+    observer: Observer | None = None,
 ) -> Model:
     """Loads a .tcm file, or compiles anything else, for one set of shapes.
 
@@ -44,6 +48,7 @@ def open_model(
         threads: Threads that a call may use.
         shapes: Shapes where the model leaves them open, by name.
         arrays: Inputs that are given: their shapes, and their values where these decide shapes.
+        observer: Hears of every pass, where something is compiled.
 
     Raises:
         UserError: If there is no such model or input, or its shapes stay open.
@@ -58,7 +63,7 @@ def open_model(
         from tcompiler import api
 
         with Console(stderr=True).status("compiling"):
-            loaded = api.compile(source(model), threads=threads)
+            loaded = api.compile(source(model), threads=threads, observer=observer)
     known = [spec.name for spec in loaded.inputs]
     for name in (*(shapes or {}), *(arrays or {})):
         if name not in known:
