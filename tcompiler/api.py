@@ -35,6 +35,8 @@ def compile(
     shapes: ShapeMap | Sequence[ShapeMap] | None = None,
     values: Values | None = None,
     observer: Observer | None = None,
+    example_inputs: Sequence[Any] | None = None,
+    dynamic_shapes: Any = None,
 ) -> Model | SpecialisedModel:
     """Compiles a model.
 
@@ -42,7 +44,8 @@ def compile(
     when it is called, once for each set of these; `shapes` does so ahead.
 
     Args:
-        model: Path of an ONNX file, an `onnx.ModelProto`, its bytes, or a traced graph (`tc.trace`).
+        model: Path of an ONNX file, an `onnx.ModelProto`, its bytes, a traced graph (`tc.trace`), or a
+            `torch.nn.Module`.
         target: "cpu" for this machine, a target's name (`tcompiler targets` lists them), or a Target.
         threads: Threads that a call may use; None means one per core of the target.
         accuracy: "exact" (reassociation only), "high" (at most ten times the error of a plain fp32 evaluation) or
@@ -51,6 +54,8 @@ def compile(
             such mappings, one for each specialisation.
         values: Arrays for inputs whose values decide shapes, by name, to compile for ahead as well.
         observer: Hears of every pass.
+        example_inputs: Arguments of a PyTorch module's forward function, which its exporter traces with.
+        dynamic_shapes: Which dimensions of a PyTorch module's inputs stay open, in the form that torch.export takes.
 
     Returns:
         A Model if the model fixes everything, else a SpecialisedModel; either is ready to be called or saved.
@@ -77,19 +82,33 @@ def compile(
     from tcompiler.frontend.onnx.reader import OnnxModel
     from tcompiler.frontend.onnx.specialise import specialised
 
-    source = OnnxModel(model)
+    source = OnnxModel(_exported(model, example_inputs, dynamic_shapes))
     if not shapes and not values:
         try:
             module = source.read()
         except (OpenShapeError, OpenValueError):
             pass
         else:
+            del source  # the weights as they were in the file
             return Model(build(module))
     if shapes is None or isinstance(shapes, Mapping):
         wanted = [shapes or {}] if shapes or values else []
     else:
         wanted = list(shapes)
     return specialised(source, count, build, wanted, values or {})
+
+
+def _exported(model: Any, example_inputs: Sequence[Any] | None, dynamic_shapes: Any) -> Any:
+    """A PyTorch module as an ONNX model; anything else as it is."""
+    from tcompiler.frontend.torch import export, is_module
+
+    if is_module(model):
+        if example_inputs is None:
+            raise CompileError("a PyTorch module is traced with example_inputs, and none are given")
+        return export(model, example_inputs, dynamic_shapes)
+    if example_inputs is not None or dynamic_shapes is not None:
+        raise CompileError(f"example_inputs are for a PyTorch module, but the model is a {type(model).__name__}")
+    return model
 
 
 def compile_stages(
