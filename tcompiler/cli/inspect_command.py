@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tcompiler.errors import UserError
+
 if TYPE_CHECKING:
     from tcompiler.cli.report.facts import KernelFacts
 
@@ -42,6 +44,10 @@ def run(
     from tcompiler.target import machine
 
     facts.sort_rows((), sort)
+    if (html is not None) + as_json + (stage is not None or kernel is not None) > 1:
+        raise UserError(
+            "--html is a page of all stages, --stage and --kernel print one, --json prints the table: give one of them"
+        )
     given = models.load_arrays(inputs or [])
     recorder = None
     if html is not None and not model.endswith(".tcm"):

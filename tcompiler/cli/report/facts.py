@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -181,7 +182,9 @@ def sort_rows(rows: Iterable[KernelFacts], key: str) -> list[KernelFacts]:
             return sorted(rows, key=lambda r: r.attained if r.attained is not None else 2.0)
         case "name":
             return sorted(rows, key=lambda r: _natural(r.name))
-    raise UserError(f'--sort "{key}": expected one of {", ".join(SORT_KEYS)}')
+    near = difflib.get_close_matches(key, SORT_KEYS, 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise UserError(f'--sort "{key}": expected one of {", ".join(SORT_KEYS)}{hint}')
 
 
 def _natural(name: str) -> tuple[str, int]:

@@ -298,7 +298,9 @@ def _table_section(report: Report) -> Html:
 
 
 def _mega(value: float) -> str:
-    return f"{value / 1e6:.2f}"
+    """Millions, to two decimals or two digits."""
+    scaled = value / 1e6
+    return f"{scaled:.2f}" if scaled >= 1 or not scaled else f"{scaled:.2g}" if scaled >= 1e-4 else f"{scaled:.0e}"
 
 
 def _table_row(k: int, row: KernelFacts, whole: float, longest: float) -> Html:
@@ -311,6 +313,7 @@ def _table_row(k: int, row: KernelFacts, whole: float, longest: float) -> Html:
         fill = tag("rect", width=60 * row.seconds / longest, height=8, rx=2, _class="fill")
         track = tag("rect", width=60, height=8, rx=2, _class="track")
         bar = tag("svg", track, fill, _class="bar", width=60, height=8, aria_hidden="true")
+        bar = join((bar, tag("span", "" if share is None else f"{share:.1%}")))
 
     def cell(value: float | None, text: str, extra: Html | None = None) -> Html:
         return tag("td", extra, text, data_v="" if value is None else f"{value:.9g}")
@@ -325,7 +328,7 @@ def _table_row(k: int, row: KernelFacts, whole: float, longest: float) -> Html:
         cell(row.limit, f"{row.limit * 1e3:.4f}"),
         tag("td", tag("span", BOUNDS[row.bound], _class=f"bound {row.bound}"), data_v=BOUNDS[row.bound]),
         cell(row.seconds, "" if row.seconds is None else f"{row.seconds * 1e3:.4f}"),
-        cell(share, "" if share is None else f"{share:.1%}", bar),
+        cell(share, "", bar),
         cell(row.attained, "" if row.attained is None else f"{row.attained:.0%}"),
         cell(row.gflops, "" if row.gflops is None else f"{row.gflops:.1f}"),
     )

@@ -6,22 +6,24 @@ S. Williams, A. Waterman, D. Patterson, *Roofline: an insightful visual performa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tcompiler.cli.report.facts import BOUNDS, KernelFacts
+from tcompiler.cli.report.layers import separated
 from tcompiler.cli.report.markup import Html, duration, tag
 from tcompiler.target.machine import Machine
 
 _WIDTH, _HEIGHT = 960.0, 500.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 24.0, 22.0, 46.0
+_LABEL_GAP = 24.0
+"""Between the slanting names of slopes whose ends nearly coincide."""
 
 
 class _Scale:
     """Logarithmic axes: from the given ranges to the plot's rectangle."""
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float]) -> None:
-        self.x_range = (_decade(x[0], math.floor), _decade(x[1], math.ceil))
-        self.y_range = (_decade(y[0], math.floor), _decade(y[1], math.ceil))
+        self.x_range, self.y_range = x, y
 
     def x(self, value: float) -> float:
         low, high = map(math.log10, self.x_range)
@@ -30,11 +32,6 @@ class _Scale:
     def y(self, value: float) -> float:
         low, high = map(math.log10, self.y_range)
         return _HEIGHT - _BOTTOM - (math.log10(value) - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
-
-
-def _decade(value: float, whole: Callable[[float], int]) -> float:
-    """The power of ten below or above a value."""
-    return float(10.0 ** whole(math.log10(value)))
 
 
 def draw_roofline(rows: Sequence[KernelFacts], machine: Machine, threads: int) -> Html | None:
@@ -56,9 +53,10 @@ def draw_roofline(rows: Sequence[KernelFacts], machine: Machine, threads: int) -
     intensities = [r.executed_flops / r.bytes for _, r in points]
     speeds = [r.executed_gflops or 0.0 for _, r in points]
     ridge = peak / min(roofs.values())
+    # Above the roof there is room for the names of the slopes.
     scale = _Scale(
-        (min(*intensities, 0.1) * 0.9, max(*intensities, ridge) * 1.5),
-        (max(min(*speeds, peak / 100) * 0.8, peak / 1e6), peak * 1.3),
+        (min(*intensities, 0.1) * 0.6, max(*intensities, 10 * ridge) * 1.6),
+        (max(min(*speeds, peak / 300) * 0.5, peak / 1e6), peak * 9),
     )
     total = sum(r.seconds or 0.0 for r in rows)
     shown = sorted(points, key=lambda p: -(p[1].seconds or 0.0))
@@ -76,7 +74,7 @@ def draw_roofline(rows: Sequence[KernelFacts], machine: Machine, threads: int) -
 def _grid(scale: _Scale) -> list[Html]:
     parts = []
     for (low, high), horizontal in ((scale.x_range, True), (scale.y_range, False)):
-        for power in range(round(math.log10(low)), round(math.log10(high)) + 1):
+        for power in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1):
             value = 10.0**power
             label = f"{value:g}"
             if horizontal:
@@ -109,19 +107,15 @@ def _roofs(scale: _Scale, peak: float, roofs: dict[str, float]) -> list[Html]:
             _class="peak",
         ),
     ]
-    above = 0.0
-    for level, rate in sorted(roofs.items(), key=lambda item: -item[1]):
+    order = sorted(roofs.items(), key=lambda item: -item[1])
+    ridges = [scale.x(peak / rate) for _, rate in order]
+    gaps = [_LABEL_GAP] * (len(order) - 1)
+    for (level, rate), end, at in zip(order, ridges, separated(ridges, [1.0] * len(order), gaps), strict=True):
         start = max(low_x, low_y / rate)
-        x1, y1, x2, y2 = scale.x(start), scale.y(start * rate), scale.x(peak / rate), scale.y(peak)
-        parts.append(tag("line", x1=x1, y1=y1, x2=x2, y2=y2, _class=f"level {level}"))
-        slope = math.degrees(math.atan2(y2 - y1, x2 - x1))
-        # Labels stand on their slopes near the left edge; slopes that nearly coincide take turns along them.
-        at = x1 + 10 + (170 if above - y1 > -14 and above else 0)
-        y = y1 + (at - x1) * (y2 - y1) / (x2 - x1) - 5
-        name = BOUNDS.get(level, level)
-        label = f"{name} {rate:.0f} GB/s"
-        parts.append(tag("text", label, _class="level", transform=f"translate({at:.1f} {y:.1f}) rotate({slope:.2f})"))
-        above = 0.0 if at > x1 + 100 else y1
+        y2 = scale.y(peak)
+        parts.append(tag("line", x1=scale.x(start), y1=scale.y(start * rate), x2=end, y2=y2, _class=f"level {level}"))
+        label = f"{BOUNDS.get(level, level)} {rate:.0f} GB/s"
+        parts.append(tag("text", label, _class="level", transform=f"translate({at:.1f} {y2 - 8:.1f}) rotate(-40)"))
     return parts
 
 

@@ -58,7 +58,7 @@ if (view) {
     out: () => zoom / 1.25,
     one: () => 1,
     width: () => (view.clientWidth - 2) / width,
-    all: () => Math.min((view.clientWidth - 2) / width, (view.clientHeight - 2) / height),
+    all: () => Math.min((view.clientWidth - 2) / width, (Math.min(900, innerHeight * 0.7) - 2) / height),
   };
   for (const button of $$("[data-zoom]")) button.addEventListener("click", () => setZoom(fits[button.dataset.zoom]()));
   setZoom(Math.min(1, Math.max(0.55, fits.width())), view.clientWidth / 2, 0);
