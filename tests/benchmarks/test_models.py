@@ -12,7 +12,6 @@ import torch
 
 from benchmarks import models
 
-
 EXPORTED = (
     *("resnet18", "resnet_tiny", "mlp_odd", "transformer_odd", "resnet50_small", "mobilenetv2_small", "vit_small"),
     *("bert_small", "gpt2_small", "gpt2_decode_small", "infogan", "fsrcnn", "csrnet_small", "gcn_small"),
