@@ -319,6 +319,7 @@ def test_drawings_have_no_overlaps_and_wires_run_down() -> None:
             if rng.random() < 0.9
         ]
         drawing = arrange(sizes, wires)
+        assert drawing is not None
         boxes = {n: (*drawing.places[n], *sizes[n]) for n in names}
         for k, a in enumerate(names):
             ax, ay, aw, ah = boxes[a]
@@ -345,8 +346,17 @@ def test_a_chain_is_drawn_straight() -> None:
     names = [f"n{k}" for k in range(200)]
     wires = [Wire(a, (b,)) for a, b in pairwise(names)]
     drawing = arrange(dict.fromkeys(names, (100.0, 30.0)), wires)
+    assert drawing is not None
     assert {round(x, 3) for x, _ in drawing.places.values()} == {16.0}
-    assert arrange({}, ()).width > 0
+    empty = arrange({}, ())
+    assert empty is not None and empty.width > 0
+
+
+def test_what_would_take_too_long_is_not_drawn() -> None:
+    names = [f"n{k}" for k in range(300)]
+    far = [Wire(a, (names[-1],)) for a in names[:-1]]
+    assert arrange(dict.fromkeys(names, (9.0, 9.0)), far + [Wire(a, (b,)) for a, b in pairwise(names)]) is None
+    assert arrange({str(k): (9.0, 9.0) for k in range(40_000)}, ()) is None
 
 
 def test_a_graph_is_drawn_with_a_link_for_each_call(model: Model) -> None:

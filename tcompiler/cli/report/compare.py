@@ -9,12 +9,14 @@ from difflib import SequenceMatcher
 
 from tcompiler.cli.report.markup import Html, join, tag
 
-LIMIT = 20_000
+LIMIT = 10_000
 """Texts of more lines are not compared."""
 _CONTEXT = 3
 _WORD = re.compile(r"\w+|\s+|.", re.DOTALL)
 _KEY = re.compile(r"\s*([\w, ]*\w)\s*[:=]")
-_LONG = 2000
+_LONG = 600
+"""Words are not marked in longer lines, nor in any line where more than _MANY lines differ: it would take too long."""
+_MANY = 3000
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
@@ -56,6 +58,7 @@ def compare(before: str, after: str, heads: tuple[str, str] = ("before", "after"
     rows: list[Html] = []
     removed = added = 0
     blocks = SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
+    mark = sum(max(a1 - a0, b1 - b0) for kind, a0, a1, b0, b1 in blocks if kind != "equal") <= _MANY
     for at, (kind, a0, a1, b0, b1) in enumerate(blocks):
         if kind == "equal":
             rows += _unchanged(left, a0, a1, b0, at == 0, at == len(blocks) - 1)
@@ -63,7 +66,7 @@ def compare(before: str, after: str, heads: tuple[str, str] = ("before", "after"
         removed += a1 - a0
         added += b1 - b0
         for i, j in _pairs(left[a0:a1], right[b0:b1]):
-            rows.append(_changed(left, right, None if i is None else a0 + i, None if j is None else b0 + j))
+            rows.append(_changed(left, right, None if i is None else a0 + i, None if j is None else b0 + j, mark))
     head = tag("tr", tag("th", heads[0], colspan=2, scope="col"), tag("th", heads[1], colspan=2, scope="col"))
     columns = tag("colgroup", [tag("col", _class=kind) for kind in ("n", None, "n", None)])
     table = tag("table", columns, tag("thead", head), tag("tbody", rows), _class="compare")
@@ -104,13 +107,13 @@ def _key(line: str) -> str:
     return match[1] if match else line.split("(")[0]
 
 
-def _changed(left: Sequence[str], right: Sequence[str], i: int | None, j: int | None) -> Html:
+def _changed(left: Sequence[str], right: Sequence[str], i: int | None, j: int | None, mark: bool) -> Html:
     if i is None:
         assert j is not None
         return _row(None, j, "", right[j], "", "add")
     if j is None:
         return _row(i, None, left[i], "", "del", "")
-    before, after = _marked(left[i], right[j])
+    before, after = _marked(left[i], right[j]) if mark else (left[i], right[j])
     return _row(i, j, before, after, "del", "add")
 
 

@@ -14,8 +14,6 @@ from tcompiler.ir.scalar.text import print_scalar
 from tcompiler.runtime.manifest import CallEntry
 from tcompiler.transform.group import VIEW
 
-LIMIT = 4000
-"""A graph of more boxes is not drawn."""
 _CHARACTER, _LINE, _HEAD, _ROWS = 6.75, 16.0, 22.0, 14
 _NARROWEST, _WIDEST = 110.0, 330.0
 
@@ -76,10 +74,10 @@ def draw_graph(
         The picture, or None if the graph is too large to be of use as one.
     """
     boxes, owner = _boxes(graph, calls, rows, call_seconds)
-    if len(boxes) > LIMIT:
-        return None
     wires, values = _wires(graph, boxes, owner)
     drawing = arrange({name: box.size() for name, box in boxes.items()}, wires)
+    if drawing is None:
+        return None
     number = {name: k for k, name in enumerate(boxes)}
     paths = [_path(route, wires, values, number) for route in drawing.routes]
     cards = [_card(name, box, drawing, number[name]) for name, box in boxes.items()]

@@ -16,6 +16,7 @@ import networkx as nx
 
 Point = tuple[float, float]
 
+LIMIT = 30_000
 BOX_GAP, WIRE_GAP, ROW_GAP, MARGIN = 26.0, 12.0, 40.0, 16.0
 _ORDER_SWEEPS, _PLACE_SWEEPS, _ONE_SIDED, _CENTRED = 10, 60, 8, 0.1
 
@@ -62,16 +63,24 @@ class _Item:
     x: float = 0.0
 
 
-def arrange(sizes: Mapping[str, tuple[float, float]], wires: Sequence[Wire]) -> Drawing:
+def arrange(sizes: Mapping[str, tuple[float, float]], wires: Sequence[Wire]) -> Drawing | None:
     """Lays out a graph.
 
     Args:
         sizes: Width and height of every box.
         wires: The edges; together they have no cycle.
+
+    Returns:
+        The drawing, or None if boxes and the rows that wires pass through are more than LIMIT.
     """
     if not sizes:
         return Drawing({}, (), 2 * MARGIN, 2 * MARGIN)
+    if len(sizes) > LIMIT:
+        return None
     ranks = _ranks(sizes, wires)
+    passed = (max((ranks[t] for t in w.targets), default=0) - ranks[w.source] for w in wires)
+    if len(sizes) + sum(passed) > LIMIT:
+        return None
     items, trunks = _items(sizes, wires, ranks)
     rows = _order(items, max(ranks.values()) + 1)
     _place(items, rows)

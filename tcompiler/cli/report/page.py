@@ -19,7 +19,6 @@ import llvmlite
 import numpy as np
 
 from tcompiler.cli.report.compare import Comparison, abbreviated, compare
-from tcompiler.cli.report.drawing import LIMIT as DRAW_LIMIT
 from tcompiler.cli.report.drawing import draw_graph, kernel_hues
 from tcompiler.cli.report.facts import BOUNDS, KernelFacts, totals
 from tcompiler.cli.report.markup import Child, Html, duration, join, quantity, tag
@@ -208,7 +207,7 @@ def _graph_section(report: Report, graph: Graph | None) -> Html:
     if graph is not None:
         picture = draw_graph(graph, report.model.manifest["calls"], report.rows, report.call_seconds)
     if picture is None:
-        why = "The model keeps no graph." if graph is None else f"The graph has more than {DRAW_LIMIT} boxes."
+        why = "The model keeps no graph." if graph is None else "The graph is too large for a picture."
         return _section("graph", "Graph", tag("p", f"{why} It is not drawn."))
     options = [("kernel", "kernel"), ("time", "share of the time")] if report.call_seconds else [("kernel", "kernel")]
     tools = tag(
