@@ -26,6 +26,9 @@ from tcompiler.ops.define import (
 from tcompiler.ops.registry import Attribute, Attrs, Operator, Types, register
 from tcompiler.ops.types import expect_kind, fail, flag, integer, integers, required, show
 
+_LAST = (1 << 63) - 1
+"""An index behind all others."""
+
 
 class _Window:
     """The geometry of a pool: kernel, strides, dilations, and pads with what rounding up adds at the end.
@@ -121,7 +124,7 @@ def _argmax_pool_type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def _argmax_pool(types: Types, attrs: Attrs) -> Program:
-    """Where each maximum of a max_pool lies, as an index into the flattened tensor."""
+    """Where each maximum of a max_pool lies, as an index into the flattened tensor: the first of equal ones."""
     d = Definition("argmax_pool", types, ("x",))
     x, w = d.input(0), _Window("argmax_pool", required(types, 0), attrs)
     guarded = any(w.before) or any(w.reach)
@@ -130,23 +133,37 @@ def _argmax_pool(types: Types, attrs: Attrs) -> Program:
         place = w.source(at)
         lead, points = place[: len(w.lead)], place[len(w.lead) :]
         points = [p - b for p, b in zip(points, w.before, strict=True)]
-        # Column-major order turns the spatial axes around and leaves the leading ones in front.
-        order = list(zip(points, w.spatial, strict=True))
-        flat: Scalar = index(0)
-        for p, extent in zip(lead, w.lead, strict=True):
-            flat = flat * extent + p
-        for p, extent in reversed(order) if flag(attrs, "column_major") else order:
-            flat = flat * extent + p
+        flat = _flattened([*lead, *points], x.shape)
         value = x[[*lead, *points]]
         if guarded:
-            guard = conjunction(*(inside(p, e) for p, e in order))
-            value = select(guard, value, _lowest(x.dtype))
+            guard = conjunction(*(inside(p, e) for p, e in zip(points, w.spatial, strict=True)))
+            # Padding loses against the lowest of the data too, which it equals.
+            value, flat = select(guard, value, _lowest(x.dtype)), select(guard, flat, _LAST)
         return value, flat
 
     _, at = d.reduce_tuple(
-        lambda dtypes: named_reducer("argmax", *dtypes), ("best", "y"), w.shape, [index(k) for k in w.kernel], body
+        lambda dtypes: named_reducer("argmax", *dtypes), ("best", "at"), w.shape, [index(k) for k in w.kernel], body
     )
-    return d.program(at)
+    if not flag(attrs, "column_major"):
+        return d.program(at)
+
+    def turned(*place: Scalar) -> Scalar:
+        # Column-major order turns the spatial axes around and leaves the leading ones in front.
+        rest, points = at[place], []
+        for extent in reversed(w.spatial):
+            points.append(rest % extent)
+            rest = rest // extent
+        return _flattened([rest, *points], [index(1), *reversed(w.spatial)])
+
+    return d.program(d.compute("y", w.shape, turned))
+
+
+def _flattened(at: Sequence[Scalar], shape: Sequence[Scalar]) -> Scalar:
+    """The index into a tensor as one of its flattened form."""
+    flat: Scalar = index(0)
+    for p, extent in zip(at, shape, strict=True):
+        flat = flat * extent + p
+    return flat
 
 
 register(

@@ -564,6 +564,20 @@ def test_pools_round_up() -> None:
     assert run("max_pool", [x[..., :6]], **narrow).shape == (1, 1, 2)
 
 
+@pytest.mark.parametrize("column_major", [False, True])
+def test_argmax_pool_takes_the_first_of_equal_ones_and_never_padding(column_major: bool) -> None:
+    x = np.zeros((1, 2, 3, 4), np.uint8)
+    x[0, 1, 1, 0] = x[0, 1, 0, 2] = 1
+    got = run("argmax_pool", [x], kernel=(2, 3), pads=(1, 1, 0, 0), column_major=column_major)
+    places = np.arange(24).reshape(x.shape)
+    if column_major:
+        places = np.arange(24).reshape(1, 2, 4, 3).swapaxes(2, 3)
+    around = [(0, 0), (0, 0), (1, 0), (1, 0)]
+    values = windows(np.pad(x.astype(int), around, constant_values=-1), (2, 3), (1, 1), (1, 1)).reshape(1, 2, 3, 3, 6)
+    at = windows(np.pad(places, around), (2, 3), (1, 1), (1, 1)).reshape(1, 2, 3, 3, 6)
+    np.testing.assert_array_equal(got, np.take_along_axis(at, values.argmax(-1)[..., None], -1)[..., 0])
+
+
 def test_max_pool_of_integers() -> None:
     x = RNG.integers(-100, 100, (1, 1, 5, 5)).astype(np.int8)
     got = run("max_pool", [x], kernel=(3, 3), pads=(1, 1, 1, 1))

@@ -82,7 +82,9 @@ def softmax(d: Draw) -> None:
     op = d.choice(("Softmax", "Softmax", "LogSoftmax", "Hardmax"))
     dtype = d.choice(("float32",) * 6 + ("float64", "float16"))
     x: Value = d.input(
-        d.shape(1, 4, 10_000 if d.chance(0.3) else 2000), dtype, "coarse" if op == "Hardmax" else "normal"
+        d.shape(1, 4, 10_000 if d.chance(0.3) else 2000, zero=0 if op == "Hardmax" else 0.01),
+        dtype,
+        "coarse" if op == "Hardmax" else "normal",
     )
     if op != "Hardmax" and dtype == "float32" and d.chance(0.3):
         x = d.node("Mul", x, d.constant(0.25, "float32"))
