@@ -136,6 +136,8 @@ def _contains(outer: Region, inner: Region, scope: Scope) -> Scalar:
 
 def _violation(condition: Scalar, scope: Scope) -> str | None:
     """Where a condition fails although the scope's condition holds, as the end of a message; None if nowhere known."""
+    if any(as_int(loop.var.extent) == 0 for loop in scope.loops if loop.var.extent is not None):
+        return None  # it never runs
     facts = () if scope.condition is TRUE else (scope.condition,)
     known = prove(condition, facts)
     if known is True:

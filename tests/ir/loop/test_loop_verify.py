@@ -421,3 +421,19 @@ def test_register_rules_wait_for_the_schedule_to_be_complete() -> None:
 def test_a_long_body_is_verified() -> None:
     blocks = [Block(f"b{k}", (), (), Store("A", (index(k),), const(dt.f32, k))) for k in range(20_000)]
     verify(Function("f", (), (Buffer("A", dt.f32, (index(20_000),)),), (), ("A",), seq(*blocks)))
+
+
+def test_what_never_runs_reads_nothing() -> None:
+    source = """
+@loop.function
+def never(A: f32[0, 3], B: out(f32[0, 3])):
+    for i in range({extent}):
+        for j in range(3):
+            with block("b"):
+                vi = spatial({extent}, i)
+                vj = spatial(3, j)
+                B[vi, vj] = A[0, vj]
+"""
+    verify(parse_function(source.format(extent=0)))
+    with pytest.raises(VerifyError, match=r"outside dimension 0, which is \[0, 0\)"):
+        verify(parse_function(source.format(extent=1)))
