@@ -66,7 +66,13 @@ def run(
         arrays = {**models.random_inputs(loaded.inputs), **given}
         with status.status("measuring the kernels"):
             seconds = facts.measure_calls(loaded, [arrays[s.name] for s in loaded.inputs])
-    rows = facts.sort_rows(facts.kernel_facts(loaded, peaks, seconds), sort)
+    rows = facts.kernel_facts(loaded, peaks, seconds)
+    if any((r.attained or 0.0) > 1 for r in rows):
+        # Kernels faster than the machine: other programs ran when its peaks were measured.
+        with status.status("measuring this machine's peaks again"):
+            peaks = machine.measure(again=True)
+        rows = facts.kernel_facts(loaded, peaks, seconds)
+    rows = facts.sort_rows(rows, sort)
     total = facts.totals(rows)
     if html is not None:
         from tcompiler.cli.report.page import Report, write_page

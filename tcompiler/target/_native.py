@@ -24,6 +24,9 @@ class NativeFunction:
         ir: The module's text, without a triple.
         name: The function.
         argument_types: ctypes of its arguments; it returns nothing.
+
+    Attributes:
+        entry: The function as ctypes calls it.
     """
 
     def __init__(self, target: Target, ir: str, name: str, argument_types: Sequence[Any]) -> None:
@@ -35,11 +38,11 @@ class NativeFunction:
         self._jit = llvm.create_lljit_compiler(machine)
         builder = llvm.JITLibraryBuilder().add_ir(f'target triple = "{target.triple}"\n{ir}').export_symbol(name)
         self._library = builder.link(self._jit, f"{name}.{next(_serial)}")
-        self._entry = ctypes.CFUNCTYPE(None, *argument_types)(self._library[name])
+        self.entry = ctypes.CFUNCTYPE(None, *argument_types)(self._library[name])
 
     def __call__(self, *arguments: Any) -> None:
         """Calls it."""
-        self._entry(*arguments)
+        self.entry(*arguments)
 
 
 def wall_seconds(bodies: Sequence[Callable[[], object]]) -> float:

@@ -135,7 +135,7 @@ def call_seconds(seconds: float = 0.1) -> float:
     Args:
         seconds: How long to measure; the best of all calls counts.
     """
-    function, clock = _empty(host()), time.perf_counter
+    function, clock = _empty(host()).entry, time.perf_counter
     best, end = float("inf"), clock() + seconds
     while (start := clock()) < end:
         function()

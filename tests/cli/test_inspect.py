@@ -44,7 +44,7 @@ MACHINE = Machine(
 
 @pytest.fixture(autouse=True)
 def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "measure", lambda: MACHINE)
+    monkeypatch.setattr(machine, "measure", lambda again=False: MACHINE)
 
 
 def invoke(*arguments: str) -> Result:
@@ -122,6 +122,19 @@ def test_the_table_is_sorted(saved: str, key: str, column: int) -> None:
     *values, total = map(float, _column(invoke("inspect", saved, "--sort", key).stdout, column))
     assert values == sorted(values, reverse=True)
     assert total == pytest.approx(sum(values), abs=0.01 * total)
+
+
+def test_kernels_faster_than_the_machine_have_it_measured_again(saved: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def measure(again: bool = False) -> Machine:
+        asked.append(again)
+        return replace(MACHINE, call_seconds=0.0 if again else 1000.0)
+
+    monkeypatch.setattr(machine, "measure", measure)
+    result = json.loads(invoke("inspect", saved, "--json").stdout)
+    assert asked == [False, True]
+    assert all(k["bound"] != "latency" for k in result["kernels"])
 
 
 def test_without_profile_nothing_is_timed(saved: str) -> None:

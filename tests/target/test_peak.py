@@ -149,6 +149,22 @@ def test_measurements_are_kept(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert first.gbps["L1"] == (10.0, 10.0)
 
 
+def test_measuring_again_keeps_the_better_of_each(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TCOMPILER_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(peak, "bandwidth", lambda traffic, size, threads, seconds: 7.0 if traffic == "copy" else 3.0)
+    monkeypatch.setattr(peak, "fma_peak", lambda dtype, threads, seconds: 10.0)
+    monkeypatch.setattr(peak, "call_seconds", lambda seconds: 3e-7)
+    model.measure()
+    monkeypatch.setattr(peak, "bandwidth", lambda traffic, size, threads, seconds: 5.0)
+    monkeypatch.setattr(peak, "fma_peak", lambda dtype, threads, seconds: 12.0 if dtype == "f32" else 2.0)
+    monkeypatch.setattr(peak, "call_seconds", lambda seconds: 2e-7)
+    again = model.measure(again=True)
+    assert again == model.measure()
+    assert dict(again.gflops) == {"f32": (12.0, 12.0), "f64": (10.0, 10.0)}
+    assert set(again.gbps.values()) == {(5.0, 5.0)} and set(again.copy_gbps.values()) == {(7.0, 7.0)}
+    assert again.call_seconds == 2e-7
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -29,6 +29,7 @@ class _Box:
     value: Value | None = None
     kernel: int | None = None
     share: float = 0.0
+    heat: int = 0
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Lines below the head: left, right, and what is shown when the pointer rests on it."""
@@ -120,6 +121,7 @@ def _boxes(
     at = {name: k for k, name in enumerate(kernels)} if len(kernels) == len(calls) else {}
     row_of = {row.symbol: k for k, row in enumerate(rows)}
     whole = sum(call_seconds) if call_seconds else 0.0
+    longest = max(call_seconds, default=0.0) if call_seconds else 0.0
     for name in order:
         nodes = groups[name]
         if name.startswith("view "):
@@ -132,6 +134,7 @@ def _boxes(
             if call_seconds:
                 seconds = call_seconds[at[name]]
                 box.note, box.share = duration(seconds), seconds / whole if whole else 0.0
+                box.heat = min(9, int(10 * seconds / longest)) if longest else 0
         boxes[name] = box
     for k, value in enumerate(graph.outputs):
         label = shortened(value.label or value.name, 24)
@@ -185,9 +188,8 @@ def _card(name: str, box: _Box, drawing: Drawing, number: int) -> Html:
     width, height = box.size()
     right = width - 8
     classes = f"card {box.kind}" + (f" k{box.kernel}" if box.kernel is not None else "")
-    heat = min(9, int(box.share * 40))
     if box.note and box.kind == "call":
-        classes += f" h{heat}"
+        classes += f" h{box.heat}"
     parts = [tag("rect", width=width, height=height, rx=height / 2 if box.kind in ("input", "output") else 5)]
     head_at = width / 2 if not box.note else 8.0 if box.kind not in ("input", "output") else 12.0
     anchor = None if box.note else "middle"

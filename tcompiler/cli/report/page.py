@@ -159,12 +159,13 @@ def _summary(report: Report) -> Html:
         (
             "constants",
             quantity(manifest["constants_bytes"], "B"),
-            f"{len(manifest['constants'])} arrays; scratch {quantity(manifest['scratch_bytes'], 'B')} per thread",
+            f"arrays: {len(manifest['constants'])}; scratch {quantity(manifest['scratch_bytes'], 'B')} per thread",
         ),
     ]
-    if total.seconds:
-        speed = total.flops / total.seconds / 1e9
-        tiles.insert(1, ("speed", f"{speed:.1f} GFLOP/s", f"{speed / peak:.0%} of the peak, {peak:.0f} GFLOP/s"))
+    if total.seconds and total.flops:
+        speed = total.flops / total.seconds
+        part = f"{speed / 1e9 / peak:.0%} of the peak, {peak:.0f} GFLOP/s"
+        tiles.insert(1, ("speed", quantity(speed, "FLOP/s"), part))
     facts = [
         ("target", f"{target['cpu']} ({target['triple']})"),
         ("threads", str(report.model.threads)),
