@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import html
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 # Controls, direction marks and overrides, invisible separators, lone surrogates, noncharacters: what they would do to
 # a page is never wanted, and some of it cannot be encoded.
@@ -91,3 +94,14 @@ def duration(seconds: float) -> str:
             scaled = seconds / factor
             return f"{scaled:.{max(0, 3 - len(str(int(scaled))))}f} {unit}"
     return f"{seconds * 1e9:.3g} ns"
+
+
+def section(anchor: str, heading: str, *children: Child) -> Html:
+    """A section of the page, with an anchor for links."""
+    return tag("section", tag("h2", heading), children, id=anchor)
+
+
+def packed(anchor: str, texts: Mapping[str, str] | Sequence[str]) -> Html:
+    """Texts as packed data that the page's script unpacks when they are asked for."""
+    data = gzip.compress(json.dumps(texts).encode(), 9, mtime=0)
+    return tag("script", Html(base64.b64encode(data).decode()), type="application/octet-stream", id=anchor)

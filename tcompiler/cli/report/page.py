@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
-import json
 import os
 import platform
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from itertools import pairwise
 from typing import IO
 
 import llvmlite
 import numpy as np
 
-from tcompiler.cli.report.compare import Comparison, abbreviated, compare
 from tcompiler.cli.report.drawing import draw_graph, kernel_hues
 from tcompiler.cli.report.facts import BOUNDS, KernelFacts, totals
-from tcompiler.cli.report.markup import Child, Html, duration, join, quantity, tag
-from tcompiler.cli.report.passes import PassRecord
+from tcompiler.cli.report.markup import Html, duration, join, quantity, section, tag
+from tcompiler.cli.report.passes import PassRecord, passes_section
 from tcompiler.cli.report.roofline import draw_roofline
+from tcompiler.cli.report.stages import kernel_sections
 from tcompiler.ir.graph.grammar import Graph
 from tcompiler.ir.graph.text import parse_graph
-from tcompiler.runtime.assembly import assembly
 from tcompiler.runtime.manifest import TensorEntry
 from tcompiler.runtime.model import Model
 from tcompiler.runtime.package import write_file
 from tcompiler.target.machine import Machine
-
-_TEXT_LIMIT = 1_500_000
-"""Characters of a text that is put into the page; a longer one is left out, with a note."""
-_PAGE_LIMIT = 9_000_000
-"""Bytes of packed texts in the page; when they are used up, later kernels' long stages are left out."""
-_STAGES = ("expr", "loop", "scheduled", "trace", "llvm", "asm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +94,8 @@ def render(report: Report) -> str:
             _graph_section(report, graph),
             _table_section(report),
             _roofline_section(report),
-            _passes_section(report),
-            _kernel_sections(report),
+            passes_section(report.model.artifact.texts, report.passes),
+            kernel_sections(report.name, report.model, report.rows),
         ),
         tag("script", Html(script)),
     )
@@ -125,10 +114,6 @@ def _graph(model: Model) -> Graph | None:
     """The graph after the last pass."""
     text = model.artifact.texts.get("graph")
     return None if text is None else parse_graph(text)
-
-
-def _section(anchor: str, heading: str, *children: Child) -> Html:
-    return tag("section", tag("h2", heading), children, id=anchor)
 
 
 def _header(report: Report) -> Html:
@@ -209,7 +194,7 @@ def _graph_section(report: Report, graph: Graph | None) -> Html:
         picture = draw_graph(graph, report.model.manifest["calls"], report.rows, report.call_seconds)
     if picture is None:
         why = "The model keeps no graph." if graph is None else "The graph is too large for a picture."
-        return _section("graph", "Graph", tag("p", f"{why} It is not drawn."))
+        return section("graph", "Graph", tag("p", f"{why} It is not drawn."))
     options = [("kernel", "kernel"), ("time", "share of the time")] if report.call_seconds else [("kernel", "kernel")]
     tools = tag(
         "div",
@@ -235,7 +220,7 @@ def _graph_section(report: Report, graph: Graph | None) -> Html:
         "a wire or an operator to read it. Drag to move, Ctrl and the wheel to zoom."
     )
     view = tag("div", picture, _class="viewport", tabindex=0, data_colour="kernel", aria_label="The graph, scrollable")
-    return _section("graph", "Graph", tag("p", note, _class="note"), tools, view)
+    return section("graph", "Graph", tag("p", note, _class="note"), tools, view)
 
 
 _COLUMNS = (
@@ -294,7 +279,7 @@ def _table_section(report: Report) -> Html:
         f"bandwidths ({levels}), and a call that does nothing ({duration(report.machine.call_seconds)}). What fits in "
         f"a cache is taken to lie there; constants only as far as all of the model’s constants fit."
     )
-    return _section("kernels", "Kernels", tag("p", note, _class="note"), tag("div", table, _class="scroll"))
+    return section("kernels", "Kernels", tag("p", note, _class="note"), tag("div", table, _class="scroll"))
 
 
 def _mega(value: float) -> str:
@@ -338,7 +323,7 @@ def _roofline_section(report: Report) -> Html:
     plot = draw_roofline(report.rows, report.machine, report.model.threads)
     if plot is None:
         why = "The kernels were not measured." if report.call_seconds is None else "No kernel computes with floats."
-        return _section("roofline", "Roofline", tag("p", f"{why} There is nothing to plot."))
+        return section("roofline", "Roofline", tag("p", f"{why} There is nothing to plot."))
     note = (
         "A point is a kernel, its area the share of the time; rest on it to read it. The flat roof is the measured "
         "peak of the multiply-add units, the slopes are the measured bandwidths of reading from each level."
@@ -352,166 +337,4 @@ def _roofline_section(report: Report) -> Html:
         moved = tag(
             "p", f"Without operations, and so without a point: {listed} ({share:.1%} of the time).", _class="note"
         )
-    return _section("roofline", "Roofline", tag("p", note, _class="note"), tag("div", plot, _class="plot"), moved)
-
-
-def _passes_section(report: Report) -> Html:
-    imported = abbreviated(report.model.artifact.texts.get("imported", ""))
-    if report.passes is None:
-        final = abbreviated(report.model.artifact.texts.get("graph", ""))
-        note = (
-            "A saved model keeps the graph as it was imported and as it was after the last pass, not what each pass "
-            "did: inspect the model that it was compiled from to see that."
-        )
-        texts = [imported, final]
-        entries = [_pass("all graph passes", None, compare(imported, final, ("imported", "graph")), 0, 1)]
-        return _section("passes", "Passes", tag("p", note, _class="note"), entries, _packed("texts-passes", texts))
-    texts, entries = [imported], []
-    for record in report.passes:
-        if record.text is None:
-            entries.append(_stage_pass(record))
-            continue
-        before = len(texts) - 1
-        heads = (f"before {record.name}", f"after {record.name}")
-        comparison = compare(texts[before], record.text, heads)
-        if record.text != texts[before]:
-            texts.append(record.text)
-        entries.append(_pass(record.name, record.seconds, comparison, before, len(texts) - 1))
-    note = (
-        "Every pass in order, with the graph before and after it. Digests of constants are shortened. Later passes "
-        "change the language: their texts are the stages of each kernel, below."
-    )
-    return _section("passes", "Passes", tag("p", note, _class="note"), entries, _packed("texts-passes", texts))
-
-
-def _pass(name: str, seconds: float | None, comparison: Comparison, before: int, after: int) -> Html:
-    """A pass with its comparison, folded; what did nothing is one line."""
-    time = "" if seconds is None else duration(seconds)
-    heading = tag("span", name, _class="name"), tag("span", time, _class="time")
-    if comparison.table is None:
-        return tag("p", heading, tag("span", comparison.note, _class="quiet"), _class="pass")
-    counts = (
-        tag("span", f"−{comparison.removed}", _class="minus"),
-        " ",
-        tag("span", f"+{comparison.added}", _class="plus"),
-        " lines",
-    )
-    return tag(
-        "details",
-        tag("summary", heading, tag("span", counts)),
-        tag("div", comparison.table, _class="scroll"),
-        _class="pass",
-        data_before=before,
-        data_after=after,
-    )
-
-
-_MAKES = {"compose": "graph → expr", "lower": "expr → loop", "schedule": "loop → scheduled", "llvm": "scheduled → llvm"}
-
-
-def _stage_pass(record: PassRecord) -> Html:
-    makes = _MAKES.get(record.name)
-    told: Child = "no text of its own"
-    if makes:
-        told = f"{makes}: side by side among ", tag("a", "the stages of each kernel", href="#stages")
-    time = tag("span", duration(record.seconds), _class="time")
-    return tag("p", tag("span", record.name, _class="name"), time, tag("span", told, _class="quiet"), _class="pass")
-
-
-def _kernel_sections(report: Report) -> list[Html]:
-    total = totals(report.rows).seconds or 0.0
-    left = _PAGE_LIMIT
-    parts = [tag("h2", "Stages of each kernel", id="stages")]
-    for k, row in enumerate(report.rows):
-        texts, missing = _stage_texts(report.model, row, left > 0)
-        payload = _packed(f"texts-{k}", texts)
-        left -= len(payload)
-        parts.append(_kernel_section(report, k, row, total, texts, missing, payload))
-    return parts
-
-
-def _stage_texts(model: Model, row: KernelFacts, all_of_them: bool) -> tuple[dict[str, str], list[str]]:
-    """The texts of a kernel by stage, and the stages that are too long to be put into the page."""
-    kept = model.artifact.texts
-    texts: dict[str, str] = {}
-    missing: list[str] = []
-    for stage in _STAGES:
-        source = "llvm" if stage == "asm" else stage
-        if f"{source}/{row.name}" not in kept:
-            continue
-        if stage == "asm" and ("llvm" in missing or not all_of_them):
-            missing.append(stage)
-            continue
-        text = kept[f"{source}/{row.name}"]
-        if stage == "asm":
-            text = assembly(text, model.manifest["target"])
-        if len(text) > _TEXT_LIMIT or (stage == "llvm" and not all_of_them):
-            missing.append(stage)
-        else:
-            texts[stage] = text
-    return texts, missing
-
-
-def _kernel_section(
-    report: Report,
-    k: int,
-    row: KernelFacts,
-    total: float,
-    texts: Mapping[str, str],
-    missing: Sequence[str],
-    payload: Html,
-) -> Html:
-    share = row.share(total)
-    figures = [
-        f"{row.calls} call{'' if row.calls == 1 else 's'}",
-        quantity(row.flops, "FLOP"),
-        f"executed {quantity(row.executed_flops, 'FLOP')}" if row.executed_flops != row.flops else None,
-        quantity(row.bytes, "B"),
-        f"limit {duration(row.limit)} ({BOUNDS[row.bound]})",
-        f"measured {duration(row.seconds)}, {row.attained or 0.0:.0%} of the limit" if row.seconds else None,
-        f"{share:.1%} of the time" if share is not None else None,
-    ]
-    also = tag("small", " also ", ", ".join(row.aliases)) if row.aliases else None
-    stages = list(texts)
-    left = "loop" if "loop" in texts else stages[0] if stages else ""
-    right = "scheduled" if "scheduled" in texts else stages[-1] if stages else ""
-    panes = (_pane(stages, chosen, side) for chosen, side in ((left, "Left"), (right, "Right")))
-    command = f"tcompiler inspect {shlex.quote(report.name)} --stage STAGE --kernel {shlex.quote(row.name)}"
-    note = tag("p", f"Left out for their length: {', '.join(missing)}. ", tag("code", command), _class="note")
-    pairs = [
-        tag("button", f"{a} → {b}", type="button", data_left=a, data_right=b)
-        for a, b in pairwise(s for s in stages if s != "trace")
-    ]
-    if "trace" in texts and "scheduled" in texts:
-        pairs.append(tag("button", "trace → scheduled", type="button", data_left="trace", data_right="scheduled"))
-    content = (
-        [tag("div", pairs, _class="pairs"), tag("div", panes, _class="panes")]
-        if stages
-        else [tag("p", "No text of it is kept.")]
-    )
-    return tag(
-        "section",
-        tag("h3", tag("i", _class=f"swatch k{k}"), row.name, also),
-        tag("p", " · ".join(f for f in figures if f), _class="note"),
-        note if missing else None,
-        tag("details", tag("summary", "stages: ", " → ".join(stages)), content, _class="stages", data_k=k),
-        payload,
-        id=f"kernel-{k}",
-        _class="kernel",
-    )
-
-
-def _pane(stages: Sequence[str], chosen: str, side: str) -> Html:
-    options = (tag("option", s, selected=s == chosen) for s in stages)
-    return tag(
-        "div",
-        tag("div", tag("select", options, aria_label=f"{side} stage"), tag("small"), _class="panehead"),
-        tag("pre", tabindex=0),
-        _class="pane",
-    )
-
-
-def _packed(anchor: str, texts: Mapping[str, str] | Sequence[str]) -> Html:
-    """Texts as packed data that the page's script unpacks when they are asked for."""
-    data = gzip.compress(json.dumps(texts).encode(), 9, mtime=0)
-    return tag("script", Html(base64.b64encode(data).decode()), type="application/octet-stream", id=anchor)
+    return section("roofline", "Roofline", tag("p", note, _class="note"), tag("div", plot, _class="plot"), moved)

@@ -167,7 +167,7 @@ for (const fold of $$("tr.fold"))
 
 /* the stages of a kernel, two side by side */
 const WORDS =
-  /("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|(#[^\n]*|;[^\n]*)|\b(def|for|in|with|return|lambda|if|else|and|or|not|None|True|False|block|range|parallel|unrolled|vectorized|compute|reduce|scan|select|define|declare|call|load|store|phi|br|ret|void|ptr|label|getelementptr|fadd|fmul|fsub|fdiv|add|mul|icmp|fcmp|bitcast)\b|(\b\d[\w.+]*)/g;
+  /("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')|(# [^\n]*|; [^\n]*)|\b(def|for|in|with|return|lambda|if|else|and|or|not|None|True|False|block|range|parallel|unrolled|vectorized|compute|reduce|scan|select|define|declare|call|load|store|phi|br|ret|void|ptr|label|getelementptr|fadd|fmul|fsub|fdiv|add|mul|icmp|fcmp|bitcast)\b|(\b\d[\w.+]*)/g;
 function highlighted(text) {
   const result = document.createDocumentFragment();
   if (text.length > 200000) {
