@@ -62,6 +62,9 @@ i16 = DType("i16", "int", 16, 2)
 i32 = DType("i32", "int", 32, 4)
 i64 = DType("i64", "int", 64, 8)
 u8 = DType("u8", "uint", 8, 1)
+u16 = DType("u16", "uint", 16, 2)
+u32 = DType("u32", "uint", 32, 4)
+u64 = DType("u64", "uint", 64, 8)
 bool_ = DType("bool", "bool", 1, 1)
 
 _NUMPY = {
@@ -73,10 +76,13 @@ _NUMPY = {
     "i32": "int32",
     "i64": "int64",
     "u8": "uint8",
+    "u16": "uint16",
+    "u32": "uint32",
+    "u64": "uint64",
     "bool": "bool",
 }
 
-DTYPES: dict[str, DType] = {d.name: d for d in (f32, f64, f16, bf16, i8, u8, i16, i32, i64, bool_)}
+DTYPES: dict[str, DType] = {d.name: d for d in (f32, f64, f16, bf16, i8, u8, i16, u16, i32, u32, i64, u64, bool_)}
 
 
 def dtype(name: str) -> DType:

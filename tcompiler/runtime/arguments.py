@@ -26,7 +26,7 @@ class TensorSpec:
 
     Attributes:
         name: Its name in the model.
-        dtype: Element type: f32, f64, f16, bf16, i8, u8, i16, i32, i64 or bool.
+        dtype: Element type: f32, f64, f16, bf16, i8, u8, i16, u16, i32, u32, i64, u64 or bool.
         shape: Extents.
     """
 
@@ -58,7 +58,7 @@ class OpenSpec:
 
     Attributes:
         name: Its name in the model.
-        dtype: Element type: f32, f64, f16, bf16, i8, u8, i16, i32, i64 or bool.
+        dtype: Element type: f32, f64, f16, bf16, i8, u8, i16, u16, i32, u32, i64, u64 or bool.
         shape: Extents; one that a call decides is the model's name for it ("" if it has none). None where not even the
             rank is known.
     """

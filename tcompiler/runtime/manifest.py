@@ -24,7 +24,7 @@ class TargetEntry(TypedDict):
 
 
 class TensorEntry(TypedDict):
-    """An input or an output; `dtype` is one of f32, f64, f16, bf16, i8, u8, i16, i32, i64, bool."""
+    """An input or an output; `dtype` is one of f32, f64, f16, bf16, i8, u8, i16, u16, i32, u32, i64, u64, bool."""
 
     name: str
     dtype: str

@@ -288,7 +288,8 @@ REFUSED: list[tuple[Callable[..., Any], str]] = [
     (lambda x: x[[0], [1]], "two arrays of indices for SymbolicTensor(f32[4, 3]), expected at most one"),
     (
         lambda x: x + np.zeros(3, np.complex64),
-        "no element type dtype('complex64'); expected one of f32, f64, f16, bf16, i8, u8, i16, i32, i64, bool",
+        "no element type dtype('complex64'); expected one of f32, f64, f16, bf16, i8, u8, i16, u16, i32, "
+        "u32, i64, u64, bool",
     ),
     (
         lambda x: x + "a",

@@ -164,7 +164,8 @@ def test_element_types_that_we_do_not_have() -> None:
         [helper.make_empty_tensor_value_info("y")],
     )
     assert refusal(helper.make_model(graph)) == (
-        "the model: input 'x' has element type STRING; expected one of f32, f64, f16, bf16, i8, u8, i16, i32, i64, bool"
+        "the model: input 'x' has element type STRING; expected one of f32, f64, f16, bf16, i8, u8, i16, u16, i32, "
+        "u32, i64, u64, bool"
     )
 
 

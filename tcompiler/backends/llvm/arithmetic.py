@@ -25,7 +25,6 @@ _FLOAT_CMP = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "
 _INT_CMP = {"eq": "eq", "ne": "ne", "lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge"}
 _UINT_CMP = {"eq": "eq", "ne": "ne", "lt": "ult", "le": "ule", "gt": "ugt", "ge": "uge"}
 _NARROW = (dt.f16, dt.bf16)
-_U16, _U32 = DType("u16", "uint", 16, 2), DType("u32", "uint", 32, 4)
 
 
 class Arithmetic:
@@ -227,7 +226,7 @@ class Arithmetic:
         d, n, w = a.dtype, a.lanes, self.w
         if d in _NARROW:
             if op in ("neg", "abs"):
-                bits = self.bitcast(a, _U16)
+                bits = self.bitcast(a, dt.u16)
                 sign = self._int(0x8000 if op == "neg" else 0x7FFF, bits)
                 return self.bitcast(self.binary("xor" if op == "neg" else "and", bits, sign), d)
             wide = self.unary(op, self.cast(a, dt.f32))
@@ -333,7 +332,7 @@ class Arithmetic:
             half = self._half_type(a.lanes)
             bits = self.w.effect(f"bitcast {a.typed} to {half}")
             return Value(self.w.effect(f"fpext {half} {bits} to {value_type(dt.f32, a.lanes)}"), dt.f32, a.lanes)
-        word = self.cast(self.bitcast(a, _U16), _U32)
+        word = self.cast(self.bitcast(a, dt.u16), dt.u32)
         if a.dtype is dt.bf16:
             return self.bitcast(self._shift("shl", word, 16), dt.f32)
         # exponent and mantissa in their places of an f32, whose exponent is then 112 too small
@@ -342,7 +341,7 @@ class Arithmetic:
         special = self.binary("ge", size, self._int(0x7C00 << 13, size))
         infinite = self.binary("or", size, self._int(0x7F800000, size))
         sign = self._shift("shl", self.binary("and", word, self._int(0x8000, word)), 16)
-        number = self.select(special, infinite, self.bitcast(scaled, _U32))
+        number = self.select(special, infinite, self.bitcast(scaled, dt.u32))
         return self.bitcast(self.binary("or", number, sign), dt.f32)
 
     def _narrow(self, a: Value, to: DType) -> Value:
@@ -351,12 +350,12 @@ class Arithmetic:
         x = self.cast(a, dt.f32) if exact else self._round_to_odd(self.cast(a, dt.f64))
         if to is dt.f16:
             return self._narrow_half(x)
-        bits = self.bitcast(x, _U32)
+        bits = self.bitcast(x, dt.u32)
         high = self._shift("shr", bits, 16)
         half = self.binary("add", self.binary("and", high, self._int(1, bits)), self._int(0x7FFF, bits))
         rounded = self._shift("shr", self.binary("add", bits, half), 16)
         quiet = self.binary("or", high, self._int(0x40, bits))
-        return self.bitcast(self.cast(self.select(self.unary("isnan", x), quiet, rounded), _U16), to)
+        return self.bitcast(self.cast(self.select(self.unary("isnan", x), quiet, rounded), dt.u16), to)
 
     def _narrow_half(self, x: Value) -> Value:
         """f16 of an f32."""
@@ -364,7 +363,7 @@ class Arithmetic:
             half = self._half_type(x.lanes)
             rounded = self.w.effect(f"fptrunc {x.typed} to {half}")
             return Value(self.w.effect(f"bitcast {half} {rounded} to {value_type(dt.f16, x.lanes)}"), dt.f16, x.lanes)
-        bits = self.bitcast(x, _U32)
+        bits = self.bitcast(x, dt.u32)
         size = self.binary("and", bits, self._int(0x7FFFFFFF, bits))
         odd = self.binary("and", self._shift("shr", size, 13), self._int(1, size))
         # the exponent's bias changes from 127 to 15; half a unit less one is added, one more if the result is odd
@@ -372,15 +371,15 @@ class Arithmetic:
         normal = self._shift("shr", moved, 13)
         # a denormal's last place is the last place of a half: adding a half rounds it there
         shift = self.constant(const(dt.f32, 0.5), x.lanes)
-        added = self.bitcast(self.binary("add", self.bitcast(size, dt.f32), shift), _U32)
-        denormal = self.binary("sub", added, self.bitcast(shift, _U32))
+        added = self.bitcast(self.binary("add", self.bitcast(size, dt.f32), shift), dt.u32)
+        denormal = self.binary("sub", added, self.bitcast(shift, dt.u32))
         number = self.select(self.binary("lt", size, self._int(113 << 23, size)), denormal, normal)
         large = self.select(
             self.binary("gt", size, self._int(0x7F800000, size)), self._int(0x7E00, size), self._int(0x7C00, size)
         )
         number = self.select(self.binary("ge", size, self._int(143 << 23, size)), large, number)
         sign = self.binary("and", self._shift("shr", bits, 16), self._int(0x8000, bits))
-        return self.bitcast(self.cast(self.binary("or", number, sign), _U16), dt.f16)
+        return self.bitcast(self.cast(self.binary("or", number, sign), dt.u16), dt.f16)
 
     def _half_type(self, lanes: int) -> str:
         return f"<{lanes} x half>" if lanes else "half"
@@ -396,7 +395,7 @@ class Arithmetic:
         n = a.lanes
         near = Value(self.w.effect(f"fptrunc {a.typed} to {value_type(dt.f32, n)}"), dt.f32, n)
         back = self.cast(near, dt.f64)
-        bits = self.bitcast(near, _U32)
+        bits = self.bitcast(near, dt.u32)
         over = self.binary("gt", self.unary("abs", back), self.unary("abs", a))
         toward_zero = self.select(over, self.binary("sub", bits, self._int(1, bits)), bits)
         odd = self.binary("or", toward_zero, self._int(1, bits))

@@ -21,12 +21,15 @@ _DTYPES: dict[int, DType] = {
     1: dt.f32,
     2: dt.u8,
     3: dt.i8,
+    4: dt.u16,
     5: dt.i16,
     6: dt.i32,
     7: dt.i64,
     9: dt.bool_,
     10: dt.f16,
     11: dt.f64,
+    12: dt.u32,
+    13: dt.u64,
     16: dt.bf16,
 }
 _EXTERNAL = 1
@@ -104,6 +107,8 @@ class TensorReader:
             values, bits = proto.double_data, None
         elif d is dt.i64:
             values, bits = proto.int64_data, None
+        elif d in (dt.u32, dt.u64):
+            values, bits = proto.uint64_data, None
         else:
             values, bits = proto.int32_data, (np.uint16 if d.is_float else None)
         if len(values) != count:
@@ -112,7 +117,7 @@ class TensorReader:
             return np.reshape(np.array(values, dtype=np.int64).astype(bits).view(d.numpy), shape)
         if d is dt.bool_:
             return np.reshape(np.array(values, dtype=np.int64) != 0, shape)
-        return np.reshape(np.array(values).astype(d.numpy), shape)
+        return np.reshape(np.array(values, dtype=np.uint64 if d is dt.u64 else None).astype(d.numpy), shape)
 
     def _external(self, proto: Any, what: str, size: int) -> bytes:
         """Bytes from a file in the model's own folder; no path or link leads out of it."""

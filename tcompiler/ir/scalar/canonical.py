@@ -405,8 +405,8 @@ def _range(atom: Scalar) -> Bounds:
             return _smaller(a_low, b_low), _larger(a_high, b_high)
         case Cast(a=a) if a.dtype is dt.bool_:
             return 0, 1
-        case Cast(a=a) if a.dtype is dt.u8:
-            return 0, 255
+        case Cast(a=a) if a.dtype.kind == "uint" and a.dtype.bits < 64:
+            return 0, (1 << a.dtype.bits) - 1
     return None, None
 
 
