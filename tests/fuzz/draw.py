@@ -209,6 +209,12 @@ class Draw:
         name = self._add(op, 1, (x, *inputs), attrs)[0]
         return Value(name, x.dtype, x.shape)
 
+    def node_as(
+        self, op: str, dtype: np.dtype[Any], shape: tuple[int, ...], *inputs: Value | None, **attrs: Any
+    ) -> Value:
+        """A node whose output's type the generator knows, where it follows from values that nodes compute."""
+        return Value(self._add(op, 1, inputs, attrs)[0], dtype, shape)
+
     def node_of(self, op: str, outputs: int, *inputs: Value | None, **attrs: Any) -> list[Value]:
         """A node; the types of its outputs are what onnx infers.
 

@@ -8,7 +8,10 @@ from tests.fuzz.families import (
     indexing,
     movement,
     normalization,
+    plumbing,
     pooling,
+    quantization,
+    recurrent,
     reduction,
     resize,
 )
@@ -26,7 +29,10 @@ __all__ = [
     "indexing",
     "movement",
     "normalization",
+    "plumbing",
     "pooling",
+    "quantization",
+    "recurrent",
     "reduction",
     "resize",
 ]

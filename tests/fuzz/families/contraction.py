@@ -9,9 +9,14 @@ DTYPES = ("float32",) * 8 + ("float64", "float16")
 
 
 def _sides(d: Draw) -> tuple[int, int, int]:
+    """Rows, columns and depth; now and then enough columns for several panels on each of two threads."""
+    large = d.chance(0.12)
     while True:
         m, n, k = (d.dim(260, 0.015) for _ in range(3))
-        if m * n * k <= 150_000 and max(m * n, m * k, n * k) <= 20_000:
+        if large:
+            n = d.choice((255, 256, 257, 320, 511, 512, 513, 530, 1000, 1024, 1031))
+        points, elements = (3_000_000, 60_000) if large else (150_000, 20_000)
+        if m * n * k <= points and max(m * n, m * k, n * k) <= elements:
             return m, n, k
 
 

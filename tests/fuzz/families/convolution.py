@@ -62,6 +62,8 @@ def attributes(d: Draw, w: Window) -> dict[str, object]:
 def channels(d: Draw) -> tuple[int, int, int]:
     """Groups, channels in and channels out of a group."""
     pick = d.rng.random()
+    if pick < 0.08:
+        return 1, d.choice((48, 64, 65, 128)), d.choice((63, 64, 96, 130))
     if pick < 0.6:
         return 1, d.dim(33), d.dim(40)
     if pick < 0.8:

@@ -18,7 +18,7 @@ def slice_(d: Draw) -> None:
     y = slice_of(d, x)
     if x.dtype == "float32" and d.chance(0.3):
         y = d.node("Mul", y, d.input(y.shape))
-    d.exact = d.chance(0) or len(d.nodes) == 1
+    d.exact = len(d.nodes) == 1
     d.result(y)
 
 
@@ -93,11 +93,13 @@ def concat(d: Draw) -> None:
         pieces.append(piece)
     if d.chance(0.15):
         pieces.append(d.choice(pieces))
+    d.exact = not d.nodes
     y = d.node("Concat", *pieces, axis=axis - len(shape) if d.chance(0.3) else axis)
     if d.chance(0.4) and 0 not in y.shape:
         d.result(*split_of(d, y))
     else:
         if dtype == "float32" and d.chance(0.4):
+            d.exact = False
             y = d.node("Add", y, d.weight(y.shape[-1:]))
         d.result(y)
 
@@ -122,7 +124,9 @@ def split_of(d: Draw, x: Value) -> list[Value]:
 def split(d: Draw) -> None:
     x = d.input(d.shape(1, 4, 3000, zero=0), d.choice(DTYPES))
     parts = split_of(d, x)
+    d.exact = True
     if x.dtype == "float32" and d.chance(0.4):
+        d.exact = False
         parts = [d.node(d.choice(("Relu", "Neg", "Sigmoid")), p) for p in parts]
     d.result(*parts)
 
@@ -193,6 +197,7 @@ def reshape_to(d: Draw, shape: tuple[int, ...]) -> list[int]:
 
 @family("depth_space", opsets=(22, 11), weight=2)
 def depth_space(d: Draw) -> None:
+    d.exact = True
     block = d.choice((1, 2, 3))
     n, c, h, w = d.choice((1, 2)), d.dim(5), d.dim(9), d.dim(9)
     if d.chance(0.5):
@@ -205,6 +210,7 @@ def depth_space(d: Draw) -> None:
 
 @family("trilu", opsets=(22, 14), weight=2)
 def trilu(d: Draw) -> None:
+    d.exact = True
     x = d.input(d.shape(2, 4, 2000), d.choice(("float32", "float32", "int64", "float64")))
     k = d.constant(d.integer(-5, 5)) if d.chance(0.7) else None
     d.result(d.node("Trilu", x, k, upper=d.choice((None, 0, 1))))

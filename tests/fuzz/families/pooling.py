@@ -45,6 +45,7 @@ def pool(d: Draw) -> None:
             if d.chance(0.3):
                 attrs["storage_order"] = 1
     x = d.input((d.choice((1, 1, 2, 3)), d.dim(20), *space), dtype)
+    d.exact = op == "MaxPool"
     d.result(*d.node_of(op, outputs, x, **attrs))
 
 
