@@ -11,11 +11,17 @@ from tcompiler.errors import CompileError
 from tcompiler.ir.dtypes import from_numpy
 from tcompiler.ir.graph.grammar import Attr, Constant, ConstantStore, Graph, Node, TensorType, Value, tensor_type
 from tcompiler.ir.scalar.grammar import Var, as_int, postorder
-from tcompiler.ops.evaluate import Array, evaluate
+from tcompiler.ops.evaluate import Array, evaluate, work
 from tcompiler.ops.registry import get
 from tcompiler.ops.types import show
 
 FOLD_ELEMENTS = 4096
+FOLD_WORK = 1 << 21
+"""Work (see ops.evaluate.work) of a node that is folded, and of all together."""
+
+FOLD_WORK_IN_ALL = 1 << 25
+FOLDED_IN_ALL = 1 << 24
+"""Elements of all constants made by folding, after which nothing more is folded: each of them is kept."""
 
 
 class GraphWriter:
@@ -27,12 +33,22 @@ class GraphWriter:
         name: Name of the graph.
         store: Where constants' data go.
         max_elements: A value of more elements than this is refused (None: no limit).
+        max_rank: A value of more axes than this is refused (None: no limit).
     """
 
-    def __init__(self, name: str, store: ConstantStore | None = None, max_elements: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        store: ConstantStore | None = None,
+        max_elements: int | None = None,
+        max_rank: int | None = None,
+    ) -> None:
         self.name = name
         self.store = ConstantStore() if store is None else store
         self._max_elements = max_elements
+        self._max_rank = max_rank
+        self._folded = 0
+        self._worked = 0
         self._inputs: list[Value] = []
         self._constants: dict[str, Constant] = {}
         self._by_content: dict[tuple[str, str, tuple[int, ...]], Value] = {}
@@ -109,8 +125,11 @@ class GraphWriter:
         operator = get(op)
         types = operator.infer([None if v is None else v.type for v in inputs], attributes)
         for t in types:
-            size = extent_product(t)
-            if self._max_elements is not None and size is not None and size > self._max_elements:
+            if self._max_rank is not None and len(t.shape) > self._max_rank:
+                raise CompileError(f"{op}: the result has rank {len(t.shape)}, more than the limit of {self._max_rank}")
+            # an extent of 0 hides none that is too large
+            size = math.prod(max(as_int(e) or 1, 1) for e in t.shape)
+            if self._max_elements is not None and size > self._max_elements:
                 raise CompileError(f"{op}: the result {show(t)} has more than {self._max_elements} elements, the limit")
         folded = self._fold(op, inputs, types, attributes)
         if folded is not None:
@@ -128,7 +147,7 @@ class GraphWriter:
         self, op: str, inputs: Sequence[Value | None], types: Sequence[TensorType], attrs: Mapping[str, Attr]
     ) -> tuple[Value, ...] | None:
         sizes = [extent_product(t) for t in (*types, *(v.type for v in inputs if v is not None))]
-        if any(s is None or s > FOLD_ELEMENTS for s in sizes):
+        if any(s is None or s > FOLD_ELEMENTS for s in sizes) or self._folded > FOLDED_IN_ALL:
             return None
         arrays = []
         for v in inputs:
@@ -136,6 +155,11 @@ class GraphWriter:
             if v is not None and data is None:
                 return None
             arrays.append(data)
+        cost = work(op, [None if v is None else v.type for v in inputs], attrs)
+        if cost > FOLD_WORK or self._worked + cost > FOLD_WORK_IN_ALL:
+            return None
+        self._worked += cost
+        self._folded += sum(s for s in sizes[: len(types)] if s is not None)
         return tuple(self.constant(a) for a in evaluate(op, arrays, attrs))
 
     def finish(self, outputs: Sequence[Value], labels: Sequence[str]) -> Graph:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tcompiler.ir.expr.grammar import Program
 from tcompiler.ir.graph.grammar import TensorType
-from tcompiler.ir.scalar.grammar import Scalar, const, floordiv, index
+from tcompiler.ir.scalar.grammar import Scalar, as_int, const, floordiv, index
 from tcompiler.ops.define import (
     Definition,
     Handle,
@@ -318,7 +318,11 @@ def _lrn(types: Types, attrs: Attrs) -> Program:
     d = Definition("lrn", types, ("x",))
     x = d.input(0)
     size = integer(attrs, "size")
-    before, wide = (size - 1) // 2, accumulator(x.dtype)
+    channels, wide = as_int(x.shape[1]), accumulator(x.dtype)
+    before, after = (size - 1) // 2, size // 2
+    if channels is not None:
+        # a window that is wider than there are channels has nothing but zeros there
+        before, after = min(before, max(channels - 1, 0)), min(after, max(channels - 1, 0))
 
     def square(*at: Scalar) -> Scalar:
         n, c, *rest, k = at
@@ -326,7 +330,7 @@ def _lrn(types: Types, attrs: Attrs) -> Program:
         value = cast(wide, x[[n, channel, *rest]])
         return select(inside(channel, x.shape[1]), times(value, value), 0.0)
 
-    squares = d.reduce("sum", "squares", x.shape, (index(size),), square)
+    squares = d.reduce("sum", "squares", x.shape, (index(before + after + 1),), square)
 
     def body(*at: Scalar) -> Scalar:
         base = plus(times(squares[at], number(attrs, "alpha") / size), number(attrs, "bias"))

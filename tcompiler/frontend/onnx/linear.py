@@ -40,7 +40,10 @@ def window_pads(
     """The pads of a window over the trailing axes, from `pads` or `auto_pad`."""
     rank = len(kernel)
     auto = node.string_attr("auto_pad", "NOTSET")
-    pads = node.ints_attr("pads", [0] * (2 * rank))
+    pads = node.per_axis("pads", 2 * rank, 0)
+    # the data may be padded in memory, however few windows there are
+    padded = [e + max(pads[k] + pads[rank + k], 0) for k, e in enumerate(x.shape[-rank:])]
+    node.limits.check_shape([*x.shape[:-rank], *padded], "the padded data")
     if auto == "NOTSET":
         return tuple(pads)
     if auto == "VALID":
@@ -65,11 +68,7 @@ def _geometry(node: NodeView, x: SymbolicTensor, w: SymbolicTensor) -> tuple[lis
     kernel = node.ints_attr("kernel_shape", list(w.shape[2:]))
     if tuple(kernel) != w.shape[2:]:
         raise CompileError(f"attribute 'kernel_shape' is {kernel} for a weight {w!r}, expected {list(w.shape[2:])}")
-    strides, dilations = node.ints_attr("strides", [1] * rank), node.ints_attr("dilations", [1] * rank)
-    for key, values in (("strides", strides), ("dilations", dilations)):
-        if len(values) != rank or any(v < 1 for v in values):
-            raise CompileError(f"attribute '{key}' is {values}, expected {rank} integers of at least 1")
-    return kernel, strides, dilations
+    return kernel, node.per_axis("strides", rank, 1, least=1), node.per_axis("dilations", rank, 1, least=1)
 
 
 def conv_attributes(node: NodeView, x: SymbolicTensor, w: SymbolicTensor) -> dict[str, Attr]:
@@ -95,10 +94,9 @@ def _conv_transpose(node: NodeView) -> Result:
     kernel, strides, dilations = _geometry(node, x, w)
     rank = len(kernel)
     auto = node.string_attr("auto_pad", "NOTSET")
-    extra = node.ints_attr("output_padding", [0] * rank)
-    pads = node.ints_attr("pads", [0] * (2 * rank))
-    if len(extra) != rank or len(pads) != 2 * rank:
-        raise CompileError(f"output_padding is {extra} and pads {pads}, expected {rank} and {2 * rank} integers")
+    extra, pads = node.per_axis("output_padding", rank, 0), node.per_axis("pads", 2 * rank, 0)
+    if auto not in ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"):
+        raise CompileError(f"attribute 'auto_pad' is '{auto}', expected NOTSET, SAME_UPPER, SAME_LOWER or VALID")
     full = [
         (e - 1) * s + d * (k - 1) + 1 + o
         for e, s, d, k, o in zip(x.shape[2:], strides, dilations, kernel, extra, strict=True)
@@ -106,6 +104,8 @@ def _conv_transpose(node: NodeView) -> Result:
     wanted: list[int] | None = None
     if node.has("output_shape"):
         wanted = node.ints_attr("output_shape")[-rank:]
+        if len(wanted) != rank or any(e < 0 for e in wanted):
+            raise CompileError(f"attribute 'output_shape' is {wanted}, expected {rank} extents")
     elif auto in ("SAME_UPPER", "SAME_LOWER"):
         wanted = [e * s for e, s in zip(x.shape[2:], strides, strict=True)]
     if wanted is not None:

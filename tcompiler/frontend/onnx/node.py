@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from tcompiler.errors import CompileError, OpenValueError
 from tcompiler.frontend.onnx.data import TensorReader
 from tcompiler.frontend.onnx.limits import Limits
+from tcompiler.frontend.onnx.report import quoted
+from tcompiler.frontend.onnx.signature import kind_name
 from tcompiler.frontend.tensor import SymbolicTensor
+from tcompiler.ir import dtypes as dt
 from tcompiler.ops.construct import GraphWriter, extent_product
 
 
@@ -20,6 +23,9 @@ class ReportedError(CompileError):
 
 
 Result = SymbolicTensor | Sequence[SymbolicTensor | None]
+
+REACH = 1 << 30
+"""The largest stride, dilation, pad or window: products of two fit into an index."""
 
 # Numbers from onnx.proto's AttributeProto.AttributeType.
 _FLOAT, _INT, _STRING, _TENSOR, _GRAPH, _FLOATS, _INTS, _STRINGS = 1, 2, 3, 4, 5, 6, 7, 8
@@ -101,7 +107,7 @@ class NodeView:
         if data is not None:
             return data
         sources = self.writer.sources(x.value)
-        shown = ", ".join(f"'{v.label}'" for v in sources[:3]) + (", …" if len(sources) > 3 else "")
+        shown = ", ".join(quoted(str(v.label)) for v in sources[:3]) + (", …" if len(sources) > 3 else "")
         large = [v for v in sources if (size := extent_product(v.type)) is None or size > self.limits.values]
         if large or not sources:
             raise CompileError(
@@ -118,8 +124,45 @@ class NodeView:
         return self.writer.array(self.x(k).value)
 
     def integers(self, k: int, what: str) -> list[int]:
-        """The integers in an input that has to be known at compile time."""
+        """The integers in an input that has to be known at compile time: a list, or one of rank 0.
+
+        Raises:
+            CompileError: As for data, or if it holds no integers or more axes.
+        """
+        x = self.x(k)
+        if not x.dtype.is_integer or x.ndim > 1:
+            raise CompileError(f"input {k} ({what}) is {_type(x)}, expected integers of rank 1")
         return [int(v) for v in self.array(k, what).reshape(-1)]
+
+    def scalar(self, k: int, what: str) -> np.generic:
+        """The one element of an input that has to be known at compile time.
+
+        Raises:
+            CompileError: As for data, or if it has another number of elements.
+        """
+        x = self.x(k)
+        if x.size != 1:
+            raise CompileError(f"input {k} ({what}) is {_type(x)}, expected one element")
+        element: np.generic = self.array(k, what).reshape(-1)[0]
+        return element
+
+    def integer(self, k: int, what: str) -> int:
+        """The one integer in an input that has to be known at compile time; a float that is one will do.
+
+        Raises:
+            CompileError: As for scalar, or if it is no integer.
+        """
+        value = self.scalar(k, what)
+        number = float(value) if self.x(k).dtype.is_float else int(value)
+        if number != number or number in (float("inf"), -float("inf")) or number != int(number):
+            raise CompileError(f"input {k} ({what}) is {number}, expected an integer")
+        return int(number)
+
+    def flag(self, k: int, what: str) -> bool:
+        """The one truth value in an input that has to be known at compile time."""
+        if self.x(k).dtype is not dt.bool_:
+            raise CompileError(f"input {k} ({what}) is {_type(self.x(k))}, expected bool")
+        return bool(self.scalar(k, what))
 
     def constant(self, array: Any, dtype: Any = None) -> SymbolicTensor:
         """A constant of the graph."""
@@ -146,6 +189,37 @@ class NodeView:
         """A list of integers."""
         return [int(v) for v in self._get(key, _INTS, "ints", default)]
 
+    def per_axis(self, key: str, count: int, default: int, least: int | None = None) -> list[int]:
+        """A list of integers, one for each of some axes (two for pads).
+
+        Args:
+            key: The attribute.
+            count: How many there have to be.
+            default: What each is where the node does not give them.
+            least: The least that each may be; none is further from 0 than REACH.
+
+        Raises:
+            CompileError: If there are more or fewer, or one is too small.
+        """
+        values = self.ints_attr(key, [default] * count)
+        if len(values) != count or not all((-REACH if least is None else least) <= v <= REACH for v in values):
+            bound = f"of at most {REACH}" if least is None else f"of {least} to {REACH}"
+            raise CompileError(
+                f"attribute '{key}' is {values}, expected {count} {'integer' if count == 1 else 'integers'} {bound}"
+            )
+        return values
+
+    def computed(self, count: int, what: str = "the result") -> int:
+        """Asks for a constant of some elements, before it is made.
+
+        Returns:
+            The number.
+
+        Raises:
+            CompileError: If it is too large, or all that were asked for together.
+        """
+        return self._reader.computed(count, what)
+
     def floats_attr(self, key: str, default: Sequence[float] | None = None) -> list[float]:
         """A list of floats."""
         return [float(v) for v in self._get(key, _FLOATS, "floats", default)]
@@ -156,7 +230,11 @@ class NodeView:
 
     def tensor_attr(self, key: str) -> NDArray[np.generic]:
         """A tensor attribute."""
-        return self._reader.read(self._get(key, _TENSOR, "t", None))
+        proto = self._get(key, _TENSOR, "t", None)
+        try:
+            return self._reader.read(proto)
+        except CompileError as error:
+            raise CompileError(f"attribute '{key}': {error}") from None
 
     def graph_attr(self, key: str) -> Any:
         """A subgraph attribute."""
@@ -174,12 +252,16 @@ class NodeView:
                 raise CompileError(f"attribute '{key}' is missing, but it is required")
             return default
         if attribute.type != kind:
-            raise CompileError(f"attribute '{key}' is of kind {attribute.type}, expected {kind} of onnx.proto")
+            raise CompileError(f"attribute '{key}' is {kind_name(attribute.type)}, expected {kind_name(kind)}")
         return getattr(attribute, field)
 
     def unread(self) -> list[str]:
         """Attributes that no one has read."""
         return sorted(set(self._attributes) - self._used)
+
+
+def _type(x: SymbolicTensor) -> str:
+    return f"{x.dtype.name}[{', '.join(map(str, x.shape))}]"
 
 
 Converter = Callable[[NodeView], Result]

@@ -32,6 +32,8 @@ def _batch_norm(node: NodeView) -> Result:
 @converts("InstanceNormalization")
 def _instance_norm(node: NodeView) -> Result:
     x = node.x()
+    if x.ndim < 2:
+        raise CompileError(f"data is {x!r}, expected rank 2 or more (N, C, …)")
     return apply("group_norm", x, node.x(1), node.x(2), groups=x.shape[1], epsilon=node.float_attr("epsilon", 1e-5))
 
 
@@ -115,6 +117,6 @@ def _along(node: NodeView, x: SymbolicTensor, axis: int) -> SymbolicTensor:
         at = apply("argmax", x, axis=axis, keepdims=True)
         size = x.shape[axis]
         shape = [size if k == axis % x.ndim else 1 for k in range(x.ndim)]
-        places = node.constant(np.arange(size, dtype=np.int64).reshape(shape))
+        places = node.constant(np.arange(node.computed(size), dtype=np.int64).reshape(shape))
         return fn.astype(apply("eq", at, places), x.dtype)
     return apply("softmax" if node.op == "Softmax" else "log_softmax", x, axis=axis)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -20,6 +18,9 @@ from tcompiler.frontend.onnx.declarations import Declaration, ShapeMap, closed_s
 from tcompiler.frontend.onnx.expansion import expansion
 from tcompiler.frontend.onnx.limits import DEFAULT, Limits
 from tcompiler.frontend.onnx.node import CONVERTERS, NodeView, ReportedError
+from tcompiler.frontend.onnx.report import Problem, plain, quoted, refuse
+from tcompiler.frontend.onnx.signature import check_signature
+from tcompiler.frontend.onnx.unsupported import nearest
 from tcompiler.frontend.tensor import SymbolicTensor
 from tcompiler.ir.graph.grammar import tensor_type
 from tcompiler.ops.construct import GraphWriter
@@ -42,6 +43,7 @@ _FAMILIES = (
     "control",
 )
 _STANDARD = ("", "ai.onnx")
+_LARGEST_FILE = (1 << 31) - 1
 
 ABSENT: Final = "absent"
 """What stands in a scope for a function's input that the call leaves out."""
@@ -71,7 +73,7 @@ class OnnxModel:
         proto, self._folder, self.name = _load(model)
         _check_text(proto, self.name)
         self._opsets = _opsets(proto, self.name)
-        self._graph = _inlined(proto, self.name, limits).graph
+        self._graph = _inlined(proto, self.name, self._opsets[""], limits).graph
         self._limits = limits
         self.inputs: tuple[Declaration, ...] = tuple(declarations(self._graph, self.name))
 
@@ -134,15 +136,13 @@ def _load(model: str | os.PathLike[str] | bytes | Any) -> tuple[Any, Path | None
     except ImportError:
         raise CompileError("reading a model needs the onnx package: pip install 'tcompiler[onnx]'") from None
     if isinstance(model, onnx.ModelProto):
-        return model, None, "the model"
+        return _whole(model, "the model"), None, "the model"
     folder, name = None, "the model"
     if isinstance(model, (str, os.PathLike)):
         path = Path(model)
         name = path.name
         folder = path.parent
-        if not path.is_file():
-            raise CompileError(f"no file '{path}'; expected an ONNX model")
-        data = path.read_bytes()
+        data = _contents(path)
     elif isinstance(model, (bytes, bytearray, memoryview)):
         data = bytes(model)
     else:
@@ -152,16 +152,57 @@ def _load(model: str | os.PathLike[str] | bytes | Any) -> tuple[Any, Path | None
         proto.ParseFromString(data)
     except (DecodeError, RecursionError, ValueError):
         raise CompileError(f"{name} is no ONNX model: its bytes do not parse") from None
+    return _whole(proto, name), folder, name
+
+
+def _whole(proto: Any, name: str) -> Any:
+    """A model that holds something.
+
+    Raises:
+        CompileError: If it holds no graph, or one without outputs.
+    """
     if not proto.HasField("graph"):
         raise CompileError(f"{name} is no ONNX model: it holds no graph")
-    return proto, folder, name
+    if not proto.graph.output:
+        raise CompileError(f"{name} has no output, expected at least one")
+    return proto
+
+
+def _contents(path: Path) -> bytes:
+    """The bytes of a model's file.
+
+    Raises:
+        CompileError: If there is none, it is no plain file, or is larger than protobuf's files can be.
+    """
+    try:
+        if not path.is_file():
+            raise CompileError(f"no file '{path}'; expected an ONNX model")
+        size = path.stat().st_size
+        if size > _LARGEST_FILE:
+            raise CompileError(f"'{path}' has {size} bytes; an ONNX model has at most {_LARGEST_FILE}")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise CompileError(f"'{path}' cannot be read: {error}") from None
 
 
 def _check_text(proto: Any, name: str) -> None:
     """Refuses names that are no UTF-8: protobuf hands them over as bytes."""
-    graph = proto.graph
-    texts = [v.name for v in (*graph.input, *graph.output, *graph.initializer)]
-    texts += [t for n in graph.node for t in (n.name, n.op_type, n.domain)]
+    pending = [proto.graph, *proto.functions]
+    texts = [t for o in proto.opset_import for t in (o.domain,)]
+    for v in proto.graph.input:
+        texts += [d.dim_param for d in v.type.tensor_type.shape.dim]
+    while pending:
+        graph = pending.pop()
+        if hasattr(graph, "initializer"):
+            texts += [v.name for v in (*graph.input, *graph.output, *graph.initializer)]
+            texts += [t.values.name for t in graph.sparse_initializer]
+        else:
+            texts += [*graph.input, *graph.output, graph.name, graph.domain, *(o.domain for o in graph.opset_import)]
+        for n in graph.node:
+            texts += [n.name, n.op_type, n.domain, *n.input, *n.output]
+            for a in n.attribute:
+                texts += [a.name, a.ref_attr_name]
+                pending += [*([a.g] if a.HasField("g") else []), *a.graphs]
     if not all(isinstance(t, str) for t in texts):
         raise CompileError(f"{name} is no ONNX model: a name in it is not UTF-8")
 
@@ -170,7 +211,12 @@ def _opsets(proto: Any, name: str) -> dict[str, int]:
     """Versions of operator sets by domain; the standard domain is the empty name."""
     import onnx
 
-    opsets = {("" if o.domain in _STANDARD else o.domain): int(o.version) for o in proto.opset_import}
+    opsets: dict[str, int] = {}
+    for o in proto.opset_import:
+        domain = "" if o.domain in _STANDARD else o.domain
+        if opsets.setdefault(domain, int(o.version)) != o.version:
+            found = f"{opsets[domain]} and {o.version}"
+            raise CompileError(f"{name} uses opsets {found} of domain {quoted(o.domain)}, expected one")
     newest = onnx.defs.onnx_opset_version()
     version = opsets.setdefault("", 1)
     if not OLDEST_OPSET <= version <= newest:
@@ -181,13 +227,16 @@ def _opsets(proto: Any, name: str) -> dict[str, int]:
     return opsets
 
 
-def _inlined(proto: Any, name: str, limits: Limits) -> Any:
+def _inlined(proto: Any, name: str, opset: int, limits: Limits) -> Any:
     """The model with its own functions written out, after counting what that takes."""
     if not proto.functions:
         return proto
+    import onnx.checker
     import onnx.inliner
 
     functions = {(f.domain, f.name): f for f in proto.functions}
+    if len(functions) < len(proto.functions):
+        raise CompileError(f"{name} defines a function twice")
     sizes: dict[tuple[str, str], int] = {}
 
     def size(nodes: Any, path: tuple[tuple[str, str], ...]) -> int:
@@ -198,8 +247,20 @@ def _inlined(proto: Any, name: str, limits: Limits) -> Any:
             if key in functions:
                 if key in path or len(path) >= limits.nesting:
                     raise CompileError(
-                        f"{name}: function '{n.op_type}' calls itself or nests deeper than {limits.nesting}"
+                        f"{name}: function {quoted(n.op_type)} calls itself or nests deeper than {limits.nesting}"
                     )
+                called = functions[key]
+                if len(n.input) > len(called.input) or len(n.output) > len(called.output):
+                    raise CompileError(
+                        f"{name}: function {quoted(n.op_type)} is called with {len(n.input)} inputs and "
+                        f"{len(n.output)} outputs, expected at most {len(called.input)} and {len(called.output)}"
+                    )
+                for o in called.opset_import:
+                    if o.domain in _STANDARD and o.version != opset:
+                        raise CompileError(
+                            f"{name}: function {quoted(n.op_type)} is written for opset {o.version} and the model for "
+                            f"{opset}, expected the same (convert it with onnx.version_converter.convert_version)"
+                        )
                 if key not in sizes:
                     sizes[key] = size(functions[key].node, (*path, key))
                 total += sizes[key]
@@ -211,23 +272,15 @@ def _inlined(proto: Any, name: str, limits: Limits) -> Any:
         return total
 
     size(proto.graph.node, ())
+    reduced = onnx.ModelProto()
+    reduced.CopyFrom(proto)
+    # The inliner refuses functions that call each other even where nobody calls them.
+    del reduced.functions[:]
+    reduced.functions.extend(f for key, f in functions.items() if key in sizes)
     try:
-        return onnx.inliner.inline_local_functions(proto)
-    except (RuntimeError, ValueError) as error:
-        raise CompileError(f"{name}: its functions cannot be inlined: {error}") from None
-
-
-def _place(proto: Any) -> str:
-    return f"node {proto.name!r} ({proto.op_type})" if proto.name else f"a node {proto.op_type}"
-
-
-@dataclass(slots=True)
-class _Problem:
-    """Why one node cannot be converted; `inputs` names those whose values would do."""
-
-    where: str
-    why: str
-    inputs: tuple[str, ...] = ()
+        return onnx.inliner.inline_local_functions(reduced)
+    except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+        raise CompileError(f"{name}: its functions cannot be inlined: {plain(str(error))}") from None
 
 
 class _Importer:
@@ -237,9 +290,9 @@ class _Importer:
         self._name = name
         self._opsets = opsets
         self._limits = limits
-        self._writer = GraphWriter("model", max_elements=limits.elements)
+        self._writer = GraphWriter("model", max_elements=limits.elements, max_rank=limits.rank)
         self._tensors = TensorReader(folder, limits)
-        self._problems: list[_Problem] = []
+        self._problems: list[Problem] = []
         self._count = 0
         self._depth = 0
 
@@ -258,35 +311,25 @@ class _Importer:
         outputs: list[SymbolicTensor] = []
         for out in graph.output:
             if out.name not in scope:
-                self._problems.append(_Problem(f"output {out.name!r}", "no node defines it"))
+                self._problems.append(Problem("output", out.name, "no node defines it"))
             elif isinstance(value := scope[out.name], SymbolicTensor):
                 outputs.append(value)
-        self._raise()
+        refuse(self._name, self._problems)
         labels = [out.name for out in graph.output]
         return GraphModule(self._writer.finish([v.value for v in outputs], labels), self._writer.store)
 
-    def _raise(self) -> None:
-        if not self._problems:
-            return
-        lines = [f"  {p.where}: {p.why}" for p in self._problems]
-        noun = "problem" if len(lines) == 1 else "problems"
-        message = f"{self._name} cannot be compiled, {len(lines)} {noun}:\n" + "\n".join(lines)
-        if all(p.inputs for p in self._problems):
-            raise OpenValueError(message, tuple(dict.fromkeys(i for p in self._problems for i in p.inputs)))
-        raise CompileError(message)
-
     def _initializers(self, graph: Any, scope: _Scope) -> None:
         for sparse in graph.sparse_initializer:
-            self._problems.append(_Problem(f"initializer {sparse.values.name!r}", "it is sparse, expected a dense one"))
+            self._problems.append(Problem("initializer", sparse.values.name, "it is sparse, expected a dense one"))
             scope[sparse.values.name] = None
         for tensor in graph.initializer:
             if tensor.name in scope:
-                self._problems.append(_Problem(f"initializer {tensor.name!r}", "its name is defined twice"))
+                self._problems.append(Problem("initializer", tensor.name, "its name is defined twice"))
                 continue
             try:
                 scope[tensor.name] = self._lift(self._tensors.read(tensor))
             except CompileError as error:
-                self._problems.append(_Problem("initializer", str(error)))
+                self._problems.append(Problem("initializer", tensor.name, str(error)))
                 scope[tensor.name] = None
 
     def _lift(self, array: NDArray[np.generic]) -> SymbolicTensor:
@@ -304,6 +347,7 @@ class _Importer:
                 scope[v.name] = self._lift(np.asarray(values[v.name]))
                 continue
             shape = closed_shape(v, self._name)
+            self._limits.check_shape(shape, f"{self._name}: input {quoted(v.name)}")
             scope[v.name] = SymbolicTensor(self._writer, self._writer.input(tensor_type(v.dtype, shape), v.name))
 
     def survey(self, graph: Any) -> None:
@@ -313,31 +357,34 @@ class _Importer:
             for proto in pending.pop().node:
                 domain = "" if proto.domain in _STANDARD else proto.domain
                 if (domain, proto.op_type) not in CONVERTERS and (domain or not self._expandable(proto.op_type)):
-                    self._problems.append(_Problem(_place(proto), self._unknown(domain, proto.op_type)))
+                    why = self._unknown(domain, proto.op_type)
+                    self._problems.append(Problem("node", proto.name, why, proto.op_type))
                 pending += [g for a in proto.attribute for g in ([a.g] if a.HasField("g") else []) + list(a.graphs)]
-        self._raise()
+        refuse(self._name, self._problems)
 
     def _nodes(self, graph: Any, scope: _Scope) -> None:
         """Converts the nodes of a graph in order."""
+        self._count += len(graph.node)
+        if self._count > self._limits.nodes:
+            raise CompileError(f"{self._name} has more than {self._limits.nodes} nodes, the limit")
         for proto in graph.node:
-            self._count += 1
-            if self._count > self._limits.nodes:
-                raise CompileError(f"{self._name} has more than {self._limits.nodes} nodes, the limit")
-            where = _place(proto)
-            results = self._node(proto, where, scope)
+            results = self._node(proto, scope)
             for k, name in enumerate(proto.output):
                 if not name:
                     continue
                 if name in scope:
-                    self._problems.append(_Problem(where, f"it defines '{name}', which is defined already"))
+                    self._problem(proto, f"it defines {quoted(name)}, which is defined already")
                 scope[name] = results[k] if results is not None and k < len(results) else None
 
-    def _node(self, proto: Any, where: str, scope: _Scope) -> Sequence[SymbolicTensor | None] | None:
+    def _problem(self, proto: Any, why: str, inputs: tuple[str, ...] = ()) -> None:
+        self._problems.append(Problem("node", proto.name, why, proto.op_type, inputs))
+
+    def _node(self, proto: Any, scope: _Scope) -> Sequence[SymbolicTensor | None] | None:
         domain = "" if proto.domain in _STANDARD else proto.domain
         converter = CONVERTERS.get((domain, proto.op_type))
         undefined = [i for i in proto.input if i and i not in scope]
         if converter is not None and undefined:
-            self._problems.append(_Problem(where, f"its input '{undefined[0]}' is not defined before it"))
+            self._problem(proto, f"its input {quoted(undefined[0])} is not defined before it")
             return None
         found = [scope.get(i) if i else ABSENT for i in proto.input]
         inputs = [x if isinstance(x, SymbolicTensor) else None for x in found]
@@ -346,8 +393,8 @@ class _Importer:
             known = not undefined and not poisoned
             function = None if domain or not known else expansion(proto, self._opsets[""], inputs)
             if function is None and (domain or known or not self._expandable(proto.op_type)):
-                self._problems.append(_Problem(where, self._unknown(domain, proto.op_type)))
-            return None if function is None else self._expand(proto, function, inputs, where)
+                self._problem(proto, self._unknown(domain, proto.op_type))
+            return None if function is None else self._expand(proto, function, inputs)
         if poisoned:
             return None
         view = NodeView(
@@ -360,20 +407,21 @@ class _Importer:
             self._limits,
         )
         try:
+            check_signature(proto, domain, view.opset)
             result = converter(view)
             if view.unread():
-                keys = ", ".join(f"'{k}'" for k in view.unread())
+                keys = ", ".join(map(quoted, view.unread()))
                 raise CompileError(f"attribute {keys} is none that {proto.op_type} has in opset {view.opset}")
         except ReportedError:
             return None
         except CompileError as error:
             needed = error.inputs if isinstance(error, OpenValueError) else ()
-            self._problems.append(_Problem(where, str(error), needed))
+            self._problem(proto, str(error), needed)
             return None
         results = [result] if isinstance(result, SymbolicTensor) else list(result)
         for k, name in enumerate(proto.output):
             if name and (k >= len(results) or results[k] is None):
-                self._problems.append(_Problem(where, f"its output {k} ('{name}') is not supported, leave it out"))
+                self._problem(proto, f"its output {k} ({quoted(name)}) is not supported, leave it out")
                 return None
         return results
 
@@ -388,7 +436,7 @@ class _Importer:
         return bool(schema.has_function or schema.has_context_dependent_function)
 
     def _expand(
-        self, proto: Any, function: Any, inputs: Sequence[SymbolicTensor | None], where: str
+        self, proto: Any, function: Any, inputs: Sequence[SymbolicTensor | None]
     ) -> list[SymbolicTensor | None] | None:
         """Converts the nodes that define an operator in its place."""
         if self._depth >= self._limits.nesting:
@@ -405,18 +453,21 @@ class _Importer:
         self._nodes(function, scope)
         self._depth -= 1
         self._opsets = outer
+        outside = Problem("node", proto.name, "", proto.op_type).where()
         for problem in self._problems[before:]:
-            problem.where = f"{where}, in {problem.where} of its definition"
+            problem.path = f"{outside}, in {problem.path}" if problem.path else outside
         results = [scope.get(name) for name in function.output]
         return [r if isinstance(r, SymbolicTensor) else None for r in results]
 
     def _unknown(self, domain: str, op: str) -> str:
         """What to say of an operator that has no converter."""
         if domain:
-            return f"no converter for operator '{op}' of domain '{domain}'"
-        near = difflib.get_close_matches(op, [n for d, n in CONVERTERS if not d], n=2)
-        hint = f"; nearest: {', '.join(near)}" if near else ""
-        return f"no converter for operator '{op}' (opset {self._opsets['']}){hint}"
+            return (
+                f"no converter for operator {quoted(op)} of domain {quoted(domain)}; expected one of the "
+                f"standard domain, or a function of the model's own"
+            )
+        hint = nearest(op, [n for d, n in CONVERTERS if not d])
+        return f"no converter for operator {quoted(op)} (opset {self._opsets['']}){hint and '; ' + hint}"
 
     def _subgraph(self, graph: Any, given: Mapping[str, SymbolicTensor], outer: _Scope) -> list[SymbolicTensor]:
         """Converts a subgraph in place; it sees the values around it."""
@@ -434,7 +485,7 @@ class _Importer:
         self._depth -= 1
         undefined = [out.name for out in graph.output if out.name not in scope]
         if undefined:
-            raise CompileError(f"no node of its subgraph defines the output {undefined[0]!r}")
+            raise CompileError(f"no node of its subgraph defines the output {quoted(undefined[0])}")
         results = [scope[out.name] for out in graph.output]
         done = [r for r in results if isinstance(r, SymbolicTensor)]
         if len(done) != len(results) or len(self._problems) > before:

@@ -8,7 +8,7 @@ import math
 import tcompiler.frontend.functions as fn
 from tcompiler.errors import CompileError
 from tcompiler.frontend.onnx.linear import window_pads
-from tcompiler.frontend.onnx.node import CONVERTERS, NodeView, Result, converts
+from tcompiler.frontend.onnx.node import CONVERTERS, REACH, NodeView, Result, converts
 from tcompiler.frontend.tensor import SymbolicTensor, apply
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.graph.grammar import Attr
@@ -86,13 +86,10 @@ def _global_lp_pool(node: NodeView) -> Result:
 def _pool(node: NodeView) -> Result:
     x = node.x()
     kernel = node.ints_attr("kernel_shape")
-    if not kernel or len(kernel) != x.ndim - 2 or any(k < 1 for k in kernel):
+    if not kernel or len(kernel) != x.ndim - 2 or not all(1 <= k <= REACH for k in kernel):
         raise CompileError(f"attribute 'kernel_shape' is {kernel} for {x!r}, expected {x.ndim - 2} extents")
     rank = len(kernel)
-    strides, dilations = node.ints_attr("strides", [1] * rank), node.ints_attr("dilations", [1] * rank)
-    for key, values in (("strides", strides), ("dilations", dilations)):
-        if len(values) != rank or any(v < 1 for v in values):
-            raise CompileError(f"attribute '{key}' is {values}, expected {rank} integers of at least 1")
+    strides, dilations = node.per_axis("strides", rank, 1, least=1), node.per_axis("dilations", rank, 1, least=1)
     window: dict[str, Attr] = {
         "kernel": tuple(kernel),
         "strides": tuple(strides),
@@ -117,14 +114,24 @@ def _max_unpool(node: NodeView) -> Result:
     x, at = node.x(0), node.x(1)
     kernel = node.ints_attr("kernel_shape")
     rank = len(kernel)
-    strides, pads = node.ints_attr("strides", [1] * rank), node.ints_attr("pads", [0] * (2 * rank))
+    if x.ndim != rank + 2 or at.shape != x.shape or not all(1 <= k <= REACH for k in kernel):
+        raise CompileError(
+            f"data is {x!r} and places are {at!r} for a kernel {kernel}, expected rank {rank + 2} for both"
+        )
+    strides, pads = node.per_axis("strides", rank, 1, least=1), node.per_axis("pads", 2 * rank, 0)
     inferred = [
         (e - 1) * s - pads[k] - pads[rank + k] + kernel[k]
         for k, (e, s) in enumerate(zip(x.shape[2:], strides, strict=True))
     ]
     shape = [*x.shape[:2], *inferred]
+    node.limits.check_shape(shape, "the result")
     if node.optional(2) is not None:
         target = node.integers(2, "output_shape")
+        node.limits.check_shape(target, "the result")
+        if len(target) != x.ndim or target[:2] != shape[:2]:
+            raise CompileError(
+                f"input 2 (output_shape) is {target} for {x!r}, expected {x.ndim} extents that begin with {shape[:2]}"
+            )
         if math.prod(target) != math.prod(shape):
             at = _moved(node, at, shape, target)
         shape = target

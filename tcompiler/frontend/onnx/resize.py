@@ -25,6 +25,10 @@ _COORDINATES = (
 )
 
 
+_TAPS = 256
+"""Most weights per output element: each is a node."""
+
+
 def coordinates(mode: str, size: int, out: int, scale: float, roi: tuple[float, float]) -> Weights:
     """Where in the source each output lies, by ONNX's coordinate_transformation_mode.
 
@@ -145,7 +149,7 @@ def _sizes(node: NodeView, x: SymbolicTensor, axes: list[int]) -> tuple[list[int
         ratios = [s / e for s, e in zip(sizes, extents, strict=True)]
         scale = min(ratios) if policy == "not_larger" else max(ratios)
         return [int(np.floor(scale * e + 0.5)) for e in extents], [scale] * len(axes)
-    if len(scales) != len(axes) or any(s <= 0 for s in scales):
+    if len(scales) != len(axes) or not all(0 < s < np.inf for s in scales):
         raise CompileError(f"scales are {scales} for {len(axes)} axes of {x!r}, expected as many positive numbers")
     return [int(np.floor(e * s)) for e, s in zip(extents, scales, strict=True)], scales
 
@@ -166,21 +170,33 @@ def _resized(node: NodeView, x: SymbolicTensor) -> SymbolicTensor:
     a = node.float_attr("cubic_coeff_a", -0.75)
     exclude, antialias = bool(node.int_attr("exclude_outside", 0)), bool(node.int_attr("antialias", 0))
     fill = node.float_attr("extrapolation_value", 0.0)
-    axes = [k % max(x.ndim, 1) for k in node.ints_attr("axes", list(range(x.ndim)))]
+    axes = node.ints_attr("axes", list(range(x.ndim)))
+    if len({k % x.ndim for k in axes if -x.ndim <= k < x.ndim}) != len(axes):
+        raise CompileError(f"attribute 'axes' is {axes} for {x!r}, expected distinct axes of it")
+    axes = [k % x.ndim for k in axes]
     if mode not in ("nearest", "linear", "cubic"):
         raise CompileError(f"mode is '{mode}', expected nearest, linear or cubic")
     sizes, scales = _sizes(node, x, axes)
     crop = where == "tf_crop_and_resize"
     region = [float(v) for v in node.array(1, "roi").reshape(-1)] if crop else []
-    if crop and len(region) != 2 * len(axes):
+    if crop and (len(region) != 2 * len(axes) or not all(map(np.isfinite, region))):
         raise CompileError(f"roi is {region} for {len(axes)} axes, expected a start and an end for each")
     outside: list[tuple[int, NDArray[np.bool_]]] = []
     for k, (axis, out, scale) in enumerate(zip(axes, sizes, scales, strict=True)):
         size = x.shape[axis]
-        if out > node.limits.elements:
-            raise CompileError(f"sizes are {sizes}, more than the limit of {node.limits.elements}")
         if size == out and scale == 1 and not crop:
             continue
+        if out < 0 or (size == 0 and out > 0):
+            raise CompileError(f"axis {axis} of {x!r} becomes {out} long, expected extents of at least 1")
+        if size == 0:
+            continue
+        # every output has a place in a table, and a weight for each tap
+        reach = 1.0 if mode == "nearest" else 4 * max(1.0, 1 / scale if antialias else 1.0)
+        node.computed(int(out * reach), f"the table for axis {axis} of {x!r}")
+        if reach > _TAPS:
+            raise CompileError(
+                f"axis {axis} of {x!r} shrinks to {out} with antialias, expected at most {_TAPS // 4} times"
+            )
         roi = (region[k], region[len(axes) + k]) if crop else (0.0, 1.0)
         at = coordinates(where, size, out, scale, roi)
         if crop:

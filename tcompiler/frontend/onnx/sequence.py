@@ -16,7 +16,7 @@ def _cumulative(node: NodeView) -> Result:
     return apply(
         node.op.lower(),
         node.x(),
-        axis=node.integers(1, "axis")[0],
+        axis=node.integer(1, "axis"),
         exclusive=bool(node.int_attr("exclusive", 0)),
         reverse=bool(node.int_attr("reverse", 0)),
     )
@@ -26,7 +26,7 @@ def _cumulative(node: NodeView) -> Result:
 def _top_k(node: NodeView) -> Result:
     x = node.x()
     node.ignore("sorted")
-    k = node.int_attr("k") if node.opset < 10 else node.integers(1, "k")[0]
+    k = node.int_attr("k") if node.opset < 10 else node.integer(1, "k")
     attrs = {"k": k, "axis": node.int_attr("axis", -1), "largest": bool(node.int_attr("largest", 1))}
     values = node.writer.emit("top_k", [x.value], attrs)
     return [SymbolicTensor(node.writer, v) for v in values]
@@ -47,10 +47,16 @@ def _reverse_sequence(node: NodeView) -> Result:
 def _tensor_scatter(node: NodeView) -> Result:
     """A cache of keys or values written from a place per element of the batch on."""
     past, update, start = node.x(0), node.x(1), node.optional(2)
-    axis = node.int_attr("axis", -2) % past.ndim
+    axis = node.int_attr("axis", -2)
     mode = node.string_attr("mode", "linear")
-    if mode not in ("linear", "circular") or axis == 0:
-        raise CompileError(f"mode '{mode}', axis {axis}: expected linear or circular, and not the batch's axis")
+    if mode not in ("linear", "circular") or not -past.ndim <= axis < past.ndim or axis in (0, -past.ndim):
+        raise CompileError(
+            f"mode is '{mode}' and axis {axis} for {past!r}: expected linear or circular, and an axis other than the "
+            f"batch's"
+        )
+    if update.ndim != past.ndim:
+        raise CompileError(f"the update is {update!r} for {past!r}, expected the same rank")
+    axis %= past.ndim
     steps, size = update.shape[axis], past.shape[axis]
     shape = [steps if k == axis else 1 for k in range(past.ndim)]
     places = fn.reshape(node.constant(range(steps), "int64"), shape)
@@ -69,6 +75,8 @@ Activation = Callable[[SymbolicTensor], SymbolicTensor]
 def _activations(node: NodeView, count: int, default: list[str]) -> list[Activation]:
     """One function per gate and direction; alpha and beta are taken in order by those that have them."""
     names = node.string_list("activations") or default * count
+    if len(names) != len(default) * count:
+        raise CompileError(f"attribute 'activations' is {names}, expected {len(default) * count} of them")
     alphas, betas = node.floats_attr("activation_alpha", []), node.floats_attr("activation_beta", [])
     result: list[Activation] = []
     for name in names:
@@ -102,6 +110,9 @@ def _activation(name: str, alphas: list[float], betas: list[float]) -> Activatio
     return lambda x: fn.multiply(fn.tanh(fn.multiply(x, b)), a)
 
 
+_NODES_PER_STEP = 8
+"""About as many nodes as a step of a recurrent network takes at the least."""
+
 State = tuple[SymbolicTensor, ...]
 Cell = Callable[[SymbolicTensor, State], State]
 
@@ -117,6 +128,8 @@ def _recurrent(node: NodeView) -> Result:
         raise CompileError(f"attribute 'direction' is '{direction}', expected forward, reverse or bidirectional")
     gates = {"RNN": 1, "GRU": 3, "LSTM": 4}[node.op]
     functions = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}[node.op]
+    if r.ndim != 3:
+        raise CompileError(f"the recurrent weight is {r!r}, expected rank 3")
     hidden = node.int_attr("hidden_size", r.shape[-1])
     batch_first = bool(node.int_attr("layout", 0))
     if x.ndim != 3 or w.ndim != 3 or w.shape[:2] != (directions, gates * hidden):
@@ -124,8 +137,13 @@ def _recurrent(node: NodeView) -> Result:
     if batch_first:
         x = fn.transpose(x, (1, 0, 2))
     steps, batch, _ = x.shape
-    if steps < 1 or steps * directions > node.limits.nodes:
-        raise CompileError(f"data has {steps} steps, expected 1 to {node.limits.nodes}")
+    most = node.limits.nodes // (_NODES_PER_STEP * directions)
+    if not 1 <= steps <= most:
+        raise CompileError(f"data has {steps} steps, expected 1 to {most}: each is written out")
+    if r.shape != (directions, gates * hidden, hidden):
+        raise CompileError(
+            f"the recurrent weight is {r!r}, expected the shape [{directions}, {gates * hidden}, {hidden}]"
+        )
     activations = _activations(node, directions, functions)
     clip = node.float_attr("clip", 0.0)
     states = 2 if node.op == "LSTM" else 1

@@ -9,7 +9,7 @@ import numpy as np
 import tcompiler.frontend.functions as fn
 from tcompiler.errors import CompileError
 from tcompiler.frontend.onnx.data import element_type
-from tcompiler.frontend.onnx.node import NodeView, Result, converts
+from tcompiler.frontend.onnx.node import REACH, NodeView, Result, converts
 from tcompiler.frontend.tensor import SymbolicTensor, apply, lift
 from tcompiler.ir import dtypes as dt
 
@@ -74,18 +74,18 @@ def _size(node: NodeView) -> Result:
 
 @converts("Range")
 def _range(node: NodeView) -> Result:
-    arrays = [node.array(k, what).reshape(-1)[0] for k, what in enumerate(("start", "limit", "delta"))]
-    start, limit, delta = (float(a) if node.x().dtype.is_float else int(a) for a in arrays)
-    count = 0 if delta == 0 else max(math.ceil((limit - start) / delta), 0)
-    steps = lift(node.writer, np.arange(_allowed(node, count), dtype=np.int64))
     d = node.x().dtype
+    if any(node.x(k).dtype is not d for k in (1, 2)):
+        raise CompileError(f"inputs are {node.x(0)!r}, {node.x(1)!r} and {node.x(2)!r}, expected one element type")
+    ends = [node.scalar(k, what) for k, what in enumerate(("start", "limit", "delta"))]
+    start, limit, delta = (float(a) if d.is_float else int(a) for a in ends)
+    if not all(math.isfinite(v) for v in (start, limit, delta)) or delta == 0:
+        raise CompileError(f"start is {start}, limit {limit} and delta {delta}, expected finite ones and a delta not 0")
+    # whole numbers may be too large for a float, quotients of floats for any number
+    length = (limit - start) / delta if d.is_float else -((start - limit) // delta)
+    count = max(math.ceil(min(length, node.limits.elements + 1)), 0)
+    steps = lift(node.writer, np.arange(node.computed(count), dtype=np.int64))
     return fn.add(fn.multiply(fn.astype(steps, d), node.x(2)), node.x(0))
-
-
-def _allowed(node: NodeView, count: int) -> int:
-    if count > node.limits.elements:
-        raise CompileError(f"the result would have {count} elements, more than the limit of {node.limits.elements}")
-    return count
 
 
 @converts("EyeLike")
@@ -95,8 +95,9 @@ def _eye_like(node: NodeView) -> Result:
         raise CompileError(f"the input is {x!r}, expected rank 2")
     d = element_type(node.int_attr("dtype"), "the result") if node.has("dtype") else x.dtype
     rows, columns = x.shape
-    at = [np.arange(_allowed(node, n), dtype=np.int64) for n in (rows, columns)]
-    diagonal = fn.add(lift(node.writer, at[0].reshape(-1, 1)), node.int_attr("k", 0))
+    at = [np.arange(node.computed(n), dtype=np.int64) for n in (rows, columns)]
+    shift = min(max(node.int_attr("k", 0), -rows), columns)
+    diagonal = fn.add(lift(node.writer, at[0].reshape(-1, 1)), shift)
     return fn.astype(apply("eq", diagonal, lift(node.writer, at[1].reshape(1, -1))), d)
 
 
@@ -121,7 +122,7 @@ def _flatten(node: NodeView) -> Result:
     x = node.x()
     axis = node.int_attr("axis", 1)
     if not -x.ndim <= axis <= x.ndim:
-        raise CompileError(f"attribute 'axis' is {axis} for {x!r}")
+        raise CompileError(f"attribute 'axis' is {axis} for {x!r}, expected {-x.ndim} to {x.ndim}")
     axis = axis + x.ndim if axis < 0 else axis
     return fn.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
 
@@ -150,9 +151,16 @@ def _unsqueeze(node: NodeView) -> Result:
     return fn.expand_dims(x, _axes(axes, x.ndim + len(axes)))
 
 
+_PARTS = 32
+"""Most parts that one node joins: a kernel looks for an element's part one after the other."""
+
+
 @converts("Concat")
 def _concat(node: NodeView) -> Result:
-    return apply("concat", *node.all(), axis=node.int_attr("axis"))
+    parts, axis = node.all(), node.int_attr("axis")
+    while len(parts) > _PARTS:
+        parts = [apply("concat", *parts[k : k + _PARTS], axis=axis) for k in range(0, len(parts), _PARTS)]
+    return apply("concat", *parts, axis=axis)
 
 
 @converts("Split")
@@ -166,10 +174,12 @@ def _split(node: NodeView) -> Result:
     elif node.optional(1) is not None:
         sizes = node.integers(1, "split")
     if sizes is None:
-        count = node.int_attr("num_outputs", count)
+        parts = node.int_attr("num_outputs", count)
+        if parts != count:
+            raise CompileError(f"attribute 'num_outputs' is {parts}, and the node has {count} outputs")
         each = -(-extent // max(count, 1))
         sizes = [max(min(each, extent - each * k), 0) for k in range(count)]
-    if len(sizes) < len(node.outputs) or sum(sizes) != extent or any(s < 0 for s in sizes):
+    if len(sizes) != len(node.outputs) or sum(sizes) != extent or any(s < 0 for s in sizes):
         raise CompileError(f"split sizes are {sizes} for axis {axis} of {x!r} and {len(node.outputs)} outputs")
     return fn.split(x, [sum(sizes[:k]) for k in range(1, len(sizes))], axis)
 
@@ -213,7 +223,22 @@ def _expand(node: NodeView) -> Result:
 
 @converts("Tile")
 def _tile(node: NodeView) -> Result:
-    return apply("tile", node.x(), repeats=tuple(node.integers(1, "repeats")))
+    x, repeats = node.x(), node.integers(1, "repeats")
+    if len(repeats) == x.ndim and all(r >= 0 for r in repeats):
+        # checked here, as an extent of the graph's is an i64
+        node.limits.check_shape([e * r for e, r in zip(x.shape, repeats, strict=True)], "the result")
+    return apply("tile", x, repeats=tuple(repeats))
+
+
+def _pad_value(node: NodeView, x: SymbolicTensor) -> float:
+    """The value of input 2 that padding has, of the data's type."""
+    value = node.scalar(2, "constant_value")
+    if node.x(2).dtype is not x.dtype or (x.dtype.is_integer and int(float(value)) != int(value)):
+        raise CompileError(
+            f"input 2 (constant_value) is {value} of {node.x(2).dtype.name}, expected one of {x.dtype.name} that a f64 "
+            f"holds"
+        )
+    return float(value)
 
 
 @converts("Pad")
@@ -224,7 +249,7 @@ def _pad(node: NodeView) -> Result:
         pads, value = node.ints_attr("pads"), node.float_attr("value", 0.0)
     else:
         pads = node.integers(1, "pads")
-        value = float(node.array(2, "constant_value").reshape(-1)[0]) if node.optional(2) is not None else 0.0
+        value = _pad_value(node, x) if node.optional(2) is not None else 0.0
     if node.optional(3) is not None:
         axes = _axes(node.integers(3, "axes"), x.ndim)
         if len(pads) != 2 * len(axes):
@@ -233,13 +258,19 @@ def _pad(node: NodeView) -> Result:
         for k, a in enumerate(axes):
             full[a], full[x.ndim + a] = pads[k], pads[len(axes) + k]
         pads = full
+    if any(abs(p) > REACH for p in pads):
+        raise CompileError(f"pads are {pads}, expected none larger than {REACH}")
     return apply("pad", x, pads=tuple(pads), mode=mode, value=value)
 
 
 @converts("Trilu")
 def _trilu(node: NodeView) -> Result:
-    k = node.integers(1, "k")[0] if node.optional(1) is not None else 0
-    return apply("trilu", node.x(), k=k, upper=bool(node.int_attr("upper", 1)))
+    x = node.x()
+    k = node.integer(1, "k") if node.optional(1) is not None else 0
+    if x.ndim >= 2:
+        # beyond the corners a diagonal keeps all or nothing, and its number may be too large to add to an index
+        k = min(max(k, -x.shape[-2] - 1), x.shape[-1] + 1)
+    return apply("trilu", x, k=k, upper=bool(node.int_attr("upper", 1)))
 
 
 @converts("DepthToSpace")
@@ -302,7 +333,7 @@ def _scatter_nd(node: NodeView) -> Result:
 
 @converts("OneHot")
 def _one_hot(node: NodeView) -> Result:
-    depth = node.integers(1, "depth")[0]
+    depth = node.integer(1, "depth")
     at = node.x(0)
     if at.dtype.is_float:
         at = fn.astype(at, dt.i64)
