@@ -14,7 +14,7 @@ from rich.table import Table
 from tcompiler.errors import UserError
 
 if TYPE_CHECKING:
-    from tcompiler.cli.report.facts import KernelFacts
+    from tcompiler.cli.report.facts import KernelFacts, Totals
 
 
 def run(
@@ -90,53 +90,62 @@ def run(
     if not console.is_terminal:
         # A file or another program gets whole names, not what fits a window that is not there.
         console.width = max(console.width, 200)
-    console.print(_table(model, rows))
+    console.print(_table(model, rows, console.width))
     console.print(facts.memory_line(loaded.manifest), highlight=False)
 
 
-def _table(title: str, rows: list[KernelFacts]) -> Table:
-    """The kernels, one a line, and their sum."""
+_LEAST_NEEDED = ("executed", "KB", "GFLOP/s", "calls", "MFLOP", "by")
+"""Columns that a narrow window is spared, in this order."""
+
+
+def _table(title: str, rows: list[KernelFacts], width: int) -> Table:
+    """The kernels, one a line, and their sum; what a window of this width has no room for is left out."""
+    from rich.measure import measure_renderables
     from rich.text import Text
 
+    columns = _columns(rows)
+    console = Console(width=1000)
+    missing: list[str] = []
+    while True:
+        table = Table(title=Text(title))
+        for head in columns:
+            table.add_column(head, justify="left" if head in ("kernel", "by") else "right", overflow="fold")
+        *lines, last = zip(*columns.values(), strict=True)
+        for line in lines:
+            table.add_row(*map(Text, line))
+        table.add_section()
+        table.add_row(*map(Text, last))
+        wide = measure_renderables(console, console.options, [table]).maximum > width
+        if not wide or len(missing) == len(_LEAST_NEEDED):
+            break
+        missing.append(_LEAST_NEEDED[len(missing)])
+        del columns[missing[-1]]
+    if missing:
+        table.caption = Text(f"no room for {', '.join(missing)}: widen the window, or take --json")
+    return table
+
+
+def _columns(rows: list[KernelFacts]) -> dict[str, list[str]]:
+    """The table's cells by heading; the last of each column is the sum."""
     from tcompiler.cli.report import facts
 
     total = facts.totals(rows)
-    heads = ("calls", "MFLOP", "executed", "KB", "limit ms", "by", "ms", "share", "of limit", "GFLOP/s")
-    table = Table(title=Text(title))
-    table.add_column("kernel", overflow="fold")
-    for head in heads:
-        table.add_column(head, justify="left" if head == "by" else "right", no_wrap=True)
-    for r in rows:
-        share = r.share(total.seconds or 0.0)
-        table.add_row(
-            Text(r.name + "".join(f", {a}" for a in r.aliases)),
-            str(r.calls),
-            f"{r.flops / 1e6:.2f}",
-            f"{r.executed_flops / 1e6:.2f}",
-            f"{r.bytes / 1e3:.0f}",
-            _ms(r.limit),
-            facts.BOUNDS[r.bound],
-            "" if r.seconds is None else _ms(r.seconds),
-            "" if share is None else f"{share:.1%}",
-            "" if r.attained is None else f"{r.attained:.0%}",
-            "" if r.gflops is None else f"{r.gflops:.1f}",
-        )
-    table.add_section()
     spent = total.seconds
-    table.add_row(
-        "total",
-        str(total.calls),
-        f"{total.flops / 1e6:.2f}",
-        f"{total.executed_flops / 1e6:.2f}",
-        f"{total.bytes / 1e3:.0f}",
-        _ms(total.limit),
-        "",
-        "" if spent is None else _ms(spent),
-        "",
-        f"{total.limit / spent:.0%}" if spent else "",
-        f"{total.flops / spent / 1e9:.1f}" if spent else "",
-    )
-    return table
+    lines: list[KernelFacts | Totals] = [*rows, total]
+    shares = [r.share(spent or 0.0) for r in rows]
+    return {
+        "kernel": [", ".join((r.name, *r.aliases)) for r in rows] + ["total"],
+        "calls": [str(r.calls) for r in lines],
+        "MFLOP": [f"{r.flops / 1e6:.2f}" for r in lines],
+        "executed": [f"{r.executed_flops / 1e6:.2f}" for r in lines],
+        "KB": [f"{r.bytes / 1e3:.0f}" for r in lines],
+        "limit ms": [_ms(r.limit) for r in lines],
+        "by": [facts.BOUNDS[r.bound] for r in rows] + [""],
+        "ms": ["" if r.seconds is None else _ms(r.seconds) for r in lines],
+        "share": ["" if share is None else f"{share:.1%}" for share in shares] + [""],
+        "of limit": ["" if r.attained is None else f"{r.attained:.0%}" for r in lines],
+        "GFLOP/s": ["" if r.gflops is None else f"{r.gflops:.1f}" for r in lines],
+    }
 
 
 def _ms(seconds: float) -> str:

@@ -137,6 +137,18 @@ def test_kernels_faster_than_the_machine_have_it_measured_again(saved: str, monk
     assert all(k["bound"] != "latency" for k in result["kernels"])
 
 
+@pytest.mark.parametrize("width", [60, 70, 80, 100])
+def test_a_narrow_window_shows_names_and_times(saved: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = re.sub(r"\x1b\[[\d;]*m", "", invoke("inspect", saved, "--sort", "name").stdout)
+    assert max(map(len, text.splitlines())) <= width
+    assert _column(text, 0) == ["gemm_2", "gemm_relu_0", "gemm_relu_1", "total"]
+    head = [cell.strip() for cell in next(line for line in text.splitlines() if "kernel" in line).split("┃")]
+    assert {"kernel", "limit ms", "ms", "share", "of limit"} <= set(head)
+    assert ("no room for executed" in text) == ("executed" not in head)
+
+
 def test_without_profile_nothing_is_timed(saved: str) -> None:
     result = invoke("inspect", saved, "--no-profile", "--sort", "name")
     assert _column(result.stdout, 0) == ["gemm_2", "gemm_relu_0", "gemm_relu_1", "total"]

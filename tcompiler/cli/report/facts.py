@@ -204,6 +204,16 @@ class Totals:
     limit: float
     seconds: float | None
 
+    @property
+    def attained(self) -> float | None:
+        """The limit over the time measured."""
+        return self.limit / self.seconds if self.seconds else None
+
+    @property
+    def gflops(self) -> float | None:
+        """Billions of operations (those that were asked for) per second."""
+        return self.flops / self.seconds / 1e9 if self.seconds else None
+
 
 def totals(rows: Sequence[KernelFacts]) -> Totals:
     """The sums of all rows."""

@@ -264,8 +264,8 @@ def _table_section(report: Report) -> Html:
         tag("td"),
         tag("td", "" if total.seconds is None else f"{total.seconds * 1e3:.3f}"),
         tag("td"),
-        tag("td", f"{total.limit / total.seconds:.0%}" if total.seconds else ""),
-        tag("td", f"{total.flops / total.seconds / 1e9:.1f}" if total.seconds else ""),
+        tag("td", "" if total.attained is None else f"{total.attained:.0%}"),
+        tag("td", "" if total.gflops is None else f"{total.gflops:.1f}"),
     )
     table = tag(
         "table", tag("thead", tag("tr", heads)), tag("tbody", body), tag("tfoot", foot), _class="figures", id="figures"
