@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -156,7 +157,9 @@ def measure(cache: bool = True, seconds: float = 0.1, again: bool = False) -> Ma
     if known:
         machine = best_of(known, machine)
     if cache:
-        write(file, machine)
+        # Where nothing can be kept, the next process measures again.
+        with contextlib.suppress(OSError):
+            write(file, machine)
     return machine
 
 

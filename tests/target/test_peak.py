@@ -149,6 +149,14 @@ def test_measurements_are_kept(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert first.gbps["L1"] == (10.0, 10.0)
 
 
+def test_measurements_need_no_place_to_be_kept(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TCOMPILER_CACHE_DIR", str(tmp_path / "file"))
+    monkeypatch.setattr(peak, "fma_peak", lambda dtype, threads, seconds: 10.0)
+    monkeypatch.setattr(peak, "bandwidth", lambda traffic, size, threads, seconds: 10.0)
+    assert model.measure().peak_gflops("f32") == 10.0
+
+
 def test_measuring_again_keeps_the_better_of_each(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TCOMPILER_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(peak, "bandwidth", lambda traffic, size, threads, seconds: 7.0 if traffic == "copy" else 3.0)

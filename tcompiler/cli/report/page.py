@@ -219,7 +219,7 @@ def _graph_section(report: Report, graph: Graph | None) -> Html:
         "A dashed box makes no kernel: it is the same memory in another shape. Click a card for its kernel; rest on "
         "a wire or an operator to read it. Drag to move, Ctrl and the wheel to zoom."
     )
-    view = tag("div", picture, _class="viewport", tabindex=0, data_colour="kernel", aria_label="The graph, scrollable")
+    view = tag("div", picture, _class="viewport", tabindex=0, data_colour="kernel", role="region", aria_label="Graph")
     return section("graph", "Graph", tag("p", note, _class="note"), tools, view)
 
 

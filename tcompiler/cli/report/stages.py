@@ -75,7 +75,7 @@ def _kernel_section(
         f"executed {quantity(row.executed_flops, 'FLOP')}" if row.executed_flops != row.flops else None,
         quantity(row.bytes, "B"),
         f"limit {duration(row.limit)} ({BOUNDS[row.bound]})",
-        f"measured {duration(row.seconds)}, {row.attained or 0.0:.0%} of the limit" if row.seconds else None,
+        f"measured {duration(row.seconds)} ({row.attained or 0.0:.0%} of the limit attained)" if row.seconds else None,
         f"{share:.1%} of the time" if share is not None else None,
     ]
     also = tag("small", " also ", ", ".join(row.aliases)) if row.aliases else None
