@@ -23,7 +23,7 @@ def _sides(d: Draw) -> tuple[int, int, int]:
 @family("matmul", opsets=(22, 13, 9), weight=8)
 def matmul(d: Draw) -> None:
     m, n, k = _sides(d)
-    dtype = d.choice((*DTYPES, "int32", "int64"))
+    dtype = d.choice((*DTYPES, "int32", "int64", "uint32", "uint64"))
     batch = d.shape(0, 3, max(4000 // max(m * k, k * n, 1), 1), zero=0)
     left, right = ([e if d.chance(0.7) else 1 for e in batch] for _ in range(2))
     left, right = left[d.integer(0, len(left)) :] if d.chance(0.4) else left, right

@@ -19,7 +19,7 @@ FUNCTIONS: dict[str, str] = {
     **dict.fromkeys(("Floor", "Ceil", "Round", "Sign"), "coarse"),
 }
 WILD = ("Abs", "Neg", "Relu", "Exp", "Tanh", "Sigmoid", "Floor", "Ceil", "Sqrt", "Sign", "IsNaN", "IsInf", "LeakyRelu")
-INTEGERS = ("int32", "int64", "int32", "int64", "int8", "uint8", "int16")
+INTEGERS = ("int32", "int64", "int32", "int64", "int8", "uint8", "int16", "uint16", "uint32", "uint64")
 
 
 def smooth(d: Draw, x: Value) -> Value:
@@ -143,7 +143,7 @@ def _integer_step(d: Draw, op: str, x: Value) -> Value:
 def cast(d: Draw) -> None:
     """One to three casts: what fits is kept, floats are rounded or cut off."""
     shape = d.shape(1, 3, 3000)
-    types: list[str] = ["float32", "float64", "float16", "int32", "int64", "int8", "uint8", "bool", "int16"]
+    types: list[str] = ["float32", "float64", "float16", "int32", "int64", "int8", "uint8", "bool", "int16", "uint16", "uint32", "uint64"]
     source = d.choice(types)
     d.exact = True
     x = d.input(shape, source, "positive" if source.startswith("float") else "normal")
