@@ -152,17 +152,19 @@ def _concat(types: Types, attrs: Attrs) -> Program:
     d = Definition("concat", types, ("a",))
     axis = axis_of("concat", integer(attrs, "axis"), len(out.shape))
     parts = [p for p in d.inputs() if as_int(p.shape[axis]) != 0] or d.inputs()[:1]
+    starts: list[Scalar] = [index(0)]
+    for p in parts:
+        starts.append(starts[-1] + p.shape[axis])
 
     def body(*at: Scalar) -> Scalar:
-        ends: list[Scalar] = [index(0)]
-        for p in parts:
-            ends.append(ends[-1] + p.shape[axis])
-        value: Scalar | None = None
-        for p, start, end in reversed(list(zip(parts, ends, ends[1:], strict=False))):
-            read = p[[*at[:axis], at[axis] - start, *at[axis + 1 :]]]
-            value = read if value is None else Select(less(at[axis], end), read, value)
-        assert value is not None
-        return value
+        def choose(first: int, last: int) -> Scalar:
+            # halves, for the depth of an expression to stay small with many parts
+            if last - first == 1:
+                return parts[first][[*at[:axis], at[axis] - starts[first], *at[axis + 1 :]]]
+            middle = (first + last) // 2
+            return Select(less(at[axis], starts[middle]), choose(first, middle), choose(middle, last))
+
+        return choose(0, len(parts))
 
     return d.program(d.compute("y", out.shape, body))
 

@@ -9,6 +9,7 @@ from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Function
 from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.partials import reduce_in_lanes
+from tcompiler.schedule.rules.pieces import cut_parts
 from tcompiler.schedule.rules.placement import gather_rows, inline_maps
 from tcompiler.schedule.rules.reduction import schedule_reduction
 from tcompiler.schedule.rules.rows import schedule_row_blocks
@@ -46,7 +47,8 @@ def default_schedule(function: Function, target: Target, threads: int = 1, const
                 done |= set(sch.blocks_under(sch.loops(outputs[0])[0]))
     for name in [b for b in sch.blocks() if b not in done]:
         if find_block(sch.function, name).init is None:
-            schedule_map(sch, name, target, threads)
+            for part in cut_parts(sch, name):
+                schedule_map(sch, part, target, threads)
         else:
             _schedule_rows(sch, name, target, threads)
     return sch

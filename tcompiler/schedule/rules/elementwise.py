@@ -28,8 +28,10 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int) -> bool:
     shape = shape_of(sch.function, find_block(sch.function, block))
     if shape is None or shape.reduce or 0 in shape.extents.values():
         return False
-    loop_of = dict(zip((i.var for i in sch.iters(block)), sch.loops(block), strict=True))
+    loop_of = _loops_by_iter(sch, block)
     if _flat(sch, shape) and len(loop_of) > 1:
+        if sch.loops(block) != [*loop_of.values()]:
+            sch.reorder(*loop_of.values())
         (loop,) = sch.fuse(*loop_of.values())
         outer: list[str] = []
         extent = shape.points()
@@ -51,6 +53,12 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int) -> bool:
     return True
 
 
+def _loops_by_iter(sch: Schedule, block: str) -> dict[Var, str]:
+    """The loop that each iter var is, in the order of the iter vars."""
+    names = [sch.loop_of(block, k) for k in range(len(sch.iters(block)))]
+    return {i.var: name for i, name in zip(sch.iters(block), names, strict=True) if name}
+
+
 def _across(shape: Shape, lane: Var) -> Var | None:
     """The axis along which an operand is contiguous that is not along the lanes: its cache lines are shared by it."""
     for o in shape.operands:
@@ -63,7 +71,7 @@ def _across(shape: Shape, lane: Var) -> Var | None:
 
 def _tiled(sch: Schedule, block: str, shape: Shape, lane: Var, across: Var, target: Target, threads: int) -> None:
     """A transposition in tiles: what one iteration leaves of a cache line, the next ones take."""
-    loop_of = dict(zip((i.var for i in sch.iters(block)), sch.loops(block), strict=True))
+    loop_of = _loops_by_iter(sch, block)
     bits = buffer_table(sch.function)[shape.target.buffer].dtype.bytes * 8
     width = min(max(target.vector_lanes(bits), 2), shape.extents[lane])
     first, lanes = sch.split(loop_of[lane], [None, width])
