@@ -12,15 +12,13 @@ import pytest
 import tcompiler as tc
 from benchmarks import models
 from tests.networks.checking import excess, operands
-
-NETWORKS = ["resnet18", "resnet_tiny", "mlp", "mlp_odd", "transformer", "transformer_odd"]
+from tests.networks.conftest import Network
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_error_is_close_to_onnxruntimes(name: str, threads: int) -> None:
-    model = tc.compile(models.build(name).path, threads=threads)
-    assert excess(name, model(*operands(name, model.inputs))) <= 1
+def test_error_is_close_to_onnxruntimes(network: Network, threads: int) -> None:
+    model = network.models[threads]
+    assert excess(network.name, model(*operands(network.name, model.inputs))) <= 1
 
 
 @pytest.mark.parametrize("name", ["resnet_tiny", "mlp", "transformer"])
@@ -47,18 +45,16 @@ assert not extra, extra
 """
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mlp", "transformer"])
-def test_saved_model_runs_in_a_process_that_imports_no_compiler(name: str, tmp_path: Path) -> None:
-    built = models.build(name)
-    model = tc.compile(built.path, threads=2)
-    expected = model(*operands(name, model.inputs))
+def test_saved_model_runs_in_a_process_that_imports_no_compiler(network: Network, tmp_path: Path) -> None:
+    model = network.models[2]
+    expected = model(*operands(network.name, model.inputs))
     model.save(tmp_path / "model.tcm")
-    np.savez(tmp_path / "in.npz", **built.inputs)
+    np.savez(tmp_path / "in.npz", **network.file.inputs)
     command = [sys.executable, "-c", LOADED, *(str(tmp_path / n) for n in ("model.tcm", "in.npz", "out.npz"))]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     loaded = np.load(tmp_path / "out.npz")
     results = tuple(loaded[k] for k in loaded.files)
-    assert excess(name, results) <= 1
+    assert excess(network.name, results) <= 1
     for y, e in zip(results, expected if isinstance(expected, tuple) else (expected,), strict=True):
         np.testing.assert_array_equal(y, e)

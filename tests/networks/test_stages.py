@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
-from benchmarks import models
-from tcompiler import api
 from tcompiler.ir.expr.hash import structural_hash as program_hash
 from tcompiler.ir.expr.text import parse_program, print_program
 from tcompiler.ir.expr.verify import verify as verify_program
@@ -19,13 +15,11 @@ from tcompiler.ir.loop.verify import verify as verify_function
 from tcompiler.ops.registry import get
 from tcompiler.schedule.schedule import replay
 from tcompiler.schedule.trace import Trace
+from tests.networks.conftest import Network
 
-NETWORKS = ["resnet18", "resnet_tiny", "mlp", "mlp_odd", "transformer", "transformer_odd"]
 
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_stages_round_trip_and_verify(name: str) -> None:
-    c = api.compile_stages(models.build(name).path, "scheduled", threads=2)
+def test_stages_round_trip_and_verify(network: Network) -> None:
+    c = network.compilation
     for stage in ("imported", "graph"):
         store = ConstantStore(dict(c.module.constants.arrays))
         graph = parse_graph(c.texts[stage], store)
@@ -48,9 +42,8 @@ def test_stages_round_trip_and_verify(name: str) -> None:
             verify_function(parsed)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_traces_replay_to_the_identical_kernel(name: str) -> None:
-    c = api.compile_stages(models.build(name).path, "scheduled", threads=2)
+def test_traces_replay_to_the_identical_kernel(network: Network) -> None:
+    c = network.compilation
     for kernel in c.kernels.values():
         assert kernel.function is not None and kernel.schedule is not None
         for trace in (
