@@ -116,6 +116,7 @@ CASES: list[tuple[str, list[np.ndarray | None], dict[str, Any]]] = [
     ("Softmax", [f32(2, 3, 5)], {"opset": 11}),
     ("LogSoftmax", [f32(2, 3, 5)], {}),
     ("Hardmax", [f32(2, 3, 5)], {"axis": 1}),
+    ("Hardmax", [f32(0, 3, 5)], {"axis": 0}),
     *(
         (op, [positive(2, 3, 5), i64(1, -1)], {"fixed": [1]})
         for op in ("ReduceSum", "ReduceProd", "ReduceMax", "ReduceMin", "ReduceMean", "ReduceSumSquare")

@@ -113,6 +113,8 @@ def _softmax(node: NodeView) -> Result:
 
 
 def _along(node: NodeView, x: SymbolicTensor, axis: int) -> SymbolicTensor:
+    if node.op == "Hardmax" and 0 in x.shape:
+        return x  # there is no maximum, and nothing to mark
     if node.op == "Hardmax":
         at = apply("argmax", x, axis=axis, keepdims=True)
         size = x.shape[axis]

@@ -143,7 +143,20 @@ def _integer_step(d: Draw, op: str, x: Value) -> Value:
 def cast(d: Draw) -> None:
     """One to three casts: what fits is kept, floats are rounded or cut off."""
     shape = d.shape(1, 3, 3000)
-    types: list[str] = ["float32", "float64", "float16", "int32", "int64", "int8", "uint8", "bool", "int16", "uint16", "uint32", "uint64"]
+    types: list[str] = [
+        "float32",
+        "float64",
+        "float16",
+        "int32",
+        "int64",
+        "int8",
+        "uint8",
+        "bool",
+        "int16",
+        "uint16",
+        "uint32",
+        "uint64",
+    ]
     source = d.choice(types)
     d.exact = True
     x = d.input(shape, source, "positive" if source.startswith("float") else "normal")

@@ -82,7 +82,7 @@ def softmax(d: Draw) -> None:
     op = d.choice(("Softmax", "Softmax", "LogSoftmax", "Hardmax"))
     dtype = d.choice(("float32",) * 6 + ("float64", "float16"))
     x: Value = d.input(
-        d.shape(1, 4, 10_000 if d.chance(0.3) else 2000, zero=0 if op == "Hardmax" else 0.01),
+        d.shape(1, 4, 10_000 if d.chance(0.3) else 2000, zero=0.02),
         dtype,
         "coarse" if op == "Hardmax" else "normal",
     )
