@@ -48,6 +48,16 @@ def test_parts_along_two_axes() -> None:
     assert "select(" not in model.text("scheduled")
 
 
+def test_a_choice_by_data_is_no_part() -> None:
+    arrays = [RNG.standard_normal(s).astype(np.float32) for s in ((3, 7), (3, 7), (7,))]
+
+    def function(a: Any, b: Any, c: Any) -> Any:
+        return tb.where(a < c, a * b, c)
+
+    a, b, c = arrays
+    np.testing.assert_array_equal(compiled(function, arrays)(*arrays), np.where(a < c, a * b, c))
+
+
 @pytest.mark.parametrize("count", [100, MOST + 50])
 def test_many_parts(count: int) -> None:
     """Neither the text of so many choices nor the code for them nests too deep."""

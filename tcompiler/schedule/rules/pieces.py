@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tcompiler.ir import dtypes as dt
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Block, Store
 from tcompiler.ir.scalar.canonical import linear
@@ -73,7 +74,7 @@ def _buffers(value: Scalar) -> frozenset[str]:
 
 def _turn(cond: Scalar, var: Var) -> int | None:
     """The first value of an iter var at which `var < constant`, or its like, is no longer what it was before."""
-    if not isinstance(cond, Binary) or cond.op not in ("lt", "le", "gt", "ge"):
+    if not isinstance(cond, Binary) or cond.op not in ("lt", "le", "gt", "ge") or cond.a.dtype is not dt.i64:
         return None
     form = linear(cond.a - cond.b)
     if set(form.terms) != {var} or abs(form.terms[var]) != 1:
