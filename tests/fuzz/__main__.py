@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from tests.fuzz.families import FAMILIES
-from tests.fuzz.run import run
+from tests.fuzz.run import RELATIONS_EVERY, run
 
 
 def main() -> int:
@@ -18,6 +18,9 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000, help="how many seeds")
     parser.add_argument("--step", type=int, default=1, help="distance of seeds, so that processes can share a run")
     parser.add_argument("--threads", type=int, help="threads to compile for; 1 and 2 in turn if absent")
+    parser.add_argument(
+        "--relations", type=int, default=RELATIONS_EVERY, help="hold one of so many models against all relations"
+    )
     parser.add_argument("--quiet", action="store_true", help="print failures and the summary only")
     options = parser.parse_args()
     if options.seed is not None:
@@ -29,7 +32,7 @@ def main() -> int:
         if not options.quiet or not text.startswith("["):
             print(text, flush=True)
 
-    tally = run(seeds, options.threads, options.family, say)
+    tally = run(seeds, options.threads, options.family, say, options.relations)
     print(tally.summary())
     return 1 if tally.failures else 0
 

@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import onnx
 from onnx import printer
 
@@ -15,7 +14,7 @@ from tcompiler.errors import TCompilerError
 from tests.fuzz.draw import Array, Case
 from tests.fuzz.families import draw, family_of
 from tests.fuzz.oracle import Expected, disagreement, expected, standard
-from tests.fuzz.structure import check_structure
+from tests.fuzz.relations import call, check_stages, other_ways
 
 FINDINGS = (
     TCompilerError,
@@ -33,7 +32,7 @@ FINDINGS = (
 """What a compiler may raise: each is a finding, ours or the user's errors alike, as every drawn model is in order."""
 
 BATCH = 16
-STRUCTURE_EVERY = 20
+RELATIONS_EVERY = 40
 MAX_TEXT = 6000
 
 
@@ -93,13 +92,14 @@ def run(
         threads: Threads to compile for; None means 1 and 2 in turn.
         family: The family of all of them; None means what each seed stands for.
         say: Told before every compile which models are in it, so that a crash has a name, and of every failure.
+        every: Of so many models one is held against all relations (tests/fuzz/relations.py), 0 for none.
     """
     tally = Tally()
     for k, batch in enumerate(_batches(seeds, family)):
         if say is not None:
             say(f"[{', '.join(f'{c.family} {c.seed}' for c in batch)}]")
         count = len(tally.failures)
-        _check(batch, threads or 1 + k % 2, tally)
+        _check(batch, threads or 1 + k % 2, tally, every)
         if say is not None:
             for failure in tally.failures[count:]:
                 say(str(failure))
@@ -118,7 +118,7 @@ def _batches(seeds: Sequence[int], family: str | None) -> Iterator[list[Case]]:
     yield from waiting.values()
 
 
-def _check(batch: list[Case], threads: int, tally: Tally) -> None:
+def _check(batch: list[Case], threads: int, tally: Tally, every: int) -> None:
     references = []
     for case in list(batch):
         try:
@@ -142,7 +142,7 @@ def _check(batch: list[Case], threads: int, tally: Tally) -> None:
             tally.families[case.family] -= 1
         count = len(tally.failures)
         for case in batch:
-            _check([case], threads, tally)
+            _check([case], threads, tally, every)
         if len(tally.failures) == count:
             names = ", ".join(f"{c.family} {c.seed}" for c in batch)
             tally.failures.append(Failure(joined(batch), threads, f"only together ({names}): {_told(error)}"))
@@ -155,8 +155,8 @@ def _check(batch: list[Case], threads: int, tally: Tally) -> None:
             problem = None
         if problem is not None:
             tally.failures.append(Failure(case, threads, problem))
-        elif case.seed % STRUCTURE_EVERY == 0:
-            _check_structure(case, outputs, reference, tally)
+        elif every and case.seed % every == 0:
+            _check_relations(case, outputs, reference, tally)
 
 
 def _as_the_standard(case: Case, outputs: list[Array]) -> bool:
@@ -164,30 +164,28 @@ def _as_the_standard(case: Case, outputs: list[Array]) -> bool:
     return second is not None and disagreement(case, outputs, second) is None
 
 
-def _check_structure(case: Case, outputs: list[Array], reference: Expected, tally: Tally) -> None:
-    """Stages round-trip, and one thread and two compute the same."""
-    try:
-        check_structure(case.proto)
-        for threads in (1, 2):
-            (again,) = compute([case], threads)
-            problem = disagreement(case, again, Expected(outputs, reference.tolerances, "what it gave before"))
-            if problem is not None:
-                tally.failures.append(Failure(case, threads, problem))
-    except FINDINGS as error:
-        tally.failures.append(Failure(case, 2, _told(error)))
+def _check_relations(case: Case, outputs: list[Array], reference: Expected, tally: Tally) -> None:
+    """What has to hold whatever the results are: see tests/fuzz/relations.py."""
+    before = Expected(outputs, reference.tolerances, "what it gave before")
+    for threads in (1, 2):
+        try:
+            check_stages(case.proto, threads)
+            for what, again in other_ways(case, threads):
+                problem = disagreement(case, again, before)
+                if problem is not None:
+                    tally.failures.append(Failure(case, threads, f"{what}: {problem}"))
+        except FINDINGS as error:
+            tally.failures.append(Failure(case, threads, _told(error)))
 
 
 def compute(batch: Sequence[Case], threads: int) -> list[list[Array]]:
     """The outputs of each case, all compiled as one model."""
     whole = joined(batch)
-    model = tc.compile(whole.proto, threads=threads)
-    given = [whole.inputs[v.name] for v in model.inputs]
-    y = model(*given)
-    flat = list(y) if isinstance(y, tuple) else [y]
+    flat = call(tc.compile(whole.proto, threads=threads), whole.inputs)
     results = []
     for case in batch:
         count = len(case.proto.graph.output)
-        results.append([np.asarray(a) for a in flat[:count]])
+        results.append(flat[:count])
         flat = flat[count:]
     return results
 
