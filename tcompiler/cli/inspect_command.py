@@ -103,11 +103,13 @@ def _table(title: str, rows: list[KernelFacts], width: int) -> Table:
     from rich.measure import measure_renderables
     from rich.text import Text
 
+    from tcompiler.cli.report.markup import visible
+
     columns = _columns(rows)
     console = Console(width=1000)
     missing: list[str] = []
     while True:
-        table = Table(title=Text(title))
+        table = Table(title=Text(visible(title)))
         for head in columns:
             table.add_column(head, justify="left" if head in ("kernel", "by") else "right", overflow="fold")
         *lines, last = zip(*columns.values(), strict=True)

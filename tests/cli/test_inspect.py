@@ -124,6 +124,15 @@ def test_the_table_is_sorted(saved: str, key: str, column: int) -> None:
     assert total == pytest.approx(sum(values), abs=0.01 * total)
 
 
+def test_a_file_name_that_is_no_text_is_shown(saved: str, tmp_path: Path) -> None:
+    odd = tmp_path / "m\udcff\x1b[31m.tcm"
+    odd.write_bytes(Path(saved).read_bytes())
+    result = invoke("inspect", str(odd), "--no-profile")
+    assert r"m\udcff\u001b[31m.tcm" in result.stdout
+    invoke("inspect", str(odd), "--no-profile", "--html", str(tmp_path / "page.html"))
+    assert r"m\udcff\u001b[31m.tcm" in (tmp_path / "page.html").read_text()
+
+
 def test_kernels_faster_than_the_machine_have_it_measured_again(saved: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
