@@ -84,6 +84,7 @@ def run(
     threads: int | None = None,
     family: str | None = None,
     say: Callable[[str], None] | None = None,
+    every: int = RELATIONS_EVERY,
 ) -> Tally:
     """Draws, compiles and checks the models of some seeds.
 
