@@ -146,7 +146,8 @@ def _prepare(
 
     def fill(entry: ConstantEntry) -> None:
         recipe, place = recipes[entry["name"]], view_constant(block, entry)
-        array = np.ascontiguousarray(c.module.constants.typed(recipe.constant))
+        # A view of a file's bytes may lie anywhere.
+        array = np.require(c.module.constants.typed(recipe.constant), requirements=("C", "A"))
         for k, (function, key) in enumerate(recipe.steps):
             packed = buffer_table(function)["packed"]
             last = k == len(recipe.steps) - 1

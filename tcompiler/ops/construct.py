@@ -66,7 +66,7 @@ class GraphWriter:
         self._inputs.append(value)
         return value
 
-    def constant(self, array: Array) -> Value:
+    def constant(self, array: Array, sha256: str | None = None) -> Value:
         """A constant; one with the same bytes and type is shared.
 
         Raises:
@@ -79,7 +79,7 @@ class GraphWriter:
                 f"a constant has element type {array.dtype}; expected one of f16, bf16, f32, f64, i8, i16, i32, i64, "
                 f"u8, bool"
             ) from None
-        digest = self.store.put(array)
+        digest = self.store.put(array, sha256)
         key = (digest, dtype.name, array.shape)
         value = self._by_content.get(key)
         if value is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from tcompiler.errors import CompileError
 from tcompiler.frontend.onnx.limits import Limits
 from tcompiler.frontend.onnx.report import quoted
+from tcompiler.frontend.onnx.wire import kept_data
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.dtypes import DType
 
@@ -56,16 +59,30 @@ def element_code(d: DType) -> int:
     return next(code for code, known in _DTYPES.items() if known is d)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Storage:
+    """Where a model's data lie, apart from those in the parsed model.
+
+    Attributes:
+        folder: The model's own folder, where external data may lie; None if the model came from memory.
+        kept: Data that were taken out of the model's bytes before these were parsed (see wire.py).
+    """
+
+    folder: Path | None
+    kept: Sequence[memoryview] = ()
+
+
 class TensorReader:
     """Reads the tensors of one model and counts their bytes.
 
     Args:
-        folder: The model's own folder, where external data may lie; None if the model came from memory.
+        storage: Where data lie.
         limits: What is allowed.
     """
 
-    def __init__(self, folder: Path | None, limits: Limits) -> None:
-        self._folder = folder
+    def __init__(self, storage: Storage, limits: Limits) -> None:
+        self._folder = storage.folder
+        self._kept = storage.kept
         self._limits = limits
         self._bytes = 0
         self._computed = 0
@@ -99,7 +116,7 @@ class TensorReader:
         if self._bytes > self._limits.weight_bytes:
             raise CompileError(f"with it the model's weights exceed the limit of {self._limits.weight_bytes} bytes")
         if proto.data_location == _EXTERNAL:
-            raw: bytes = self._external(proto, size)
+            raw: bytes | memoryview = self._external(proto, size)
         elif proto.HasField("raw_data"):
             raw = proto.raw_data
         else:
@@ -131,7 +148,7 @@ class TensorReader:
             return np.reshape(np.array(values, dtype=np.int64) != 0, shape)
         return np.reshape(np.array(values, dtype=np.uint64 if d is dt.u64 else None).astype(d.numpy), shape)
 
-    def _external(self, proto: Any, size: int) -> bytes:
+    def _external(self, proto: Any, size: int) -> bytes | memoryview:
         """Bytes from a file in the model's own folder; no path or link leads out of it."""
         entries = {e.key: e.value for e in proto.external_data}
         if len(entries) < len(proto.external_data):
@@ -139,6 +156,9 @@ class TensorReader:
         location = entries.get("location", "")
         if not isinstance(location, str):
             raise CompileError(f"it lies in {quoted(location)}, expected a file name in UTF-8")
+        kept = kept_data(location, self._kept)
+        if kept is not None:
+            return kept
         if self._folder is None:
             raise CompileError(
                 f"it lies in the file {quoted(location)} beside the model; read the model by its path, not from memory"

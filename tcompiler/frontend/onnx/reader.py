@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from tcompiler.errors import CompileError, OpenValueError
 from tcompiler.frontend.module import GraphModule
-from tcompiler.frontend.onnx.data import TensorReader
+from tcompiler.frontend.onnx.data import Storage, TensorReader
 from tcompiler.frontend.onnx.declarations import Declaration, ShapeMap, closed_shape, declarations, narrowed
 from tcompiler.frontend.onnx.expansion import expansion
 from tcompiler.frontend.onnx.limits import DEFAULT, Limits
@@ -21,8 +22,9 @@ from tcompiler.frontend.onnx.node import CONVERTERS, NodeView, ReportedError
 from tcompiler.frontend.onnx.report import Problem, plain, quoted, refuse
 from tcompiler.frontend.onnx.signature import check_signature
 from tcompiler.frontend.onnx.unsupported import nearest
+from tcompiler.frontend.onnx.wire import take_out_weights
 from tcompiler.frontend.tensor import SymbolicTensor
-from tcompiler.ir.graph.grammar import tensor_type
+from tcompiler.ir.graph.grammar import digest, tensor_type
 from tcompiler.ops.construct import GraphWriter
 
 # Where an operator of an early set differs it has attributes that its converter refuses.
@@ -44,6 +46,8 @@ _FAMILIES = (
 )
 _STANDARD = ("", "ai.onnx")
 _LARGEST_FILE = (1 << 31) - 1
+_LARGE = 1 << 18
+"""Bytes of a weight whose digest is worth a thread."""
 
 ABSENT: Final = "absent"
 """What stands in a scope for a function's input that the call leaves out."""
@@ -70,7 +74,7 @@ class OnnxModel:
     def __init__(self, model: str | os.PathLike[str] | bytes | Any, limits: Limits = DEFAULT) -> None:
         for family in _FAMILIES:
             importlib.import_module(f"tcompiler.frontend.onnx.{family}")
-        proto, self._folder, self.name = _load(model)
+        proto, self._storage, self.name = _load(model)
         _check_text(proto, self.name)
         self._opsets = _opsets(proto, self.name)
         self._graph = _inlined(proto, self.name, self._opsets[""], limits).graph
@@ -95,7 +99,7 @@ class OnnxModel:
             OpenValueError: If nothing is wrong but that inputs' values decide shapes; it has their names.
             CompileError: If there are nodes that have no counterpart; the message names all of them.
         """
-        importer = _Importer(self.name, self._folder, self._opsets, self._limits)
+        importer = _Importer(self.name, self._storage, self._opsets, self._limits)
         return importer.run(self._graph, self.inputs, dict(shapes or {}), dict(values or {}))
 
     def narrow(self, shapes: ShapeMap) -> tuple[Declaration, ...]:
@@ -115,7 +119,7 @@ class OnnxModel:
         Raises:
             CompileError: If there are operators without a counterpart; the message names all of them.
         """
-        _Importer(self.name, self._folder, self._opsets, self._limits).survey(self._graph)
+        _Importer(self.name, self._storage, self._opsets, self._limits).survey(self._graph)
 
 
 def read(
@@ -128,15 +132,15 @@ def read(
     return OnnxModel(model, limits).read(shapes, values)
 
 
-def _load(model: str | os.PathLike[str] | bytes | Any) -> tuple[Any, Path | None, str]:
-    """The model, its folder, and a name for messages."""
+def _load(model: str | os.PathLike[str] | bytes | Any) -> tuple[Any, Storage, str]:
+    """The model, where its data lie, and a name for messages."""
     try:
         import onnx
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     except ImportError:
         raise CompileError("reading a model needs the onnx package: pip install 'tcompiler[onnx]'") from None
     if isinstance(model, onnx.ModelProto):
-        return _whole(model, "the model"), None, "the model"
+        return _whole(model, "the model"), Storage(None), "the model"
     folder, name = None, "the model"
     if isinstance(model, (str, os.PathLike)):
         path = Path(model)
@@ -147,12 +151,13 @@ def _load(model: str | os.PathLike[str] | bytes | Any) -> tuple[Any, Path | None
         data = bytes(model)
     else:
         raise CompileError(f"a model given as {type(model).__name__}; expected a path, bytes or an onnx.ModelProto")
+    data, kept = take_out_weights(data)
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
     except (DecodeError, RecursionError, ValueError):
         raise CompileError(f"{name} is no ONNX model: its bytes do not parse") from None
-    return _whole(proto, name), folder, name
+    return _whole(proto, name), Storage(folder, kept), name
 
 
 def _whole(proto: Any, name: str) -> Any:
@@ -286,12 +291,12 @@ def _inlined(proto: Any, name: str, opset: int, limits: Limits) -> Any:
 class _Importer:
     """The conversion of one model."""
 
-    def __init__(self, name: str, folder: Path | None, opsets: dict[str, int], limits: Limits) -> None:
+    def __init__(self, name: str, storage: Storage, opsets: dict[str, int], limits: Limits) -> None:
         self._name = name
         self._opsets = opsets
         self._limits = limits
         self._writer = GraphWriter("model", max_elements=limits.elements, max_rank=limits.rank)
-        self._tensors = TensorReader(folder, limits)
+        self._tensors = TensorReader(storage, limits)
         self._problems: list[Problem] = []
         self._count = 0
         self._depth = 0
@@ -322,15 +327,21 @@ class _Importer:
         for sparse in graph.sparse_initializer:
             self._problems.append(Problem("initializer", sparse.values.name, "it is sparse, expected a dense one"))
             scope[sparse.values.name] = None
+        arrays: dict[str, NDArray[np.generic]] = {}
         for tensor in graph.initializer:
-            if tensor.name in scope:
+            if tensor.name in scope or tensor.name in arrays:
                 self._problems.append(Problem("initializer", tensor.name, "its name is defined twice"))
                 continue
             try:
-                scope[tensor.name] = self._lift(self._tensors.read(tensor))
+                arrays[tensor.name] = self._tensors.read(tensor)
             except CompileError as error:
                 self._problems.append(Problem("initializer", tensor.name, str(error)))
                 scope[tensor.name] = None
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            large = {name: pool.submit(digest, a) for name, a in arrays.items() if a.nbytes > _LARGE}
+            for name, array in arrays.items():
+                known = large[name].result() if name in large else None
+                scope[name] = SymbolicTensor(self._writer, self._writer.constant(array, known))
 
     def _lift(self, array: NDArray[np.generic]) -> SymbolicTensor:
         return SymbolicTensor(self._writer, self._writer.constant(array))

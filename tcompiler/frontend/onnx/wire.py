@@ -7,7 +7,7 @@ the form of external data. Field numbers and wire types are those of onnx.proto 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 PREFIX = "\0kept:"
 """How the location of a tensor whose data were taken out begins; no file's name holds a NUL."""
@@ -44,7 +44,7 @@ def take_out_weights(data: bytes) -> tuple[bytes, list[memoryview]]:
     return (b"".join(parts), kept) if kept else (data, [])
 
 
-def kept_data(location: str, kept: list[memoryview]) -> memoryview | None:
+def kept_data(location: str, kept: Sequence[memoryview]) -> memoryview | None:
     """The data that a location stands for, None if it is the name of a file."""
     number = location.removeprefix(PREFIX)
     if number == location or not (number.isascii() and number.isdigit() and len(number) < 10):

@@ -109,22 +109,26 @@ class Graph:
     outputs: tuple[Value, ...]
 
 
+def digest(array: NDArray[np.generic]) -> str:
+    """The SHA-256 in hex of an array's bytes in C order."""
+    contiguous = np.array(array, order="C", copy=None)
+    return hashlib.sha256(contiguous.reshape(-1).view(np.uint8).data if contiguous.size else b"").hexdigest()
+
+
 @dataclass(slots=True)
 class ConstantStore:
     """Constants' data by digest. Arrays are read-only once stored."""
 
     arrays: dict[str, NDArray[np.generic]] = field(default_factory=dict)
 
-    def put(self, array: NDArray[np.generic]) -> str:
-        """Stores an array (C order) and returns its SHA-256 in hex."""
-        contiguous = np.array(array, order="C", copy=None)
-        data = contiguous.reshape(-1).view(np.uint8).data if contiguous.size else b""
-        digest = hashlib.sha256(data).hexdigest()
-        if digest not in self.arrays:
-            contiguous = contiguous.view()
+    def put(self, array: NDArray[np.generic], sha256: str | None = None) -> str:
+        """Stores an array (C order) and returns its SHA-256 in hex; whoever knows that already gives it."""
+        key = digest(array) if sha256 is None else sha256
+        if key not in self.arrays:
+            contiguous = np.array(array, order="C", copy=None).view()
             contiguous.flags.writeable = False
-            self.arrays[digest] = contiguous
-        return digest
+            self.arrays[key] = contiguous
+        return key
 
     def get(self, sha256: str) -> NDArray[np.generic]:
         """The array with this digest (flat order is meaningful; take dtype and shape from the Constant).
