@@ -45,12 +45,18 @@ def _check_indices(op: str, t: TensorType) -> None:
         fail(f"{op}: indices are {show(t)}, expected i32 or i64")
 
 
+def _check_readable(op: str, x: TensorType, axes: Sequence[int], places: Sequence[Scalar]) -> None:
+    """Refuses reads from axes without an element: there is none to clamp an index to."""
+    for axis in axes:
+        if as_int(x.shape[axis]) == 0 and all(as_int(e) != 0 for e in places):
+            fail(f"{op}: {show(x)} has no element along axis {axis} to read")
+
+
 def _gather_type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     x, at = present(types)
     _check_indices("gather", at)
     axis = axis_of("gather", integer(attrs, "axis"), len(x.shape))
-    if as_int(x.shape[axis]) == 0 and all(as_int(e) != 0 for e in at.shape):
-        fail(f"gather: {show(x)} has no element along axis {axis} to read")
+    _check_readable("gather", x, (axis,), at.shape)
     return (TensorType(x.dtype, (*x.shape[:axis], *at.shape, *x.shape[axis + 1 :])),)
 
 
@@ -85,6 +91,7 @@ def _gather_elements_type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
             f"gather_elements: indices are {show(at)} for {show(x)}, expected the same rank and no larger extents "
             f"except along axis {axis}"
         )
+    _check_readable("gather_elements", x, (axis,), at.shape)
     return (TensorType(x.dtype, at.shape),)
 
 
@@ -123,6 +130,7 @@ def _gather_nd_type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     _check_indices("gather_nd", at)
     batch = integer(attrs, "batch_dims")
     depth = _tuple_axes("gather_nd", x, at, batch)
+    _check_readable("gather_nd", x, range(batch, batch + depth), at.shape[:-1])
     return (TensorType(x.dtype, (*at.shape[:-1], *x.shape[batch + depth :])),)
 
 

@@ -52,6 +52,8 @@ def _dequantize(node: NodeView) -> Result:
 
 def _centered(x: SymbolicTensor, zero: SymbolicTensor | None, axis: int | None = None) -> SymbolicTensor:
     """x - zero in i32; a zero point of several values belongs to an axis."""
+    if x.dtype not in (dt.i8, dt.u8):
+        raise CompileError(f"an operand is {x!r}, expected i8 or u8")
     wide = fn.astype(x, dt.i32)
     if zero is None:
         return wide

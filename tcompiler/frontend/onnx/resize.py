@@ -25,6 +25,7 @@ _COORDINATES = (
 )
 
 
+_POLICIES = ("stretch", "not_larger", "not_smaller")
 _TAPS = 256
 """Most weights per output element: each is a node."""
 
@@ -134,6 +135,8 @@ def repeat(x: SymbolicTensor, axis: int, times: int) -> SymbolicTensor:
 def _sizes(node: NodeView, x: SymbolicTensor, axes: list[int]) -> tuple[list[int], list[float]]:
     """The result's extent and the scale of each named axis."""
     policy = node.string_attr("keep_aspect_ratio_policy", "stretch")
+    if policy not in _POLICIES:
+        raise CompileError(f"keep_aspect_ratio_policy is '{policy}', expected {', '.join(_POLICIES)}")
     extents = [x.shape[a] for a in axes]
     at = 1 if node.op == "Upsample" or node.opset < 11 else 2
     if node.op == "Upsample" and node.opset < 9:

@@ -144,6 +144,8 @@ def _recurrent(node: NodeView) -> Result:
         raise CompileError(
             f"the recurrent weight is {r!r}, expected the shape [{directions}, {gates * hidden}, {hidden}]"
         )
+    if lengths is not None and lengths.shape != (batch,):
+        raise CompileError(f"the sequences' lengths are {lengths!r}, expected one for each of {batch} sequences")
     activations = _activations(node, directions, functions)
     clip = node.float_attr("clip", 0.0)
     states = 2 if node.op == "LSTM" else 1

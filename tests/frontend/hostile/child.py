@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -91,16 +91,28 @@ def confine() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
 
 
+def sources(names: Sequence[str]) -> Iterator[tuple[str, Callable[[Path], Source]]]:
+    """Cases by their names; "damaged:FIRST:END" stands for damaged models by their seeds."""
+    from tests.frontend.hostile.mutate import damaged
+
+    for name in names:
+        head, *ends = name.split(":")
+        if head != "damaged":
+            yield name, all_cases()[name].build
+            continue
+        for seed in range(*map(int, ends)):
+            yield str(seed), lambda folder, seed=seed: damaged(seed)
+
+
 def main() -> None:
     results, *names = sys.argv[1:]
-    cases = all_cases()
     with tempfile.TemporaryDirectory() as warm:
-        outcome(cases["names/space"].build(Path(warm)))
+        outcome(all_cases()["names/space"].build(Path(warm)))
     confine()
     with open(results, "a", buffering=1) as out:
-        for name in names:
+        for name, build in sources(names):
             with tempfile.TemporaryDirectory() as folder:
-                model = cases[name].build(Path(folder))
+                model = build(Path(folder))
                 out.write(json.dumps({"name": name}) + "\n")
                 result = attempt(model)
                 result["text"] = result["text"].replace(folder, "FOLDER")

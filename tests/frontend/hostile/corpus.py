@@ -82,6 +82,11 @@ def graph(
     )
 
 
+def branch_of(only: onnx.NodeProto, output: str) -> onnx.GraphProto:
+    """A branch of one node."""
+    return graph([only], [], [output])
+
+
 def model(*args: Any, opset: int = 22, functions: Sequence[Any] = (), **kwargs: Any) -> onnx.ModelProto:
     """A model of a graph, or of the arguments of `graph`."""
     g = args[0] if args and isinstance(args[0], onnx.GraphProto) else graph(*args, **kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.frontend.hostile import messages
+from tests.frontend.hostile import messages, mutate
 from tests.frontend.hostile.corpus import all_cases
 
 CASES = all_cases()
@@ -29,3 +29,11 @@ def test_messages_are_bounded() -> None:
     for name, text in messages.read().items():
         assert len(text) < 60 * 1000, name
         assert all(line.isprintable() for line in text.split("\n")), name
+
+
+def test_damaged_models() -> None:
+    """More of them are tried by `python -m tests.frontend.hostile.mutate`; a seed makes its model again."""
+    kinds, bad = mutate.run(first=0, count=400)
+    assert not bad, "\n\n".join(f"seed {seed}: {text[-2000:]}" for seed, text in bad.items())
+    assert kinds["compiles"] > 20
+    assert kinds["refused"] > 20
