@@ -320,8 +320,8 @@ def test_an_operator_without_counterpart_is_refused_before_any_call() -> None:
     assert str(refused(lambda: tc.compile(proto))) == (
         "the model cannot be compiled, 2 problems:\n"
         "  node 'first' (Bogus): no converter for operator 'Bogus' (opset 20)\n"
-        "  a node Fancy: no converter for operator 'Fancy' of domain 'com.example'; expected one of the standard domain, "
-        "or a function of the model's own"
+        "  a node Fancy: no converter for operator 'Fancy' of domain 'com.example'; expected one of the standard "
+        "domain, or a function of the model's own"
     )
 
 

@@ -48,6 +48,8 @@ _STANDARD = ("", "ai.onnx")
 _LARGEST_FILE = (1 << 31) - 1
 _LARGE = 1 << 18
 """Bytes of a weight whose digest is worth a thread."""
+_PENDING = 1 << 26
+"""Bytes of weights that are read before they are stored."""
 
 ABSENT: Final = "absent"
 """What stands in a scope for a function's input that the call leaves out."""
@@ -327,21 +329,33 @@ class _Importer:
         for sparse in graph.sparse_initializer:
             self._problems.append(Problem("initializer", sparse.values.name, "it is sparse, expected a dense one"))
             scope[sparse.values.name] = None
-        arrays: dict[str, NDArray[np.generic]] = {}
-        for tensor in graph.initializer:
-            if tensor.name in scope or tensor.name in arrays:
-                self._problems.append(Problem("initializer", tensor.name, "its name is defined twice"))
-                continue
-            try:
-                arrays[tensor.name] = self._tensors.read(tensor)
-            except CompileError as error:
-                self._problems.append(Problem("initializer", tensor.name, str(error)))
-                scope[tensor.name] = None
+        pending: dict[str, NDArray[np.generic]] = {}
+        size = 0
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            large = {name: pool.submit(digest, a) for name, a in arrays.items() if a.nbytes > _LARGE}
-            for name, array in arrays.items():
-                known = large[name].result() if name in large else None
-                scope[name] = SymbolicTensor(self._writer, self._writer.constant(array, known))
+
+            def store() -> None:
+                large = {name: pool.submit(digest, a) for name, a in pending.items() if a.nbytes > _LARGE}
+                for name, array in pending.items():
+                    known = large[name].result() if name in large else None
+                    scope[name] = SymbolicTensor(self._writer, self._writer.constant(array, known))
+                pending.clear()
+
+            for tensor in graph.initializer:
+                if tensor.name in scope or tensor.name in pending:
+                    self._problems.append(Problem("initializer", tensor.name, "its name is defined twice"))
+                    continue
+                try:
+                    pending[tensor.name] = self._tensors.read(tensor)
+                except CompileError as error:
+                    self._problems.append(Problem("initializer", tensor.name, str(error)))
+                    scope[tensor.name] = None
+                    continue
+                # A thousand weights may be one: equal ones share memory once their digests are known.
+                size += pending[tensor.name].nbytes
+                if size > _PENDING:
+                    store()
+                    size = 0
+            store()
 
     def _lift(self, array: NDArray[np.generic]) -> SymbolicTensor:
         return SymbolicTensor(self._writer, self._writer.constant(array))
