@@ -32,6 +32,7 @@ REFUSALS = (
 """How onnxruntime says that it has no kernel for a node, or takes it otherwise than the standard has it."""
 
 COARSE = 1e-5
+BFLOAT_EPS = 2.0**-7
 NOISE_RUNS = 2
 NOISE_UNITS = 2.0
 NOISE_FACTOR = 64.0
@@ -173,6 +174,8 @@ def _distance(a: Any, b: Any) -> Array:
 
 def _eps(case: Case) -> float:
     """The coarsest rounding in a model."""
+    if any(a.i == TensorProto.BFLOAT16 for n in case.proto.graph.node if n.op_type == "Cast" for a in n.attribute):
+        return BFLOAT_EPS
     types = {a.dtype for a in case.inputs.values()}
     types |= {np.dtype(onnx.helper.tensor_dtype_to_np_dtype(t.data_type)) for t in case.proto.graph.initializer}
     for node in case.proto.graph.node:
@@ -188,7 +191,11 @@ def _shaken(a: Array, rng: np.random.Generator, eps: float) -> Array:
 
 
 def _perturbed(case: Case, given: dict[str, Array], rng: np.random.Generator) -> dict[str, Array]:
-    return {k: _shaken(a, rng, float(np.finfo(a.dtype).eps)) if k in case.noisy else a for k, a in given.items()}
+    """Noise as large as the coarsest rounding in the model."""
+    eps = _eps(case)
+    return {
+        k: _shaken(a, rng, max(eps, float(np.finfo(a.dtype).eps))) if k in case.noisy else a for k, a in given.items()
+    }
 
 
 def _session(case: Case, model: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -207,7 +214,7 @@ def _session(case: Case, model: onnx.ModelProto) -> onnxruntime.InferenceSession
 
 def _recast(proto: onnx.ModelProto, dtype: Any) -> onnx.ModelProto:
     """The model with all its floats in one type."""
-    floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+    floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
     kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     recast = onnx.ModelProto()
     recast.CopyFrom(proto)

@@ -25,7 +25,7 @@ INTEGERS = ("int32", "int64", "int32", "int64", "int8", "uint8", "int16", "uint1
 def smooth(d: Draw, x: Value) -> Value:
     """A function that neither blows up nor jumps."""
     op = d.choice(SMOOTH)
-    return d.node("Tanh" if op == "Celu" and x.dtype != "float32" else op, x)
+    return d.node("Tanh" if op == "Celu" and (x.dtype != "float32" or d.opset < 12) else op, x)
 
 
 def broadcast(d: Draw, shape: tuple[int, ...]) -> tuple[int, ...]:
