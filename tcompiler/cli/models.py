@@ -72,6 +72,12 @@ def open_model(
         return loaded
     if not shapes and not arrays and len(loaded.specialisations) == 1:
         return loaded.specialisations[0]
+    given = {*(shapes or {}), *(arrays or {})}
+    left = [spec for spec in loaded.inputs if spec.closed_shape is None and spec.name not in given]
+    if left:
+        raise UserError(
+            f"{model} leaves shapes open ({'; '.join(map(str, left))}): give them with --shape NAME=1,3,224,224"
+        )
     try:
         return loaded.specialise(shapes or {}, arrays)
     except OpenValueError as error:

@@ -63,7 +63,10 @@ def test_compile_save_inspect_and_run(model: str, tmp_path: Path) -> None:
             "open.onnx cannot be compiled, 1 problem:\n  a node ReduceSum: input 1 (axes) depends on the value of "
             "'axes', expected a constant; pass values={{name: array}} to fix it",
         ),
-        ("run {model}", "input x: f32[rows, 3] leaves its shape open: give its shape"),
+        (
+            "run {model}",
+            "{model} leaves shapes open (x: f32[rows, 3]): give them with --shape NAME=1,3,224,224",
+        ),
         (
             "run {model} --shape x=2,3",
             "open.onnx cannot be compiled, 1 problem:\n  a node ReduceSum: input 1 (axes) depends on the value of "
