@@ -10,7 +10,7 @@ whole model      pack constants, plan memory, emit the entry point        plan/
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -29,7 +29,7 @@ from tcompiler.ir.loop.grammar import Function
 from tcompiler.ir.loop.text import print_function
 from tcompiler.ir.scalar.grammar import Const, as_int
 from tcompiler.lower.function import lower
-from tcompiler.lower.program import compose
+from tcompiler.lower.program import compose, signature
 from tcompiler.ops.registry import get as operator
 from tcompiler.runtime.assembly import assembly
 from tcompiler.runtime.package import Artifact
@@ -187,9 +187,16 @@ def compose_programs(c: Compilation) -> None:
     outside = _readers(c.graph)
     scalars = _scalars(c)
     known: dict[str, str] = {}
+    composed: dict[Hashable, tuple[str, tuple[int, ...], tuple[int, ...]]] = {}
     with c.watched("compose", lambda: "\n".join(print_program(k.program) for k in c.kernels.values())):
         for name in sorted(groups, key=lambda g: last[g]):
             leaving = tuple(v.name for n in groups[name] for v in n.outputs if outside[v.name] - {name})
+            # A deep network repeats itself: what has the signature of a group seen before is the same program.
+            same, names = signature(groups[name], types, leaving, scalars, constants)
+            if same in composed:
+                kernel_name, reads, writes = composed[same]
+                c.steps.append(Step(kernel_name, tuple(names[k] for k in reads), tuple(names[k] for k in writes)))
+                continue
             label = _kernel_name(groups[name], len(c.kernels))
             program = compose(label, groups[name], types, leaving, operator, scalars)
             layouts = {
@@ -202,7 +209,11 @@ def compose_programs(c: Compilation) -> None:
             if key not in known:
                 known[key] = program.name
                 c.kernels[program.name] = Kernel(program.name, program, layouts, fixed)
-            c.steps.append(Step(known[key], tuple(t.name for t in program.inputs), program.outputs))
+            step = Step(known[key], tuple(t.name for t in program.inputs), program.outputs)
+            c.steps.append(step)
+            number = {value: k for k, value in enumerate(names)}
+            reads, writes = (tuple(number[v] for v in side) for side in (step.inputs, step.outputs))
+            composed[same] = step.kernel, reads, writes
     for kernel in c.kernels.values():
         c.texts[f"expr/{kernel.name}"] = print_program(kernel.program)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 
 from tcompiler.ir.expr.grammar import Compute, Program, Scan, Scatter, Scope, Sort, Tensor
 from tcompiler.ir.graph.grammar import Node, TensorType
@@ -58,6 +58,49 @@ def compose(
         if isinstance(p, Var) and p.extent is None
     }
     return Program(name, tuple(params), tuple(inputs.values()), tuple(scopes), tuple(outputs))
+
+
+def signature(
+    nodes: Sequence[Node],
+    types: Mapping[str, TensorType],
+    outputs: Sequence[str],
+    known: Mapping[str, Const],
+    fixed: Collection[str],
+) -> tuple[Hashable, tuple[str, ...]]:
+    """What a group's kernel depends on, without composing its program: names count by number only.
+
+    Args:
+        nodes: As for compose.
+        types: As for compose.
+        outputs: As for compose.
+        known: As for compose.
+        fixed: Names of constants.
+
+    Returns:
+        A key, equal for groups whose programs differ in names alone and whose values have the same layouts; and the
+        names of the group's values, each at its number, so that two groups' values with one number correspond.
+    """
+    numbers: dict[str, int] = {}
+    parts: list[Hashable] = []
+
+    def value(name: str) -> None:
+        if name in numbers:
+            parts.append(numbers[name])
+            return
+        numbers[name] = len(numbers)
+        t, constant = types[name], known.get(name)
+        # Scalars and layouts are interned: they are their own keys.
+        parts.append((t.dtype.name, t.shape, t.layout, None if constant is None else constant.bits, name in fixed))
+
+    for node in nodes:
+        # as text, in which 1, 1.0 and True are three things, and 0.0 is not -0.0
+        parts.append((node.op, repr(node.attrs), len(node.inputs), len(node.outputs)))
+        for name in node.inputs:
+            value(name) if name else parts.append(None)
+        for v in node.outputs:
+            value(v.name)
+    parts.append(tuple(numbers[name] for name in outputs))
+    return tuple(parts), tuple(numbers)
 
 
 def _tensors(scope: Scope) -> tuple[Tensor, ...]:
