@@ -11,6 +11,7 @@ from tests.fuzz.families.table import family
 
 SMOOTH = ("Tanh", "Sigmoid", "Erf", "Sin", "Cos", "Atan", "Abs", "Neg", "Relu", "LeakyRelu", "Elu", "Selu", "Softplus")
 SMOOTH += ("Softsign", "HardSigmoid", "Celu", "Identity")
+SINCE = {"Erf": 9, "Celu": 12}
 FUNCTIONS: dict[str, str] = {
     **dict.fromkeys((*SMOOTH, "Exp", "Sinh", "Cosh", "Asinh", "ThresholdedRelu", "Shrink"), "normal"),
     **dict.fromkeys(("Log", "Sqrt"), "positive"),
@@ -24,8 +25,8 @@ INTEGERS = ("int32", "int64", "int32", "int64", "int8", "uint8", "int16", "uint1
 
 def smooth(d: Draw, x: Value) -> Value:
     """A function that neither blows up nor jumps."""
-    op = d.choice(SMOOTH)
-    return d.node("Tanh" if op == "Celu" and (x.dtype != "float32" or d.opset < 12) else op, x)
+    options = [op for op in SMOOTH if SINCE.get(op, 0) <= d.opset and (op != "Celu" or x.dtype == "float32")]
+    return d.node(d.choice(options), x)
 
 
 def broadcast(d: Draw, shape: tuple[int, ...]) -> tuple[int, ...]:
