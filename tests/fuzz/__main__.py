@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument(
         "--relations", type=int, default=RELATIONS_EVERY, help="hold one of so many models against all relations"
     )
+    parser.add_argument("--target", default="cpu", help="what to compile for; this machine has to be able to run it")
     parser.add_argument("--quiet", action="store_true", help="print failures and the summary only")
     options = parser.parse_args()
     if options.seed is not None:
@@ -32,7 +33,7 @@ def main() -> int:
         if not options.quiet or not text.startswith("["):
             print(text, flush=True)
 
-    tally = run(seeds, options.threads, options.family, say, options.relations)
+    tally = run(seeds, options.threads, options.family, say, options.relations, options.target)
     print(tally.summary())
     return 1 if tally.failures else 0
 

@@ -85,6 +85,7 @@ def run(
     family: str | None = None,
     say: Callable[[str], None] | None = None,
     every: int = RELATIONS_EVERY,
+    target: str = "cpu",
 ) -> Tally:
     """Draws, compiles and checks the models of some seeds.
 
@@ -93,6 +94,7 @@ def run(
         threads: Threads to compile for; None means 1 and 2 in turn.
         family: The family of all of them; None means what each seed stands for.
         say: Told before every compile which models are in it, so that a crash has a name, and of every failure.
+        target: What to compile for; this machine has to be able to run it.
         every: Of so many models one is held against all relations (tests/fuzz/relations.py), 0 for none.
     """
     tally = Tally()
@@ -100,7 +102,7 @@ def run(
         if say is not None:
             say(f"[{', '.join(f'{c.family} {c.seed}' for c in batch)}]")
         count = len(tally.failures)
-        _check(batch, threads or 1 + k % 2, tally, every)
+        _check(batch, threads or 1 + k % 2, tally, every, target)
         if say is not None:
             for failure in tally.failures[count:]:
                 say(str(failure))
@@ -119,7 +121,7 @@ def _batches(seeds: Sequence[int], family: str | None) -> Iterator[list[Case]]:
     yield from waiting.values()
 
 
-def _check(batch: list[Case], threads: int, tally: Tally, every: int) -> None:
+def _check(batch: list[Case], threads: int, tally: Tally, every: int, target: str) -> None:
     references = []
     for case in list(batch):
         try:
@@ -133,7 +135,7 @@ def _check(batch: list[Case], threads: int, tally: Tally, every: int) -> None:
         return
     tally.models += len(batch)
     try:
-        results = compute(batch, threads)
+        results = compute(batch, threads, target)
     except FINDINGS as error:
         if len(batch) == 1:
             tally.failures.append(Failure(batch[0], threads, _told(error)))
@@ -143,7 +145,7 @@ def _check(batch: list[Case], threads: int, tally: Tally, every: int) -> None:
             tally.families[case.family] -= 1
         count = len(tally.failures)
         for case in batch:
-            _check([case], threads, tally, every)
+            _check([case], threads, tally, every, target)
         if len(tally.failures) == count:
             names = ", ".join(f"{c.family} {c.seed}" for c in batch)
             tally.failures.append(Failure(joined(batch), threads, f"only together ({names}): {_told(error)}"))
@@ -179,10 +181,10 @@ def _check_relations(case: Case, outputs: list[Array], reference: Expected, tall
             tally.failures.append(Failure(case, threads, _told(error)))
 
 
-def compute(batch: Sequence[Case], threads: int) -> list[list[Array]]:
+def compute(batch: Sequence[Case], threads: int, target: str = "cpu") -> list[list[Array]]:
     """The outputs of each case, all compiled as one model."""
     whole = joined(batch)
-    flat = call(tc.compile(whole.proto, threads=threads), whole.inputs)
+    flat = call(tc.compile(whole.proto, target, threads), whole.inputs)
     results = []
     for case in batch:
         count = len(case.proto.graph.output)
