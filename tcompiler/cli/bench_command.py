@@ -18,16 +18,20 @@ def run(
     against: Annotated[str, typer.Option(help="Peers, comma-separated: onnxruntime, openvino, torch.")] = "",
     threads: Annotated[int, typer.Option(help="Threads for every system.")] = 1,
     rounds: Annotated[int, typer.Option(help="Alternating rounds.")] = 7,
+    shape: Annotated[
+        list[str] | None, typer.Option(help="NAME=1,3,224,224 where the model leaves it open; else 1.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure a model's latency beside peers and the machine's peak."""
+    from tcompiler.cli import models
     from tcompiler.cli.bench import run_bench
 
     if not Path(model).is_file():
         raise UserError(f"there is no file {model}; bench takes a .onnx file, as every system must read it")
     peers = [p for p in against.split(",") if p]
     with Console(stderr=True).status("measuring"):
-        result = run_bench(model, peers, threads, rounds)
+        result = run_bench(model, peers, threads, rounds, models.parse_shapes(shape or []))
     if as_json:
         print(json.dumps(result))
         return

@@ -102,6 +102,10 @@ def test_random_inputs_follow_the_model_and_the_seed(tmp_path: Path) -> None:
     }
     assert set(inputs["i"]) <= {0, 1}
     assert np.array_equal(inputs["x"], random_inputs(path, seed=3)["x"])
+    assert random_inputs(path, shapes={"x": (4, 3)})["x"].shape == (4, 3)
+    with pytest.raises(UserError) as caught:
+        random_inputs(path, shapes={"x": (4, 2)})
+    assert str(caught.value) == "input 'x' has the shape [?, 3], which [4, 2] does not fit"
 
 
 def test_max_relative_error() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tcompiler.cli.bench.rounds import Bench, Result
@@ -11,7 +11,13 @@ from tcompiler.cli.bench.systems import PEERS, SYSTEMS
 __all__ = ["PEERS", "SYSTEMS", "Bench", "Result", "run_bench"]
 
 
-def run_bench(model_path: str | Path, against: Sequence[str], threads: int, rounds: int = 7) -> Result:
+def run_bench(
+    model_path: str | Path,
+    against: Sequence[str],
+    threads: int,
+    rounds: int = 7,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Result:
     """Measure an ONNX model with this compiler and with peers, in alternating rounds beside the FMA units' peak.
 
     Args:
@@ -19,6 +25,7 @@ def run_bench(model_path: str | Path, against: Sequence[str], threads: int, roun
         against: Names from `PEERS`.
         threads: Threads that each system may use.
         rounds: Turns per system.
+        shapes: Shapes of inputs that the model leaves open, by name; open dimensions of others are 1.
 
     Returns:
         The object that `tcompiler bench --json` prints. Errors are relative to the first peer's outputs (None where
@@ -26,11 +33,11 @@ def run_bench(model_path: str | Path, against: Sequence[str], threads: int, roun
         figures.
 
     Raises:
-        UserError: A peer is unknown, or no inputs can be made for the model.
+        UserError: A peer is unknown, a shape does not fit, or no inputs can be made for the model.
     """
     from tcompiler.cli.bench.flops import model_flops, random_inputs
 
-    inputs, flops = random_inputs(model_path), model_flops(model_path)
+    inputs, flops = random_inputs(model_path, shapes=shapes), model_flops(model_path, shapes)
     with Bench([*against, "tcompiler"], threads) as bench:
         result = bench.measure(model_path, inputs, rounds=rounds, flops=flops)
     result["rows"].sort(key=lambda row: row["system"] != "tcompiler")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,22 +31,42 @@ def taps(size: int, kernel: int, stride: int, before: int, dilation: int, output
     return sum(0 <= o * stride - before + k * dilation < size for o in range(outputs) for k in range(kernel))
 
 
-def model_flops(path: str | Path) -> int:
+Shapes = Mapping[str, Sequence[int]]
+
+
+def _shape(value: onnx.ValueInfoProto, shapes: Shapes | None) -> list[int]:
+    """The shape of an input, open dimensions from `shapes` or 1.
+
+    Raises:
+        UserError: A shape is given that does not fit.
+    """
+    dims = value.type.tensor_type.shape.dim
+    given = (shapes or {}).get(value.name)
+    if given is None:
+        return [dim.dim_value if dim.HasField("dim_value") else 1 for dim in dims]
+    fixed = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
+    if len(given) != len(fixed) or any(f not in (None, g) for f, g in zip(fixed, given, strict=True)):
+        shown = ", ".join("?" if f is None else str(f) for f in fixed)
+        raise UserError(f"input {value.name!r} has the shape [{shown}], which {list(given)} does not fit")
+    return list(given)
+
+
+def model_flops(path: str | Path, shapes: Shapes | None = None) -> int:
     """Floating-point operations of one call: two per multiply-add of Conv, ConvTranspose, Gemm and MatMul.
 
     Args:
-        path: An ONNX file; unknown dimensions of its inputs count as 1.
+        path: An ONNX file.
+        shapes: Shapes of inputs that it leaves open, by name; open dimensions of others count as 1.
     """
     model = onnx.load(str(path))
     for value in model.graph.input:
-        for dim in value.type.tensor_type.shape.dim:
-            if not dim.HasField("dim_value"):
-                dim.dim_value = 1
+        for dim, extent in zip(value.type.tensor_type.shape.dim, _shape(value, shapes), strict=True):
+            dim.dim_value = extent
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    shapes: dict[str, list[int]] = {t.name: list(t.dims) for t in graph.initializer}
+    known: dict[str, list[int]] = {t.name: list(t.dims) for t in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
-        shapes[value.name] = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-    return sum(_node_flops(node, shapes) for node in graph.node)
+        known[value.name] = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+    return sum(_node_flops(node, known) for node in graph.node)
 
 
 def _node_flops(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
@@ -75,18 +95,19 @@ def _node_flops(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
             return 2 * macs
 
 
-def random_inputs(path: str | Path, seed: int = 0) -> dict[str, Array]:
-    """Inputs for a model: floats standard normal, integers 0 or 1, booleans either; unknown dimensions are 1.
+def random_inputs(path: str | Path, seed: int = 0, shapes: Shapes | None = None) -> dict[str, Array]:
+    """Inputs for a model: floats standard normal, integers 0 or 1, booleans either.
 
     Args:
         path: An ONNX file.
         seed: Of the random numbers.
+        shapes: Shapes of inputs that it leaves open, by name; open dimensions of others are 1.
 
     Returns:
         Arrays by input name, in the model's order.
 
     Raises:
-        UserError: An input is not a tensor of numbers.
+        UserError: An input is not a tensor of numbers, or a shape does not fit.
     """
     graph = onnx.load(str(path), load_external_data=False).graph
     weights = {t.name for t in graph.initializer}
@@ -98,7 +119,7 @@ def random_inputs(path: str | Path, seed: int = 0) -> dict[str, Array]:
         tensor = value.type.tensor_type
         if not tensor.elem_type or tensor.elem_type == onnx.TensorProto.STRING:
             raise UserError(f"input {value.name!r} is no tensor of numbers, so no random value can be made for it")
-        shape: Sequence[int] = [dim.dim_value or 1 for dim in tensor.shape.dim]
+        shape = _shape(value, shapes)
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
         whole = np.issubdtype(dtype, np.integer) or dtype == np.bool_
         values = rng.integers(0, 2, shape) if whole else rng.standard_normal(shape)
