@@ -8,8 +8,15 @@ import numpy as np
 
 import tcompiler.frontend.functions as fn
 from tcompiler.errors import CompileError
-from tcompiler.frontend.onnx.node import NodeView, Result, converts
+from tcompiler.frontend.onnx.node import Item, NodeView, Result, TensorList, converts
 from tcompiler.frontend.tensor import SymbolicTensor
+
+
+def _tensor(value: Item) -> SymbolicTensor:
+    """A result of a body that has to be a tensor."""
+    if isinstance(value, TensorList):
+        raise CompileError(f"a result of its body is {value!r}, expected a tensor")
+    return value
 
 
 @converts("If")
@@ -50,7 +57,7 @@ def _loop(node: NodeView) -> Result:
     running = node.flag(1, "condition") if node.optional(1) is not None else True
     if trips is None and node.optional(1) is None:
         raise CompileError("neither a trip count nor a condition is given: the loop has no end")
-    state = [node.x(k) for k in range(2, len(node.inputs))]
+    state = [node.item(k) for k in range(2, len(node.inputs))]
     names = [v.name for v in body.input]
     if len(names) != 2 + len(state) or len(body.output) < 1 + len(state):
         raise CompileError(
@@ -72,13 +79,13 @@ def _loop(node: NodeView) -> Result:
             )
         counter, on = node.constant(step, np.int64), node.constant(True)
         results = node.subgraph(body, dict(zip(names, (counter, on, *state), strict=True)))
-        condition = node.data(results[0], "its body's condition")
+        condition = node.data(_tensor(results[0]), "its body's condition")
         if condition.size != 1:
             raise CompileError(f"its body's condition has {condition.size} elements, expected one")
         running = bool(condition.reshape(-1)[0])
         state = results[1 : 1 + len(state)]
         for values, value in zip(collected, results[1 + len(state) :], strict=True):
-            values.append(value)
+            values.append(_tensor(value))
         step += 1
     if collected and not step:
         raise CompileError("it runs for no step, so the shape of what it collects is unknown")
@@ -99,7 +106,8 @@ def _scan(node: NodeView) -> Result:
     out_axes = node.per_axis("scan_output_axes", outputs, 0)
     in_directions = node.per_axis("scan_input_directions", count, 0)
     out_directions = node.per_axis("scan_output_directions", outputs, 0)
-    state, scanned = node.all()[:states], node.all()[states:]
+    state: list[Item] = [node.item(k) for k in range(states)]
+    scanned = [node.x(k) for k in range(states, len(node.inputs))]
     for x, a in zip(scanned, in_axes, strict=True):
         if not -x.ndim <= a < x.ndim:
             raise CompileError(f"attribute 'scan_input_axes' is {in_axes}, and {a} is out of range for {x!r}")
@@ -119,7 +127,7 @@ def _scan(node: NodeView) -> Result:
         results = node.subgraph(body, dict(zip(names, (*state, *slices), strict=True)))
         state = results[:states]
         for values, value in zip(collected, results[states:], strict=True):
-            values.append(value)
+            values.append(_tensor(value))
     joined = [
         fn.stack(values[::-1] if direction else values, axis)
         for values, axis, direction in zip(collected, out_axes, out_directions, strict=True)

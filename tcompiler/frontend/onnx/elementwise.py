@@ -214,7 +214,7 @@ def _where(node: NodeView) -> Result:
 
 @converts("Identity")
 def _identity(node: NodeView) -> Result:
-    return node.x()
+    return node.item(0)
 
 
 @converts("Dropout")

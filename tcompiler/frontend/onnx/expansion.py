@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tcompiler.frontend.onnx.data import element_code
-from tcompiler.frontend.tensor import SymbolicTensor
+from tcompiler.frontend.onnx.node import Item, TensorList
 
 
-def expansion(node: Any, opset: int, inputs: Sequence[SymbolicTensor | None]) -> Any:
+def expansion(node: Any, opset: int, inputs: Sequence[Item | None]) -> Any:
     """The FunctionProto that defines an operator of the standard domain, None where there is none.
 
     Args:
@@ -49,11 +49,15 @@ def expansion(node: Any, opset: int, inputs: Sequence[SymbolicTensor | None]) ->
     return function
 
 
-def _type(x: SymbolicTensor | None) -> Any:
+def _type(x: Item | None) -> Any:
     import onnx
 
     if x is None:
         return onnx.TypeProto()
+    if isinstance(x, TensorList):
+        # A sequence without elements has no type of its own; f32 is as good as any for a definition.
+        codes = [element_code(t.dtype) for t in x.items] or [1]
+        return onnx.helper.make_sequence_type_proto(onnx.helper.make_tensor_type_proto(codes[0], None))
     return onnx.helper.make_tensor_type_proto(element_code(x.dtype), x.shape)
 
 

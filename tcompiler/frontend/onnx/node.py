@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,20 @@ class ReportedError(CompileError):
     """A node cannot be converted for a reason that is noted already."""
 
 
-Result = SymbolicTensor | Sequence[SymbolicTensor | None]
+@dataclass(frozen=True, slots=True, eq=False)
+class TensorList:
+    """A sequence in a model: tensors in an order that is known at compile time, as its length is."""
+
+    items: tuple[SymbolicTensor, ...]
+
+    def __repr__(self) -> str:
+        return f"a sequence of {len(self.items)} tensor{'' if len(self.items) == 1 else 's'}"
+
+
+Item = SymbolicTensor | TensorList
+"""What a name in a model stands for."""
+
+Result = Item | Sequence[Item | None]
 
 REACH = 1 << 30
 """The largest stride, dilation, pad or window: products of two fit into an index."""
@@ -51,10 +65,10 @@ class NodeView:
         self,
         proto: Any,
         opset: int,
-        inputs: Sequence[SymbolicTensor | None],
+        inputs: Sequence[Item | None],
         writer: GraphWriter,
         reader: TensorReader,
-        subgraph: Callable[[Any, Mapping[str, SymbolicTensor]], list[SymbolicTensor]],
+        subgraph: Callable[[Any, Mapping[str, Item]], list[Item]],
         limits: Limits,
     ) -> None:
         self.op: str = proto.op_type
@@ -81,8 +95,35 @@ class NodeView:
         return value
 
     def optional(self, k: int) -> SymbolicTensor | None:
-        """An input, None where absent."""
-        return self.inputs[k] if k < len(self.inputs) else None
+        """An input, None where absent.
+
+        Raises:
+            CompileError: If it is a sequence.
+        """
+        value = self.inputs[k] if k < len(self.inputs) else None
+        if isinstance(value, TensorList):
+            raise CompileError(f"input {k} is {value!r}, expected a tensor")
+        return value
+
+    def item(self, k: int) -> Item:
+        """An input that has to be there, a tensor or a sequence.
+
+        Raises:
+            CompileError: If it is absent.
+        """
+        value = self.inputs[k] if k < len(self.inputs) else None
+        return self.x(k) if value is None else value
+
+    def sequence(self, k: int) -> TensorList:
+        """An input that is a sequence.
+
+        Raises:
+            CompileError: If it is none.
+        """
+        value = self.item(k)
+        if not isinstance(value, TensorList):
+            raise CompileError(f"input {k} is {value!r}, expected a sequence")
+        return value
 
     def all(self) -> list[SymbolicTensor]:
         """All inputs; none may be absent."""

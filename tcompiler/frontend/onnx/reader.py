@@ -18,7 +18,7 @@ from tcompiler.frontend.onnx.data import Storage, TensorReader
 from tcompiler.frontend.onnx.declarations import Declaration, ShapeMap, closed_shape, declarations, narrowed
 from tcompiler.frontend.onnx.expansion import expansion
 from tcompiler.frontend.onnx.limits import DEFAULT, Limits
-from tcompiler.frontend.onnx.node import CONVERTERS, NodeView, ReportedError
+from tcompiler.frontend.onnx.node import CONVERTERS, Item, NodeView, ReportedError, TensorList
 from tcompiler.frontend.onnx.report import Problem, plain, quoted, refuse
 from tcompiler.frontend.onnx.signature import check_signature
 from tcompiler.frontend.onnx.unsupported import nearest
@@ -42,6 +42,7 @@ _FAMILIES = (
     "signal",
     "selection",
     "matrices",
+    "lists",
     "control",
 )
 _STANDARD = ("", "ai.onnx")
@@ -54,7 +55,7 @@ _PENDING = 1 << 26
 ABSENT: Final = "absent"
 """What stands in a scope for a function's input that the call leaves out."""
 
-_Scope = dict[str, SymbolicTensor | Literal["absent"] | None]
+_Scope = dict[str, Item | Literal["absent"] | None]
 """Values by their names in a model; None comes from a node that could not be converted."""
 
 
@@ -321,6 +322,9 @@ class _Importer:
                 self._problems.append(Problem("output", out.name, "no node defines it"))
             elif isinstance(value := scope[out.name], SymbolicTensor):
                 outputs.append(value)
+            elif isinstance(value, TensorList):
+                why = f"it is {value!r}, expected a tensor: give the elements, or ConcatFromSequence of them"
+                self._problems.append(Problem("output", out.name, why))
         refuse(self._name, self._problems)
         labels = [out.name for out in graph.output]
         return GraphModule(self._writer.finish([v.value for v in outputs], labels), self._writer.store)
@@ -404,7 +408,7 @@ class _Importer:
     def _problem(self, proto: Any, why: str, inputs: tuple[str, ...] = ()) -> None:
         self._problems.append(Problem("node", proto.name, why, proto.op_type, inputs))
 
-    def _node(self, proto: Any, scope: _Scope) -> Sequence[SymbolicTensor | None] | None:
+    def _node(self, proto: Any, scope: _Scope) -> Sequence[Item | None] | None:
         domain = "" if proto.domain in _STANDARD else proto.domain
         converter = CONVERTERS.get((domain, proto.op_type))
         undefined = [i for i in proto.input if i and i not in scope]
@@ -412,7 +416,7 @@ class _Importer:
             self._problem(proto, f"its input {quoted(undefined[0])} is not defined before it")
             return None
         found = [scope.get(i) if i else ABSENT for i in proto.input]
-        inputs = [x if isinstance(x, SymbolicTensor) else None for x in found]
+        inputs = [x if isinstance(x, (SymbolicTensor, TensorList)) else None for x in found]
         poisoned = any(x is None for x in found)
         if converter is None:
             known = not undefined and not poisoned
@@ -443,7 +447,7 @@ class _Importer:
             needed = error.inputs if isinstance(error, OpenValueError) else ()
             self._problem(proto, str(error), needed)
             return None
-        results = [result] if isinstance(result, SymbolicTensor) else list(result)
+        results = [result] if isinstance(result, (SymbolicTensor, TensorList)) else list(result)
         for k, name in enumerate(proto.output):
             if name and (k >= len(results) or results[k] is None):
                 self._problem(proto, f"its output {k} ({quoted(name)}) is not supported, leave it out")
@@ -460,9 +464,7 @@ class _Importer:
             return False
         return bool(schema.has_function or schema.has_context_dependent_function)
 
-    def _expand(
-        self, proto: Any, function: Any, inputs: Sequence[SymbolicTensor | None]
-    ) -> list[SymbolicTensor | None] | None:
+    def _expand(self, proto: Any, function: Any, inputs: Sequence[Item | None]) -> list[Item | None] | None:
         """Converts the nodes that define an operator in its place."""
         if self._depth >= self._limits.nesting:
             raise CompileError(f"{self._name}: functions nest deeper than {self._limits.nesting}, the limit")
@@ -482,7 +484,7 @@ class _Importer:
         for problem in self._problems[before:]:
             problem.path = f"{outside}, in {problem.path}" if problem.path else outside
         results = [scope.get(name) for name in function.output]
-        return [r if isinstance(r, SymbolicTensor) else None for r in results]
+        return [r if isinstance(r, (SymbolicTensor, TensorList)) else None for r in results]
 
     def _unknown(self, domain: str, op: str) -> str:
         """What to say of an operator that has no converter."""
@@ -494,7 +496,7 @@ class _Importer:
         hint = nearest(op, [n for d, n in CONVERTERS if not d])
         return f"no converter for operator {quoted(op)} (opset {self._opsets['']}){hint and '; ' + hint}"
 
-    def _subgraph(self, graph: Any, given: Mapping[str, SymbolicTensor], outer: _Scope) -> list[SymbolicTensor]:
+    def _subgraph(self, graph: Any, given: Mapping[str, Item], outer: _Scope) -> list[Item]:
         """Converts a subgraph in place; it sees the values around it."""
         if self._depth >= self._limits.nesting:
             raise CompileError(f"subgraphs nest deeper than {self._limits.nesting}, the limit")
@@ -512,7 +514,7 @@ class _Importer:
         if undefined:
             raise CompileError(f"no node of its subgraph defines the output {quoted(undefined[0])}")
         results = [scope[out.name] for out in graph.output]
-        done = [r for r in results if isinstance(r, SymbolicTensor)]
+        done = [r for r in results if isinstance(r, (SymbolicTensor, TensorList))]
         if len(done) != len(results) or len(self._problems) > before:
             raise ReportedError("a node inside, or one before, cannot be converted")
         return done

@@ -6,18 +6,12 @@ import difflib
 from collections.abc import Iterable
 
 _STRINGS = "strings are none of our element types: keep this part outside of the model"
-_SEQUENCES = (
-    "sequences are none of our values: Concat, Split, Stack or further outputs of the model hold several tensors"
-)
 _OPTIONAL = "optional values are none of ours: give the tensor, or export the model without it"
 _RANDOM = "give the random numbers to the model as an input"
 _VALUES = "its result's shape depends on values: "
 _TRAINING = "export the model for inference"
 
 _FORMS = {
-    "NonZero": _VALUES + "a mask and Where keep the shape",
-    "Compress": _VALUES + "a mask and Where keep the shape, or Gather with a fixed number of indices",
-    "Unique": _VALUES + "TopK sorts with a fixed shape",
     "NonMaxSuppression": _VALUES + "end the model before it, or use TopK",
     "StringNormalizer": _STRINGS,
     "StringConcat": _STRINGS,
@@ -25,18 +19,7 @@ _FORMS = {
     "RegexFullMatch": _STRINGS,
     "TfIdfVectorizer": _STRINGS,
     "LabelEncoder": _STRINGS,
-    "SequenceAt": _SEQUENCES,
-    "SequenceConstruct": _SEQUENCES,
-    "SequenceEmpty": _SEQUENCES,
-    "SequenceErase": _SEQUENCES,
-    "SequenceInsert": _SEQUENCES,
-    "SequenceLength": _SEQUENCES,
-    "SequenceMap": _SEQUENCES,
-    "SplitToSequence": "sequences are none of our values: Split gives each part as an output",
-    "ConcatFromSequence": "sequences are none of our values: Concat takes the tensors",
     "Optional": _OPTIONAL,
-    "OptionalGetElement": _OPTIONAL,
-    "OptionalHasElement": _OPTIONAL,
     "RandomNormal": _RANDOM,
     "RandomNormalLike": _RANDOM,
     "RandomUniform": _RANDOM,
@@ -45,12 +28,6 @@ _FORMS = {
     "Bernoulli": _RANDOM + ", and use Less",
     "ImageDecoder": "give the decoded image as an input",
     "MaxRoiPool": "Resize with a roi known at compile time, or MaxPool",
-    "RoiAlign": "Resize with a roi known at compile time",
-    "DeformConv": "Conv, or GatherElements and Conv",
-    "GridSample": "Resize where the grid is regular, else GatherElements",
-    "DFT": "MatMul with the transform's matrix",
-    "STFT": "Conv with the transform's matrix as its filters",
-    "Det": "there is no determinant; end the model before it",
     "Gradient": _TRAINING,
     "Momentum": _TRAINING,
     "Adam": _TRAINING,
