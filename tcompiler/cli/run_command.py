@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -35,16 +36,38 @@ def run(
         start = time.perf_counter()
         loaded(*operands)
         times.append(time.perf_counter() - start)
-    for k, (spec, y) in enumerate(zip(loaded.outputs, results, strict=True)):
+    files = _file_names([s.name for s in loaded.outputs])
+    for file, spec, y in zip(files, loaded.outputs, results, strict=True):
         shown = f"mean {y.mean():.6g}, min {y.min():.6g}, max {y.max():.6g}" if y.size else "empty"
-        console.print(f"{spec.name}: {spec.dtype}{list(y.shape)} {shown}", highlight=False)
+        line = f"{_label(spec.name)}: {spec.dtype}{list(y.shape)} {shown}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)
-            safe = "".join(ch if ch.isalnum() or ch in "_-" else "_" for ch in spec.name) or f"output{k}"
-            temporary = output / f".{safe}.{os.getpid()}.npy"
+            temporary = output / f".{file}.{os.getpid()}.npy"
             np.save(temporary, y)
-            temporary.replace(output / f"{safe}.npy")
+            temporary.replace(output / f"{file}.npy")
     console.print(
         f"median of {len(times)} calls: {sorted(times)[len(times) // 2] * 1e3:.3f} ms on {loaded.threads} thread(s)",
         highlight=False,
     )
+
+
+_LONGEST = 60
+"""Characters of a model's name that are shown, or become a file's."""
+
+
+def _label(name: str) -> str:
+    """A name of a model's on one line, with nothing in it that a terminal would obey."""
+    text = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def _file_names(names: Sequence[str]) -> list[str]:
+    """A name for each output's file: what of its own is harmless in a path, and a number where two would be one."""
+    result: list[str] = []
+    for k, name in enumerate(names):
+        safe = "".join(ch if ch.isascii() and (ch.isalnum() or ch in "_-") else "_" for ch in name[:_LONGEST])
+        # file systems may not tell capitals from small letters
+        taken = not safe or safe.lower() in map(str.lower, result)
+        result.append(f"{safe or 'output'}_{k}" if taken else safe)
+    return result

@@ -47,6 +47,25 @@ def test_run_gives_what_the_model_gives(saved: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.load(tmp_path / "output.npy"), load_model(saved)(x))
 
 
+def test_outputs_of_any_name(tmp_path: Path) -> None:
+    """A name is no markup, no terminal escape and no path; two outputs never share a file."""
+    names = ["[red]a[/b]", "../a", "__[a", "\x1b[31m\n", "n" * 100_000, "__/A"]
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], [n]) for n in names],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2])],
+        [helper.make_empty_tensor_value_info(n) for n in names],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10), tmp_path / "m.onnx")
+    folder = tmp_path / "out"
+    result = invoke("run", str(tmp_path / "m.onnx"), "--output", str(folder), "--repeat", "1")
+    shown = [line.split(": f32[2] ")[0] for line in result.stdout.splitlines()]
+    assert shown[:-1] == ["[red]a[/b]", "../a", "__[a", "\\x1b[31m\\n", "n" * 60 + "…", "__/A"]
+    assert sorted(f.name for f in folder.iterdir()) == sorted(
+        ["_red_a__b_.npy", "___a.npy", "___a_2.npy", "__31m_.npy", "n" * 60 + ".npy", "___A_5.npy"]
+    )
+
+
 def test_inspect_lists_each_kernel(saved: str) -> None:
     result = invoke("inspect", saved, "--sort", "name")
     names = [line.split("│")[1].strip() for line in result.stdout.splitlines() if line.startswith("│")]

@@ -103,7 +103,7 @@ def _softmax(node: NodeView) -> Result:
     x = node.x()
     axis = node.int_attr("axis", 1 if node.opset < 13 else -1)
     if not -x.ndim <= axis < max(x.ndim, 1):
-        raise CompileError(f"attribute 'axis' is {axis} for {x!r}")
+        raise CompileError(f"attribute 'axis' is {axis} for {x!r}, expected {-x.ndim} to {max(x.ndim, 1) - 1}")
     if node.opset < 13 and axis % x.ndim != x.ndim - 1:
         # Until opset 13 the axes from `axis` on were flattened into one.
         shape, axis = x.shape, axis % x.ndim

@@ -17,7 +17,7 @@ def _spread(node: NodeView, x: SymbolicTensor, p: SymbolicTensor) -> SymbolicTen
     if p.ndim == 0 or p.size == 1:
         return fn.reshape(p, ())
     if not -x.ndim <= axis < x.ndim:
-        raise CompileError(f"attribute 'axis' is {axis} for {x!r}")
+        raise CompileError(f"attribute 'axis' is {axis} for {x!r}, expected {-x.ndim} to {x.ndim - 1}")
     axis %= x.ndim
     if block == 0:
         if p.ndim != 1 or p.shape[0] != x.shape[axis]:

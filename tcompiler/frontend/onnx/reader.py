@@ -488,13 +488,9 @@ class _Importer:
 
     def _unknown(self, domain: str, op: str) -> str:
         """What to say of an operator that has no converter."""
-        if domain:
-            return (
-                f"no converter for operator {quoted(op)} of domain {quoted(domain)}; expected one of the "
-                f"standard domain, or a function of the model's own"
-            )
-        hint = nearest(op, [n for d, n in CONVERTERS if not d])
-        return f"no converter for operator {quoted(op)} (opset {self._opsets['']}){hint and '; ' + hint}"
+        hint = nearest(op, domain, CONVERTERS)
+        of = f" of domain {quoted(domain)}" if domain else f" (opset {self._opsets['']})"
+        return f"no converter for operator {quoted(op)}{of}{hint and '; ' + hint}"
 
     def _subgraph(self, graph: Any, given: Mapping[str, Item], outer: _Scope) -> list[Item]:
         """Converts a subgraph in place; it sees the values around it."""

@@ -35,16 +35,21 @@ _FORMS = {
 }
 
 
-def nearest(op: str, supported: Iterable[str]) -> str:
-    """What works in place of an operator of the standard domain, "" where nothing comes near.
+def nearest(op: str, domain: str, supported: Iterable[tuple[str, str]]) -> str:
+    """What works in place of an operator, "" where nothing comes near.
 
     Args:
         op: The operator's name, of any length.
-        supported: Operators that there are.
+        domain: Its domain, "" for the standard one.
+        supported: Domains and names of the operators that there are.
     """
-    form = _FORMS.get(op)
-    if form is not None:
-        return form
+    if not domain and op in _FORMS:
+        return _FORMS[op]
+    known = list(supported)
+    if domain and ("", op) in known:
+        return f"the standard domain has {op}"
     # difflib takes time by the product of the lengths.
-    close = difflib.get_close_matches(op[:64], list(supported), n=2)
-    return f"the nearest are {' and '.join(close)}" if close else ""
+    close = difflib.get_close_matches(op[:64], [name for d, name in known if d == domain], n=2)
+    if close:
+        return f"the nearest are {' and '.join(close)}" if len(close) > 1 else f"the nearest is {close[0]}"
+    return "expected one of the standard domain, or a function of the model's own" if domain else ""
