@@ -6,13 +6,16 @@ import tcompiler.frontend.functions as fn
 from tcompiler.errors import CompileError
 from tcompiler.frontend.onnx.node import NodeView, Result, converts
 
+_LARGEST = 64
+"""Rows of a matrix whose determinant is written out: each takes kernels of its own."""
+
 
 @converts("Det")
 def _det(node: NodeView) -> Result:
     """Elimination with the largest pivot of each column; the steps are written out."""
     x = node.x()
-    if x.ndim < 2 or x.shape[-1] != x.shape[-2] or 16 * x.shape[-1] > node.limits.nodes:
-        raise CompileError(f"the input is {x!r}, expected square matrices")
+    if x.ndim < 2 or x.shape[-1] != x.shape[-2] or x.shape[-1] > _LARGEST:
+        raise CompileError(f"the input is {x!r}, expected square matrices of at most {_LARGEST} rows")
     result = fn.broadcast_to(node.constant(1, x.dtype.numpy), x.shape[:-2])
     for size in range(x.shape[-1], 0, -1):
         pivot_at = fn.argmax(fn.absolute(x[..., 0]), -1)

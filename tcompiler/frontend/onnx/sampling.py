@@ -54,6 +54,7 @@ def _deform_conv(node: NodeView) -> Result:
     if groups < 1 or per_group * groups != channels or filters % groups:
         raise CompileError(f"weight is {w!r} for data {x!r} in {groups} groups")
     strides, pads, dilations = (np.array(geometry[key]) for key in ("strides", "pads", "dilations"))
+    node.computed(rank * math.prod(outputs) * taps, "the table of places")
     points = np.stack(np.meshgrid(*map(np.arange, outputs), indexing="ij"), -1) * strides - pads[:rank]
     steps = np.stack(np.meshgrid(*map(np.arange, kernel), indexing="ij"), -1).reshape(taps, rank) * dilations
     grid = points.reshape(1, -1, rank) + steps.reshape(taps, 1, rank)
@@ -100,6 +101,7 @@ def _samples(node: NodeView, start: SymbolicTensor, bin_size: SymbolicTensor, bi
     most = int(number.max(initial=1))
     if most * bins * start.shape[0] > node.limits.elements:
         raise CompileError(f"a bin has {most} samples, the result more than {node.limits.elements} elements")
+    node.computed(bins + most * number.size, f"the table of {bins} bins of {most} samples")
     steps = np.arange(most).reshape(1, 1, -1)
     first = fn.add(start, fn.multiply(bin_size, node.constant(np.arange(bins).reshape(1, -1, 1), kind)))
     within = node.constant((steps + 0.5) / np.maximum(number, 1), kind)

@@ -22,8 +22,10 @@ def _compress(node: NodeView) -> Result:
     if axis is None:
         x, axis = fn.reshape(x, -1), 0
     if not -x.ndim <= axis < x.ndim:
-        raise CompileError(f"attribute 'axis' is {axis} for {x!r}")
-    places = np.flatnonzero(node.array(1, "condition").reshape(-1)[: x.shape[axis]])
+        raise CompileError(f"attribute 'axis' is {axis} for {x!r}, expected {-x.ndim} to {x.ndim - 1}")
+    if node.x(1).size > x.shape[axis]:
+        raise CompileError(f"the condition is {node.x(1)!r} for {x.shape[axis]} elements, expected no more")
+    places = np.flatnonzero(node.array(1, "condition").reshape(-1))
     return apply("gather", x, node.constant(places, np.int64), axis=axis)
 
 

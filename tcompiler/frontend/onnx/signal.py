@@ -46,6 +46,7 @@ def fourier(node: NodeView, x: _Complex, sign: float) -> _Complex:
     if n <= _DIRECT or first == 1:
         if n > _LONGEST_PRIME:
             raise CompileError(f"a transform of the prime length {n}, expected at most {_LONGEST_PRIME} or factors")
+        node.computed(n * n, f"the table of a transform of length {n}")
         return _times(node, "matmul", x, _turns(n, n, n, sign))
     second = n // first
     lead = x[0].shape[:-1]
@@ -63,6 +64,7 @@ def fourier(node: NodeView, x: _Complex, sign: float) -> _Complex:
 
     # t = second · t1 + t2 and k = k1 + first · k2
     y = fourier(node, both(x, (first, second)), sign)
+    node.computed(n, f"the table of a transform of length {n}")
     y = _times(node, "mul", y, _turns(n, second, first, sign))
     y = both(fourier(node, both(y, (second, first)), sign), (first, second))
     return fn.reshape(y[0], (*lead, n)), None if y[1] is None else fn.reshape(y[1], (*lead, n))
@@ -81,7 +83,7 @@ def _dft(node: NodeView) -> Result:
     x = node.x()
     axis = node.int_attr("axis", 1) if node.opset < 20 else -2
     if node.opset >= 20 and node.optional(2) is not None:
-        axis = node.integers(2, "axis")[0]
+        axis = node.integer(2, "axis")
     inverse, onesided = bool(node.int_attr("inverse", 0)), bool(node.int_attr("onesided", 0))
     if x.ndim < 2 or x.shape[-1] not in (1, 2) or not -x.ndim <= axis < x.ndim or axis % x.ndim == x.ndim - 1:
         raise CompileError(f"data is {x!r} and axis {axis}, expected (…, 1 or 2) and an axis before the last")
@@ -89,7 +91,7 @@ def _dft(node: NodeView) -> Result:
     size = x.shape[axis]
     length = 2 * (size - 1) if inverse and onesided else size
     if node.optional(1) is not None:
-        length = node.integers(1, "dft_length")[0]
+        length = node.integer(1, "dft_length")
     if length < 1 or length > node.limits.elements:
         raise CompileError(f"the length is {length}, expected 1 or more")
     parts = [fn.moveaxis(x[..., k], axis, -1) for k in range(x.shape[-1])]
@@ -116,19 +118,18 @@ def _dft(node: NodeView) -> Result:
 @converts("STFT")
 def _stft(node: NodeView) -> Result:
     x, window = node.x(0), node.optional(2)
-    step = node.integers(1, "frame_step")[0]
+    step = node.integer(1, "frame_step")
     if x.ndim == 2:
         x = fn.expand_dims(x, -1)
     if x.ndim != 3 or x.shape[-1] not in (1, 2):
         raise CompileError(f"signal is {x!r}, expected (batch, length, 1 or 2)")
     length = x.shape[1] if window is None else window.shape[0]
     if node.optional(3) is not None:
-        length = node.integers(3, "frame_length")[0]
+        length = node.integer(3, "frame_length")
     if step < 1 or not 1 <= length <= x.shape[1]:
         raise CompileError(f"frame_step is {step} and frame_length {length} for {x!r}")
     frames = (x.shape[1] - length) // step + 1
-    if frames * length > node.limits.elements:
-        raise CompileError(f"{frames} frames of {length}, more than the limit of {node.limits.elements} elements")
+    node.computed(frames * length, f"the table of {frames} frames of {length}")
     at = node.constant(np.arange(frames)[:, None] * step + np.arange(length)[None, :], np.int64)
     parts = [apply("gather", x[..., k], at, axis=1) for k in range(x.shape[-1])]
     if window is not None:
@@ -144,12 +145,13 @@ def _stft(node: NodeView) -> Result:
 @converts("MelWeightMatrix")
 def _mel_weight_matrix(node: NodeView) -> Result:
     """Triangles that overlap by halves, evenly spaced by mel = 2595 · log10(1 + f / 700)."""
-    bands, length, rate = (node.integers(k, what)[0] for k, what in enumerate(("bands", "dft_length", "sample_rate")))
-    low, high = (float(node.array(k, "an edge in hertz").reshape(-1)[0]) for k in (3, 4))
+    bands, length, rate = (node.integer(k, what) for k, what in enumerate(("bands", "dft_length", "sample_rate")))
+    low, high = (float(node.scalar(k, "an edge in hertz")) for k in (3, 4))
     to = element_type(node.int_attr("output_datatype", 1), "the result")
     bins = length // 2 + 1
-    if bands < 1 or length < 1 or rate < 1 or not 0 <= low < high or bands * bins > node.limits.elements:
+    if bands < 1 or length < 1 or rate < 1 or not 0 <= low < high:
         raise CompileError(f"{bands} bands from {low} to {high} Hz, dft_length {length}, sample_rate {rate}")
+    node.computed(bands * bins)
     first, last = (2595 * math.log10(1 + hertz / 700) for hertz in (low, high))
     mels = first + np.arange(bands + 2) * ((last - first) / (bands + 2))
     hertz = 700 * np.expm1(mels / 2595 * math.log(10))

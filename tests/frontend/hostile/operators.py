@@ -480,3 +480,51 @@ case("negative_log_likelihood", "NegativeLogLikelihoodLoss", (3, 5), ((3,), I64)
 case("softmax_cross_entropy", "SoftmaxCrossEntropyLoss", (3, 5), ((3,), I64), outputs=2)
 case("bernoulli", "Bernoulli", (2,))
 case("swish_alpha", "Swish", (2,), alpha=float("inf"), opset=24)
+
+# Sampling and transforms.
+case("roi_align_huge", "RoiAlign", (1, 1, 4, 4), (1, 4), ((1,), I64), output_height=1 << 30, sampling_ratio=1)
+case("roi_align_many_samples", "RoiAlign", (1, 1, 4, 4), (1, 4), ((1,), I64), sampling_ratio=1 << 30)
+case("deform_conv_no_groups", "DeformConv", X4, W4, (1, 18, 3, 3), group=0)
+case("dft_no_length", "DFT", (1, 4, 1), i64())
+case("dft_of_a_float", "DFT", (1, 4, 1), np.array(2.5, F))
+case("dft_of_a_large_prime", "DFT", (1, 65537, 1))
+case("stft_no_step", "STFT", (1, 8, 1), i64(), None, np.array(4))
+case("stft_huge_frames", "STFT", (1, 1 << 20, 1), np.array(1), None, np.array(1 << 16))
+case(
+    "mel_huge",
+    "MelWeightMatrix",
+    np.array(1 << 14),
+    np.array(1 << 14),
+    np.array(8000),
+    np.array(F(0)),
+    np.array(F(4000)),
+)
+case("mel_no_bands", "MelWeightMatrix", i64(), np.array(16), np.array(8000), np.array(F(0)), np.array(F(4000)))
+case("mel_nan", "MelWeightMatrix", np.array(8), np.array(16), np.array(8000), np.array(F(np.nan)), np.array(F(np.inf)))
+case("det_of_a_large_matrix", "Det", (2000, 2000))
+case("compress_more_than_there_is", "Compress", np.ones((2, 3), F), np.ones(99, bool), axis=0)
+case(
+    "attention_of_negative_heads",
+    "Attention",
+    (1, 4, 6),
+    (1, 4, 6),
+    (1, 4, 6),
+    q_num_heads=-2,
+    kv_num_heads=-2,
+    opset=23,
+)
+case(
+    "rotary_embedding_of_99",
+    "RotaryEmbedding",
+    (1, 2, 3, 4),
+    (50, 2),
+    (50, 2),
+    ((1, 3), I64),
+    opset=23,
+    rotary_embedding_dim=99,
+)
+case("affine_grid_of_nothing", "AffineGrid", (1, 2, 3), i64())
+case("split_to_sequence_of_0", "SplitToSequence", (4,), np.array(0))
+case("concat_from_no_sequence", "ConcatFromSequence", (4,), axis=0)
+case("range_of_u64", "Range", np.array(0, np.uint64), np.array((1 << 64) - 1, np.uint64), np.array(1, np.uint64))
+case("einsum_of_forty_axes", "Einsum", *[(2,)] * 40, equation=",".join(map(chr, (*range(97, 123), *range(65, 79)))))
