@@ -10,21 +10,23 @@ from benchmarks.common import Recorder, parser
 from tcompiler.cli.bench import Bench
 from tcompiler.cli.bench.flops import model_flops
 
-_DEFAULT = ("resnet18", "mlp", "transformer")
-
 
 def main() -> None:
     """Measure the chosen networks."""
     options = parser(__doc__, rounds=9)
-    options.add_argument("names", nargs="*", help=f"some of {', '.join(models.NAMES)} (default: {' '.join(_DEFAULT)})")
+    options.add_argument("names", nargs="*", help="networks (default: all at full size); --list shows their names")
+    options.add_argument("--list", action="store_true", help="list the networks and end")
     chosen = options.parse_args()
+    if chosen.list:
+        print("\n".join(models.NAMES))
+        return
     for name in chosen.names:
         if name not in models.NAMES:
             options.error(f"no network is named {name!r}; there are: {', '.join(models.NAMES)}")
     recorder = Recorder("Networks", chosen)
     for threads in chosen.threads:
         with Bench([*chosen.against, "tcompiler"], threads) as bench:
-            for name in chosen.names or _DEFAULT:
+            for name in chosen.names or models.NETWORKS:
                 file = models.build(name)
                 flops = model_flops(file.path)
                 result = bench.measure(
