@@ -177,7 +177,8 @@ def _resident(process: psutil.Process) -> int:
 
 def _line(row: dict[str, Any]) -> str:
     parts = [
-        f"{report.counted(run['threads'])}: error {run['ratio']:.1f}× onnxruntime's, {run['ratio_loaded']:.1f}× loaded, "
+        f"{report.counted(run['threads'])}: "
+        f"{run['ratio']:.1f}× onnxruntime's error, {run['ratio_loaded']:.1f}× loaded, "
         f"cold {run['cold_s']:.1f} s, warm {run['warm_s']:.1f} s, load {run['load_s']:.2f} s, {run['peak_mb']:.0f} MB"
         for run in row["runs"]
     ]
