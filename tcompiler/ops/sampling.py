@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+from collections.abc import Sequence
+
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.expr.grammar import Program
 from tcompiler.ir.graph.grammar import TensorType
@@ -38,6 +42,8 @@ from tcompiler.ops.types import expect_kind, fail, flag, integers, known, requir
 _MODES = {"nearest": (0,), "linear": (0, 1), "cubic": (-1, 0, 1, 2)}
 _PADDINGS = ("zeros", "border", "reflection")
 _KEYS = -0.75
+_WRITTEN_OUT = 16
+"""Up to so many taps are a sum that is written out, so that points can be computed side by side."""
 
 
 def _sample_type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
@@ -98,23 +104,32 @@ def _sample(types: Types, attrs: Attrs) -> Program:
         return minimum(maximum(value, const(acc, -3)), cast(acc, last))
 
     places = d.compute("place", at.shape, place)
-    base = d.compute("base", at.shape, lambda *i: cast(dt.i64, unary("floor", places[i])))
+    spread = (*at.shape, index(len(taps)))
+    first = taps[0]
 
-    def value(*axes: Scalar) -> Scalar:
-        n, c, *rest = axes
-        point, shifts = rest[: len(out.shape) - 2], iter(rest[len(out.shape) - 2 :])
+    def corner(*i: Scalar) -> Scalar:
+        return cast(dt.i64, unary("floor", places[i[:-1]])) + (i[-1] + first)
+
+    # What belongs to a point is computed once for all channels.
+    corners = d.compute("corner", spread, corner)
+
+    def weight_at(*i: Scalar) -> Scalar:
+        distance = unary("abs", minus(places[i[:-1]], cast(acc, corners[i])))
+        return minus(1, distance) if mode == "linear" else _keys(distance)
+
+    weights = None if mode == "nearest" else d.compute("weight", spread, weight_at)
+
+    def value(n: Scalar, c: Scalar, point: Sequence[Scalar], chosen: Sequence[Scalar]) -> Scalar:
         indices, guards = [], []
         weight: Scalar | None = None
         for k, extent in enumerate(x.shape[2:]):
-            corner = base[[n, *point, index(k)]]
-            tap = corner if len(taps) == 1 else corner + (next(shifts) + taps[0])
-            if len(taps) > 1:
-                distance = unary("abs", minus(places[[n, *point, index(k)]], cast(acc, tap)))
-                part = minus(1, distance) if mode == "linear" else _keys(distance)
-                weight = part if weight is None else times(weight, part)
+            key = (n, *point, index(k), chosen[k])
+            tap = corners[key]
             guards.append(inside(tap, extent))
             folded = _mirrored(tap, extent, edges) if padding == "reflection" else tap
             indices.append(minimum(maximum(folded, 0), extent - 1))
+            if weights is not None:
+                weight = weights[key] if weight is None else times(weight, weights[key])
         row = n if rows is None else minimum(maximum(cast(dt.i64, rows[n]), 0), x.shape[0] - 1)
         wide = accumulator(x.dtype)
         element = cast(wide, x[[row, c, *indices]])
@@ -122,9 +137,24 @@ def _sample(types: Types, attrs: Attrs) -> Program:
             element = select(conjunction(*guards), element, 0)
         return element if weight is None else times(element, cast(wide, weight))
 
-    if len(taps) == 1:
-        return d.program(d.compute("y", out.shape, lambda *i: cast(out.dtype, value(*i))))
-    return d.program(summed(d, out.dtype, out.shape, [index(len(taps))] * rank, value))
+    if len(taps) ** rank <= _WRITTEN_OUT:
+
+        def body(n: Scalar, c: Scalar, *point: Scalar) -> Scalar:
+            every = itertools.product(range(len(taps)), repeat=rank)
+            terms = [value(n, c, point, [index(t) for t in chosen]) for chosen in every]
+            return cast(out.dtype, functools.reduce(plus, terms))
+
+        return d.program(d.compute("y", out.shape, body))
+    points = len(out.shape) - 2
+    return d.program(
+        summed(
+            d,
+            out.dtype,
+            out.shape,
+            [index(len(taps))] * rank,
+            lambda n, c, *rest: value(n, c, rest[:points], rest[points:]),
+        )
+    )
 
 
 def _choice(k: Scalar, options: list[Scalar]) -> Scalar:
