@@ -206,14 +206,14 @@ class Draw:
 
     def node_like(self, op: str, x: Value, *inputs: Value | None, **attrs: Any) -> Value:
         """A node whose output is of the first operand's type, for operators that onnx infers nothing for."""
-        name = self._add(op, 1, (x, *inputs), attrs)[0]
+        name = self.names_of(op, 1, (x, *inputs), attrs)[0]
         return Value(name, x.dtype, x.shape)
 
     def node_as(
         self, op: str, dtype: np.dtype[Any], shape: tuple[int, ...], *inputs: Value | None, **attrs: Any
     ) -> Value:
         """A node whose output's type the generator knows, where it follows from values that nodes compute."""
-        return Value(self._add(op, 1, inputs, attrs)[0], dtype, shape)
+        return Value(self.names_of(op, 1, inputs, attrs)[0], dtype, shape)
 
     def node_of(self, op: str, outputs: int, *inputs: Value | None, **attrs: Any) -> list[Value]:
         """A node; the types of its outputs are what onnx infers.
@@ -224,7 +224,7 @@ class Draw:
             *inputs: Operands, None where absent.
             **attrs: Attributes; those that are None are left out.
         """
-        names = self._add(op, outputs, inputs, attrs)
+        names = self.names_of(op, outputs, inputs, attrs)
         types = {
             v.name: helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
             for v in inputs
@@ -245,7 +245,7 @@ class Draw:
         )
         return [_typed(name, inferred[name]) for name in names]
 
-    def _add(self, op: str, outputs: int, inputs: Sequence[Value | None], attrs: dict[str, Any]) -> list[str]:
+    def names_of(self, op: str, outputs: int, inputs: Sequence[Value | None], attrs: dict[str, Any]) -> list[str]:
         names = [self.name("v") for _ in range(outputs)]
         given = {k: v for k, v in attrs.items() if v is not None}
         self.nodes.append(helper.make_node(op, [v.name if v is not None else "" for v in inputs], names, **given))

@@ -205,14 +205,22 @@ def joined(batch: Sequence[Case]) -> Case:
     for k, case in enumerate(batch):
         graph = onnx.GraphProto()
         graph.CopyFrom(case.proto.graph)
-        for node in graph.node:
-            for names in (node.input, node.output):
-                names[:] = [f"m{k}_{n}" if n else "" for n in names]
-        for named in (*graph.input, *graph.output, *graph.initializer):
-            named.name = f"m{k}_{named.name}"
+        _rename(graph, f"m{k}_")
         proto.graph.MergeFrom(graph)
         inputs |= {f"m{k}_{n}": a for n, a in case.inputs.items()}
     return Case("joined", batch[0].seed, proto, inputs, frozenset(), False)
+
+
+def _rename(graph: onnx.GraphProto, prefix: str) -> None:
+    """Puts a prefix before every name, in subgraphs too: they see the values around them."""
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [prefix + n if n else "" for n in names]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rename(attribute.g, prefix)
+    for named in (*graph.input, *graph.output, *graph.initializer):
+        named.name = prefix + named.name
 
 
 def _told(error: Exception) -> str:
