@@ -33,7 +33,7 @@ def test_messages_are_bounded() -> None:
 
 def test_damaged_models() -> None:
     """More of them are tried by `python -m tests.frontend.hostile.mutate`; a seed makes its model again."""
-    kinds, bad = mutate.run(first=0, count=400)
+    kinds, bad = mutate.run(first=0, count=250)
     assert not bad, "\n\n".join(f"seed {seed}: {text[-2000:]}" for seed, text in bad.items())
-    assert kinds["compiles"] > 20
+    assert kinds["compiles"] > 10
     assert kinds["refused"] > 20

@@ -55,7 +55,9 @@ def named(name: str) -> Any:
     return made
 
 
-@pytest.mark.parametrize("key", [k for k in NAMES if k != "long"])
+@pytest.mark.parametrize(
+    "key", ["injection", "newline", "nul", "path", "absolute", "quotes", "escape", "bidi", "line_separator", "keyword"]
+)
 def test_names_stay_labels(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = NAMES[key] + MARK
     cache = tmp_path / "cache"
