@@ -165,3 +165,72 @@ def _two(
     """A node of two outputs whose shapes are known."""
     a, b = d.names_of(op, 2, inputs, attrs)
     return [Value(a, np.dtype("float32"), first), Value(b, np.dtype("float32"), second)]
+
+
+EMPTY = ("Conv", "MatMul", "Gemm", "ReduceSum", "ReduceProd", "Softmax", "Concat", "Gather", "Transpose", "Add", "Pad")
+EMPTY += ("LayerNormalization", "MaxPool", "Einsum", "CumSum", "Where", "Reshape", "Tile", "ScatterElements", "Resize")
+EMPTY += ("BatchNormalization", "InstanceNormalization", "ConvTranspose", "GlobalAveragePool", "Expand", "Split")
+
+
+@family("empty", opsets=(22, 18), weight=3)
+def empty(d: Draw) -> None:
+    """Data of no elements, or sums of none."""
+    op = d.choice(EMPTY)
+    n, c = d.choice((0, 0, 2)), d.dim(7)
+    rows = d.input((n, c, d.dim(9)))
+    image = d.input((0, c, d.dim(9) + 2, d.dim(9) + 2))
+    wide = (c,)
+    if op == "Conv":
+        y = d.node(op, image, d.weight((d.dim(9), c, 3, 3)))
+    elif op == "ConvTranspose":
+        y = d.node(op, image, d.weight((c, d.dim(9), 3, 3)), strides=[2, 2])
+    elif op == "MatMul":
+        k = d.choice((0, 3))
+        y = d.node(op, d.input((2, d.dim(9), k)), d.input((k, d.choice((0, 5, 17)))))
+    elif op == "Gemm":
+        k = d.choice((0, 3))
+        y = d.node(op, d.input((4, k)), d.input((k, 5)), d.input((5,)))
+    elif op in ("ReduceSum", "ReduceProd"):
+        y = d.node(op, d.input((n, c, 0)), d.constant(d.axes(3)))
+    elif op in ("Softmax", "LayerNormalization"):
+        y = d.node(op, rows, axis=-1) if op == "Softmax" else d.node(op, rows, d.weight(rows.shape[-1:]))
+    elif op == "Concat":
+        y = d.node(op, rows, d.input((0, *rows.shape[1:])), axis=0)
+    elif op == "Gather":
+        y = d.node(op, d.input((5, c)), d.given(np.zeros((n, 0), np.int64)), axis=0)
+    elif op in ("MaxPool", "Resize"):
+        if op == "MaxPool":
+            y = d.node(op, image, kernel_shape=[2, 2])
+        else:
+            y = d.node(op, image, None, d.constant([1, 1, 2, 2], "float32"))
+    elif op == "Einsum":
+        y = d.node(op, rows, d.input((rows.shape[2], 4)), equation="abc,cd->abd")
+    elif op == "CumSum":
+        y = d.node(op, rows, d.constant(d.integer(0, 2)))
+    elif op == "Where":
+        y = d.node(op, d.input(rows.shape, "bool"), rows, d.input((1, 1, rows.shape[2])))
+    elif op == "Pad":
+        y = d.node(op, rows, d.constant([1, 0, 2, 0, 1, 0]))
+    elif op == "Reshape":
+        y = d.node(op, rows, d.constant([0, c * rows.shape[2]]) if n else d.constant([c, 0]), allowzero=int(n == 0))
+    elif op == "Tile":
+        y = d.node(op, rows, d.constant([2, 0, 1]))
+    elif op == "Expand":
+        y = d.node(op, d.input((1, c)), d.constant([n, 0, 3, c]))
+    elif op == "Split":
+        y, *_ = d.node_of(op, 2, rows, d.constant([0, c]), axis=1)
+    elif op == "ScatterElements":
+        y = d.node(op, rows, d.given(np.zeros((0, 1, 1), np.int64)), d.input((0, 1, 1)))
+    elif op == "BatchNormalization":
+        y = d.node(op, image, *(d.weight(wide, kind="positive") for _ in range(4)))
+    elif op == "InstanceNormalization":
+        y = d.node(op, image, d.weight(wide), d.weight(wide))
+    elif op == "GlobalAveragePool":
+        y = d.node(op, image)
+    elif op == "Transpose":
+        y = d.node(op, rows)
+    else:
+        y = d.node(op, rows, d.input(rows.shape[2:]))
+    if d.chance(0.4):
+        y = d.node("Relu", y)
+    d.result(y)
