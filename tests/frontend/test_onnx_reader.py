@@ -235,7 +235,8 @@ def test_external_data_outside_the_folder(tmp_path: Path) -> None:
     assert why("short.bin") == "needs 8 bytes; 'short.bin' has 4, and 8 at 0 were promised"
     assert why("short.bin", offset="4") == "needs 8 bytes; 'short.bin' has 4, and 8 at 4 were promised"
     assert refusal(with_external(folder, "short.bin", offset="x")) == (
-        "m.onnx cannot be compiled, 1 problem:\n  initializer 'c': its external offset is 'x', expected a number of at least 0"
+        "m.onnx cannot be compiled, 1 problem:\n  initializer 'c': its external offset is 'x', expected a number of at "
+        "least 0"
     )
     assert refusal(with_external(folder, "short.bin").read_bytes()) == (
         "the model cannot be compiled, 1 problem:\n  initializer 'c': it lies in the file 'short.bin' beside the "
@@ -252,8 +253,8 @@ def test_limits() -> None:
     huge = TensorProto(name="c", data_type=TensorProto.FLOAT, dims=[1 << 31, 1 << 31])
     graph = helper.make_graph([], "g", [], [helper.make_empty_tensor_value_info("c")], [huge])
     assert refusal(helper.make_model(graph)) == (
-        "the model cannot be compiled, 1 problem:\n  initializer 'c': it has the shape [2147483648, 2147483648], more than "
-        "the limit of 4294967296 elements"
+        "the model cannot be compiled, 1 problem:\n  initializer 'c': it has the shape [2147483648, 2147483648], more "
+        "than the limit of 4294967296 elements"
     )
     chain = model([node("Relu", ["x"], ["y"])] * 11, {"x": X}, ["y"])
     assert refusal(chain, limits=Limits(nodes=10)) == "the model has more than 10 nodes, the limit"
