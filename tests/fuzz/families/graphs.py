@@ -153,3 +153,36 @@ def mixed_graph(d: Draw) -> None:
 
 def _fits(a: tuple[int, ...], b: tuple[int, ...], axis: int) -> bool:
     return all(x == y for k, (x, y) in enumerate(zip(a, b, strict=True)) if k != axis)
+
+
+@family("joins", opsets=(22, 13), weight=6)
+def joins(d: Draw) -> None:
+    """Concats of concats, pieces of pieces, views and in-place candidates, each perhaps used again or given out."""
+    shape = list(d.shape(2, 3, 300, zero=0))
+    pool = [d.input(shape) for _ in range(d.integer(1, 3))]
+    for _ in range(d.integer(4, 16)):
+        x = d.choice(pool[-5:]) if d.chance(0.7) else d.choice(pool)
+        axis = d.integer(0, x.rank - 1)
+        pick = d.integer(0, 7)
+        if pick <= 2:
+            alike = [v for v in pool if v.rank == x.rank and _fits(v.shape, x.shape, axis)]
+            parts = [d.choice(alike) for _ in range(d.integer(1, 3))]
+            if sum(math.prod(p.shape) for p in (x, *parts)) <= 4000:
+                pool.append(d.node("Concat", x, *parts, axis=axis))
+        elif pick == 3 and x.shape[axis] > 1:
+            cut = d.integer(1, x.shape[axis] - 1)
+            pool += d.node_of("Split", 2, x, d.constant([cut, x.shape[axis] - cut]), axis=axis)
+        elif pick == 4:
+            pool.append(d.node("Reshape", x, d.constant(list(x.shape[::-1]))))
+        elif pick == 5:
+            alike = [v for v in pool if v.shape == x.shape]
+            pool.append(d.node(d.choice(("Add", "Max", "Sub")), x, d.choice(alike)))
+        elif pick == 6 and x.rank == 2:
+            pool.append(d.node("Tanh", d.node("MatMul", x, d.weight((x.shape[1], d.dim(9)), kind="unit"))))
+        else:
+            pool.append(d.node(d.choice(("Relu", "Neg", "Tanh", "Identity")), x))
+    made = [v for v in pool if v.name.startswith("v")]
+    if not made:
+        made = [d.node("Neg", pool[0])]
+    for v in {v.name: v for v in (made[-1], *(d.choice(made) for _ in range(d.integer(0, 4))))}.values():
+        d.result(v)
