@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcompiler.errors import UserError, VerifyError
 from tcompiler.ir import dtypes as dt
@@ -51,6 +52,7 @@ class _Verifier:
         self.params = frozenset(graph.params)
         self.types: dict[str, TensorType] = {}
         self.taken: set[str] = set()
+        self.laid: set[tuple[Layout, tuple[Scalar, ...]]] = set()
 
     def run(self) -> None:
         g = self.graph
@@ -88,8 +90,10 @@ class _Verifier:
 
     def _type(self, tensor: TensorType, where: str) -> None:
         self._extents(tensor.shape, "an extent", where)
-        if tensor.layout is not None:
+        # A deep network has few pairs of layout and shape, and each costs a look at every element.
+        if tensor.layout is not None and (tensor.layout, tensor.shape) not in self.laid:
             self._layout(tensor.layout, tensor.shape, where)
+            self.laid.add((tensor.layout, tensor.shape))
 
     def _extents(self, extents: Sequence[Scalar], what: str, where: str) -> None:
         for e in extents:
@@ -143,7 +147,7 @@ class _Verifier:
             if not np.all(scalar_values(inside[k], env, {})):
                 raise VerifyError(f"layout index {print_scalar(outputs[k])} leaves the physical shape", where)
             flat = flat * int(physical[k] or 0) + scalar_values(o, env, {})
-        if np.unique(flat).size < flat.size:
+        if not _distinct(flat, math.prod(n or 0 for n in physical)):
             raise VerifyError("the layout puts two elements in one place", where)
 
     def _constant(self, name: str, sha256: str, tensor: TensorType) -> None:
@@ -202,6 +206,15 @@ class _Verifier:
             raise VerifyError(f"the output {quote(v.name)} is not defined{suggestion(v.name, self.types)}")
         if not _same(v.type, defined) or v.type.layout is not defined.layout:
             raise VerifyError(f"the output is {print_type(v.type)}, the value {print_type(defined)}", v.name)
+
+
+def _distinct(places: NDArray[np.int64], size: int) -> bool:
+    """Whether places, each below size, differ: by marking them, unless they are few in a large memory."""
+    if size > 16 * places.size:
+        return bool(np.unique(places).size == places.size)
+    seen = np.zeros(size, np.bool_)
+    seen[places] = True
+    return bool(np.count_nonzero(seen) == places.size)
 
 
 def _same(a: TensorType, b: TensorType) -> bool:

@@ -130,3 +130,11 @@ def test_a_constant_of_the_wrong_size() -> None:
     with pytest.raises(VerifyError) as e:
         verify(replace(g, constants=(replace(g.constants[0], sha256=digest),)), LOOKUP, store)
     assert str(e.value) == "c: the constant holds 20 bytes; its type needs 16"
+
+
+@pytest.mark.parametrize("rows", [2, 200])
+def test_two_elements_in_one_place_are_found_in_a_tight_and_in_a_wide_memory(rows: int) -> None:
+    right = BASE.replace("(2, 4, 4), zero", f"({rows}, 4, 4), zero")
+    verify(parse_graph(right, ConstantStore()), LOOKUP)
+    with pytest.raises(VerifyError, match="a: the layout puts two elements in one place"):
+        verify(parse_graph(right.replace("(j // 4, i, j % 4)", "(j // 4, i, j % 3)"), ConstantStore()), LOOKUP)
