@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -144,18 +145,33 @@ def _prepare(
     """Runs the prepare functions; each writes its constant straight to its place in the block, [size] of uint8."""
     block = aligned_bytes(size)
 
+    scratch = threading.local()
+
+    def aligned(array: Array) -> Array:
+        """An array at an address that kernels take: a view of a file's bytes may lie anywhere."""
+        if array.flags.c_contiguous and array.flags.aligned:
+            return array
+        # One piece of memory for all of a thread's: fresh pages cost more than the copy.
+        kept = getattr(scratch, "block", None)
+        if kept is None or kept.nbytes < array.nbytes:
+            kept = scratch.block = aligned_bytes(array.nbytes)
+        copy = kept[: array.nbytes].view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        return copy
+
     def fill(entry: ConstantEntry) -> None:
         recipe, place = recipes[entry["name"]], view_constant(block, entry)
-        # A view of a file's bytes may lie anywhere.
-        array = np.require(c.module.constants.typed(recipe.constant), requirements=("C", "A"))
+        array: Array = c.module.constants.typed(recipe.constant)
+        if not recipe.steps:
+            place[...] = array.view(place.dtype)  # bf16 travels as its bits
+            return
+        array = aligned(array)
         for k, (function, key) in enumerate(recipe.steps):
             packed = buffer_table(function)["packed"]
             last = k == len(recipe.steps) - 1
             result = place if last else np.empty(_dims(packed.shape), packed.dtype.numpy)
             call_kernel(built[key], [array, result])
             array = result
-        if not recipe.steps:
-            place[...] = array.view(place.dtype)  # bf16 travels as its bits
 
     with ThreadPoolExecutor(c.target.cores) as pool:
         for _ in pool.map(fill, entries):

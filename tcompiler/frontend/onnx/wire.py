@@ -22,7 +22,7 @@ class _IrregularError(Exception):
     """The bytes are not what an encoder writes; protobuf's parser shall judge them."""
 
 
-def take_out_weights(data: bytes) -> tuple[bytes, list[memoryview]]:
+def take_out_weights(data: bytes | memoryview) -> tuple[bytes, list[memoryview]]:
     """Separates a model from the raw data of its large initializers.
 
     Args:
@@ -37,11 +37,11 @@ def take_out_weights(data: bytes) -> tuple[bytes, list[memoryview]]:
     try:
         model = list(_fields(memoryview(data)))
         if sum(key == _key(_GRAPH) for key, _ in model) != 1:
-            return data, []
+            return bytes(data), []
         parts = [_encoded(key, _graph(value, kept) if key == _key(_GRAPH) else value) for key, value in model]
     except _IrregularError:
-        return data, []
-    return (b"".join(parts), kept) if kept else (data, [])
+        return bytes(data), []
+    return (b"".join(parts), kept) if kept else (bytes(data), [])
 
 
 def kept_data(location: str, kept: Sequence[memoryview]) -> memoryview | None:
