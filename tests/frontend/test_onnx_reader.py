@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from tcompiler.errors import CompileError
 from tcompiler.frontend.onnx import read
 from tcompiler.frontend.onnx.limits import Limits
+from tcompiler.frontend.onnx.report import quoted
 from tests.frontend.onnx_support import check, model, ours, theirs
 
 RNG = np.random.default_rng(3)
@@ -227,7 +228,7 @@ def test_external_data_outside_the_folder(tmp_path: Path) -> None:
         return text[len(head) :]
 
     for location in ("../secret.bin", str(outside), "a/../../secret.bin", "..\\secret.bin", "C:\\x", ""):
-        assert why(location) == f"lies in {location!r}, expected a file inside the model's folder"
+        assert why(location) == f"lies in {quoted(location)}, expected a file inside the model's folder"
     assert why("link.bin") == "lies in 'link.bin', a link that leads out of the model's folder"
     assert why("hard.bin") == "lies in 'hard.bin', expected a plain file with one name"
     assert why("pipe.bin") == "lies in 'pipe.bin', expected a plain file with one name"
