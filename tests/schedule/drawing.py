@@ -13,6 +13,7 @@ from tcompiler.ir.loop.grammar import SCOPES, Function
 from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.schedule import Schedule
 from tcompiler.schedule.primitives import PRIMITIVES
+from tcompiler.schedule.primitives.bind import THREADS
 from tcompiler.schedule.tree import tree
 
 Draw = Callable[[random.Random, Schedule], object]
@@ -109,6 +110,14 @@ def arguments(rng: random.Random, sch: Schedule, name: str) -> tuple[object, ...
                 result.append(_scope(rng, sch))
             case "index_map":
                 result.append(_index_map(rng, sch, buffer))
+            case "handle":
+                result.append(rng.choice([block, _loop(rng, sch)]))
+            case "key":
+                result.append(rng.choice(["hint", "cost"]))
+            case "value":
+                result.append(rng.choice([None, True, 3, 0.5, "x"]))
+            case "thread":
+                result.append(rng.choice(THREADS))
             case "dim":
                 result.append(rng.randrange(3))
             case "multiple":

@@ -65,13 +65,13 @@ def inputs(function: Function, rng: np.random.Generator) -> dict[str, np.ndarray
 
 
 def backwards(stmt: Stmt) -> Stmt:
-    """The statement with every parallel and vectorized loop run from its last iteration to its first."""
+    """The statement with every parallel, vectorized and bound loop run from its last iteration to its first."""
     if isinstance(stmt, Seq):
         return Seq(tuple(backwards(s) for s in stmt.stmts))
     if not isinstance(stmt, For):
         return stmt
     body = backwards(stmt.body)
-    if stmt.kind in ("parallel", "vectorized"):
+    if stmt.kind not in ("serial", "unrolled"):
         assert stmt.var.extent is not None
         body = rebind(body, {stmt.var: stmt.var.extent - 1 - stmt.var})
     return For(stmt.var, stmt.kind, body, stmt.annotations)
@@ -92,7 +92,7 @@ def test_random_schedules_keep_the_meaning(batch: int) -> None:
         values = inputs(function, np.random.default_rng(k))
         expected = evaluate(function, values)
         scheduled = [sch.function]
-        if any(s.primitive in ("parallel", "vectorize") for s in sch.trace.steps):
+        if any(s.primitive in ("parallel", "vectorize", "bind") for s in sch.trace.steps):
             # what may run at once gives the same in any order
             scheduled.append(replace(sch.function, body=backwards(sch.function.body)))
         for version in scheduled:

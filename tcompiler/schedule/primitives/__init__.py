@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tcompiler.schedule.legality import Primitive
 from tcompiler.schedule.primitives.accumulate import stage_accumulate
+from tcompiler.schedule.primitives.annotate import annotate
+from tcompiler.schedule.primitives.bind import bind
 from tcompiler.schedule.primitives.cache import cache_read, cache_write
 from tcompiler.schedule.primitives.compute_at import compute_at
 from tcompiler.schedule.primitives.elide import elide
@@ -42,5 +44,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "compact": compact,
     "transform_layout": transform_layout,
     "pad_stride": pad_stride,
+    "annotate": annotate,
+    "bind": bind,
 }
 """Every primitive by name; `Schedule` has a method for each."""
