@@ -11,25 +11,29 @@ and reductions over outer axes all come out as the same nest:
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import gcd, prod
 
 from tcompiler.backends.llvm.linear import linear
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Buffer, buffer_table
 from tcompiler.ir.scalar.grammar import Scalar, Var, as_int
 from tcompiler.ir.scalar.rewrite import free_vars
-from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
+from tcompiler.schedule.rules.accesses import Operand, Shape, element_strides, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.partials import contiguous_axes
 from tcompiler.schedule.rules.threads import WORTH, parallelize
-from tcompiler.schedule.rules.tile import Registers, choose_tile
+from tcompiler.schedule.rules.tile import WAY_BYTES, Registers, Tile, choose_tile
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
 
 UNROLL = 8
 """Innermost reduce loops up to this extent are expanded."""
+BODY = 192
+"""FMAs that an innermost loop may hold."""
+LINE_BYTES = 64
+"""A line of a cache."""
 REUSE = 4
 """An operand that is not contiguous along the lanes is packed if each of its elements is used this often."""
 
@@ -41,9 +45,19 @@ class _Plan:
     shape: Shape
     lane: Var
     row: Var | None
-    lanes: int
-    rows: int
+    line: Var | None
+    tile: Tile
     shared: Operand
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of the tile."""
+        return self.tile.lanes
+
+    @property
+    def rows(self) -> int:
+        """Rows of the tile along both axes."""
+        return self.tile.rows * self.tile.lines
 
 
 def schedule_reduction(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str]) -> bool:
@@ -63,6 +77,7 @@ def schedule_reduction(sch: Schedule, block: str, target: Target, threads: int, 
 
 
 def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str]) -> bool:
+    _spread_rows(sch, block)
     plan = _plan(sch, block, target, constants)
     if plan is None:
         return False
@@ -90,15 +105,14 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants
             return all(_schedule(sch, piece, target, threads, constants) for piece in pieces)
         by_rows = even == 0
     lane_outer, lane_inner = sch.split(loop_of[plan.lane], [None, plan.lanes])
-    row_outer, row_inner = "", ""
-    if plan.row is not None:
-        row_outer, row_inner = sch.split(loop_of[plan.row], [None, plan.rows])
+    rows = [(v, n) for v, n in ((plan.line, plan.tile.lines), (plan.row, plan.tile.rows)) if v is not None]
+    split_rows = [sch.split(loop_of[v], [None, n]) for v, n in rows]
+    row_loops, row_inner = [outer for outer, _ in split_rows], [inner for _, inner in split_rows]
     reduce_order = _reduce_order(shape, plan)
     reduce_loops = [loop_of[v] for v in reduce_order]
-    free = [v for v in shape.spatial if v is not plan.lane and v is not plan.row]
+    free = [v for v in shape.spatial if v is not plan.lane and all(v is not tiled for tiled, _ in rows)]
     rest = [loop_of[v] for v in free if v not in lead_vars and shape.extents[v] > 1]
     units = [loop_of[v] for v in free if shape.extents[v] == 1]
-    row_loops = [row_outer] if row_outer else []
     lane_block = ""
     if by_rows:
         outer = [*rest, *row_loops, lane_outer]
@@ -109,7 +123,7 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants
         outer = [*lead, lane_outer, *rest, *row_loops]
     else:
         outer = [*lead, *rest, lane_outer, *row_loops]
-    inner = [*([row_inner] if row_inner else []), lane_inner]
+    inner = [*row_inner, lane_inner]
     sch.reorder(*units, *outer, *reduce_loops, *inner)
     for name in units:
         sch.elide(name)
@@ -120,22 +134,55 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants
     inline_epilogues(sch, write)
     _lanes_and_rows(sch, init)
     _lanes_and_rows(sch, write)
-    if row_inner:
-        sch.unroll(row_inner)
+    for name in row_inner:
+        sch.unroll(name)
     sch.vectorize(lane_inner)
-    steps = plan.rows * -(-plan.lanes // target.vector_lanes(element * 8))
-    for v in reversed(reduce_order):
-        extent = shape.extents[v]
-        if extent > UNROLL or steps * extent > 6 * UNROLL * 4:
-            break
-        sch.unroll(loop_of[v])
-        steps *= extent
+    _unroll_steps(sch, plan, [(loop_of[v], shape.extents[v]) for v in reversed(reduce_order)], element * 8, target)
     work = shape.points()
-    parallelize(sch, block, outer, work, threads, keep=[n for n in (lane_outer, lane_block, row_outer) if n])
-    for name in (lane_block, *copies, lane_outer, row_outer):
+    parallelize(sch, block, outer, work, threads, keep=[n for n in (lane_outer, lane_block, *row_loops) if n])
+    for name in (lane_block, *copies, lane_outer, *row_loops):
         if name:
             peel_tails(sch, name)
     return True
+
+
+def _spread_rows(sch: Schedule, block: str) -> None:
+    """Moves the rows of intermediate operands apart where they would all fall into the same few sets of a cache."""
+    shape = shape_of(sch.function, find_block(sch.function, block))
+    owned = {*sch.function.inputs, *sch.function.outputs}
+    for name in dict.fromkeys(o.buffer for o in shape.operands) if shape is not None else ():
+        buffer = _buffer(sch, name)
+        strides = element_strides(buffer)
+        if name in owned or strides is None or buffer.strides is not None:
+            continue
+        line = LINE_BYTES // buffer.dtype.bytes
+        close = WAY_BYTES // 4 // buffer.dtype.bytes
+        rows = [k for k, s in enumerate(strides) if s >= close and s % close == 0 and as_int(buffer.shape[k]) != 1]
+        if rows:
+            attempt(sch, sch.pad_stride, name, rows[-1], close, line)
+
+
+def _unroll_steps(sch: Schedule, plan: _Plan, loops: Sequence[tuple[str, int]], bits: int, target: Target) -> None:
+    """Expands reduce loops from the innermost (first) on: all of the short ones, else some steps of the innermost.
+
+    A jump back after every step costs a third of the speed of a core that works for two threads.
+    """
+    vectors = -(-plan.lanes // target.vector_lanes(bits))
+    body = plan.rows * vectors
+    for k, (name, extent) in enumerate(loops):
+        if extent <= UNROLL and body * extent <= BODY:
+            sch.unroll(name)
+            body *= extent
+            continue
+        spare = target.vector_registers - plan.rows * vectors - vectors
+        if k == 0 and spare > 1:
+            steps = next((n for n in (8, 4, 2) if extent % n == 0 and extent > n and body * n <= BODY), 0)
+            steps = steps if steps > 2 or extent < 4 * UNROLL else 4
+            if steps:
+                outer, inner = sch.split(name, [None, steps])
+                sch.unroll(inner)
+                peel_tails(sch, outer)
+        return
 
 
 def _buffer(sch: Schedule, name: str) -> Buffer:
@@ -180,10 +227,32 @@ def _plan(sch: Schedule, block: str, target: Target, constants: Collection[str])
     for v in shape.reduce:
         depth *= shape.extents[v]
     registers = Registers(
-        target.vector_lanes(bits), target.vector_registers, target.vector_bits // 8, target.l2_bytes // 2
+        target.vector_lanes(bits), target.vector_registers, target.vector_bits // 8, target.l2_bytes * 5 // 8
     )
-    tile = choose_tile(rows, extent, depth, registers, row is not None and not shared.moves(row))
-    return _Plan(shape, lane, row, tile.lanes, tile.rows, shared)
+    by_row = row is not None and not shared.moves(row)
+    line = _line(shape, lane, row, shared) if by_row else None
+    lines = 1 if line is None else shape.extents[line]
+    apart = 0
+    for o in shape.operands:
+        for v in (x for x in (row, line) if x is not None):
+            if o.moves(v):
+                apart = gcd(apart, (o.strides.get(v) or 0) * bits // 8)
+    tile = choose_tile(rows, extent, depth, registers, by_row, lines, apart)
+    return _Plan(shape, lane, row, line if tile.lines > 1 else None, tile, shared)
+
+
+def _line(shape: Shape, lane: Var, row: Var | None, shared: Operand) -> Var | None:
+    """A second axis of rows: the next one around the row axis in memory."""
+    candidates = [
+        v
+        for v in shape.spatial
+        if v is not lane
+        and v is not row
+        and shape.extents[v] > 1
+        and not shared.moves(v)
+        and shape.target.strides.get(v)
+    ]
+    return min(candidates, key=lambda v: shape.target.strides.get(v) or 0, default=None)
 
 
 def _best_row(shape: Shape, candidates: list[Var]) -> Var:

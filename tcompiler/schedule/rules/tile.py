@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
+from math import gcd
 
-FMA_LATENCY = 4
-"""Cycles from an FMA's operands to its result, on every core since Skylake and Zen."""
-PIPES = 2
-"""FMAs, and loads, that a core starts in a cycle."""
+CHAIN = 4.2
+"""Cycles between two FMAs of one accumulator, sustained."""
+FMA_CYCLES = 0.54
+"""Cycles per FMA, sustained, on a core with two pipes for them."""
+LOAD_CYCLES = 0.58
+"""Cycles per load, sustained, on a core with two ports for them: broadcasts and vectors alike."""
+SHARED_CYCLES = 0.4
+"""Cycles per instruction of any kind on a core whose sibling thread is as busy."""
+LINES_COST = 1.03
+"""What a tile over two axes of rows has to save before it is worth its tails' code."""
+WAY_BYTES = 4096
+"""Addresses this far apart share a set of the level 1 cache, which is looked up by the offset within a page."""
+CROWD = 6
+"""Rows of a tile that may fall into one set: of its 8 ways or more, the panel and the output want some."""
 NEAR_BYTES = 20.0
 """Bytes per cycle that arrive from the level 2 cache, sustained."""
 FAR_BYTES = 8.0
@@ -17,10 +29,17 @@ FAR_BYTES = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Rows and lanes of an accumulator tile."""
+    """Rows and lanes of an accumulator tile.
+
+    Attributes:
+        rows: Rows along the row axis.
+        lanes: Lanes.
+        lines: Rows along the second row axis: the tile has rows × lines rows altogether.
+    """
 
     rows: int
     lanes: int
+    lines: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +50,7 @@ class Registers:
         width: Lanes of a vector register.
         count: Vector registers.
         vector_bytes: Bytes of one.
-        near_bytes: Bytes of a panel that stay close to the core: half of the level 2 cache.
+        near_bytes: Bytes of a panel that stay close to the core: over half of the level 2 cache.
     """
 
     width: int
@@ -41,7 +60,7 @@ class Registers:
 
 
 def step_cycles(rows: int, vectors: int, shared: bool, panel_bytes: int, registers: Registers) -> float:
-    """Cycles of one reduction step of a tile, at the least.
+    """Cycles of one reduction step of a tile: the mean of a core alone and of one that works for two threads.
 
     Args:
         rows: Rows of the tile.
@@ -55,12 +74,15 @@ def step_cycles(rows: int, vectors: int, shared: bool, panel_bytes: int, registe
     loads = rows + read if shared else read + vectors
     speed = NEAR_BYTES if panel_bytes <= registers.near_bytes else FAR_BYTES
     streamed = read * registers.vector_bytes / speed
-    return max(fmas / PIPES, loads / PIPES, streamed, FMA_LATENCY)
+    alone = max(fmas * FMA_CYCLES, loads * LOAD_CYCLES, streamed, CHAIN)
+    return (alone + max((fmas + loads) * SHARED_CYCLES, streamed, CHAIN)) / 2
 
 
 @lru_cache(maxsize=4096)
-def choose_tile(rows: int, columns: int, depth: int, registers: Registers, shared: bool) -> Tile:
-    """The tile that covers rows × columns in the fewest cycles per reduction step, its tails included.
+def choose_tile(
+    rows: int, columns: int, depth: int, registers: Registers, shared: bool, lines: int = 1, apart: int = 0
+) -> Tile:
+    """The tile that covers lines × rows × columns in the fewest cycles per reduction step, its tails included.
 
     Every accumulator, the vectors of one row of the shared operand and one broadcast element take a register each.
 
@@ -70,23 +92,31 @@ def choose_tile(rows: int, columns: int, depth: int, registers: Registers, share
         depth: Steps of the reduction.
         registers: The machine.
         shared: Whether all rows share the lane operand.
+        lines: Extent of a second loop over rows; short rows fill a tile together with their neighbours.
+        apart: Bytes that divide the distance between any two rows in memory.
     """
-    best: tuple[float, int, Tile] | None = None
+    best: tuple[float, int, int, Tile] | None = None
     width = registers.width
     for vectors in (2, 1, 4):
         lanes = min(vectors * width, columns)
         if vectors > 1 and -(-lanes // width) <= vectors // 2:
             continue
         most = (registers.count - 1 - vectors) // vectors
+        panels = [(c, -(-n // width)) for c, n in _pieces(columns, lanes)]
         for mr in range(1, min(rows, most) + 1):
-            cost = 0.0
-            for count, r in ((rows // mr, mr), (1, rows % mr)):
-                for panels, n in ((columns // lanes, lanes), (1, columns % lanes)):
-                    if r and n and count and panels:
-                        v = -(-n // width)
-                        panel = depth * v * registers.vector_bytes
-                        cost += count * panels * step_cycles(r, v, shared, panel, registers)
-            key = (cost, -mr * vectors)
-            if best is None or key < best[:2]:
-                best = (*key, Tile(mr, lanes))
-    return best[2] if best is not None else Tile(1, min(width, columns))
+            for ml in range(1, min(lines, most // mr) + 1):
+                if mr * ml > 1 and mr * ml > CROWD * (WAY_BYTES // gcd(apart, WAY_BYTES)):
+                    continue
+                cost = 0.0
+                for (many, v), (tall, lined), (count, r) in product(panels, _pieces(lines, ml), _pieces(rows, mr)):
+                    panel = depth * v * registers.vector_bytes
+                    cost += many * tall * count * step_cycles(r * lined, v, shared, panel, registers)
+                key = (cost * (1.0 if ml == 1 else LINES_COST), -mr * ml * vectors, -mr)
+                if best is None or key < best[:3]:
+                    best = (*key, Tile(mr, lanes, ml))
+    return best[3] if best is not None else Tile(1, min(width, columns))
+
+
+def _pieces(extent: int, tile: int) -> list[tuple[int, int]]:
+    """How often which part of a tile occurs along an axis: the whole tiles, and the rest."""
+    return [(c, n) for c, n in ((extent // tile, tile), (1, extent % tile)) if c and n]
