@@ -132,8 +132,8 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants
     _pack_constants(sch, plan, constants, reduce_order)
     init, write = sch.stage_accumulate(block, outer[-1] if outer else sch.loops(block)[0], "register")
     inline_epilogues(sch, write)
-    _lanes_and_rows(sch, init)
-    _lanes_and_rows(sch, write)
+    lanes_and_rows(sch, init)
+    lanes_and_rows(sch, write)
     for name in row_inner:
         sch.unroll(name)
     sch.vectorize(lane_inner)
@@ -395,7 +395,7 @@ def inline_epilogues(sch: Schedule, write: str) -> None:
             return
 
 
-def _lanes_and_rows(sch: Schedule, block: str) -> None:
+def lanes_and_rows(sch: Schedule, block: str) -> None:
     """Vectorizes the innermost loop of a tile's init or write-back, and unrolls those around it that are its own."""
     own = sch.own_loops(block)
     if not own:
