@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import assert_never
 
-from tcompiler.ir.loop.grammar import Block, Commit, For, Intrinsic, Region, Seq, Stmt, Store, Update, Wait, seq
-from tcompiler.ir.scalar.grammar import Load, Scalar
+from tcompiler.ir.loop.grammar import Block, Commit, For, Intrinsic, Region, Seq, Stmt, Store, Update, Wait, seq, walk
+from tcompiler.ir.scalar.grammar import Load, Scalar, Var
+from tcompiler.ir.scalar.rewrite import substituter
 
 Rewrite = Callable[[Scalar], Scalar]
 
@@ -44,6 +45,39 @@ def map_expressions(stmt: Stmt, fn: Rewrite) -> Stmt:
                 stmt.annotations,
             )
     assert_never(stmt)
+
+
+def with_fresh_names(stmt: Stmt, rename: Callable[[str], str]) -> Stmt:
+    """A copy of a block's body in which the loops and blocks have names of their own."""
+    if not any(isinstance(s, For | Block) for s in walk(stmt)):
+        return stmt
+    variables: dict[Scalar, Scalar] = {}
+
+    def copy(s: Stmt) -> Stmt:
+        match s:
+            case For(var=var, kind=kind, body=body, annotations=annotations):
+                variables[var] = new = Var(rename(var.name), var.dtype, var.extent)
+                return For(new, kind, copy(body), annotations)
+            case Seq(stmts=stmts):
+                return seq(*[copy(x) for x in stmts])
+            case Block():
+                return Block(
+                    rename(s.name),
+                    s.iters,
+                    s.bindings,
+                    copy(s.body),
+                    s.predicate,
+                    None if s.init is None else copy(s.init),
+                    s.opaque,
+                    s.reads,
+                    s.writes,
+                    s.annotations,
+                )
+            case _:
+                return s
+
+    copied = copy(stmt)
+    return map_expressions(copied, substituter(variables))
 
 
 def map_regions(regions: tuple[Region, ...], fn: Rewrite) -> tuple[Region, ...]:

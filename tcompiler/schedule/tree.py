@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from tcompiler.ir.loop.analysis import loops as every_loop
-from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, Seq, Stmt, memo, seq
+from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, Seq, Stmt, memo, seq, walk
 from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import TRUE, Binary, Scalar, Var, conjunction
 from tcompiler.ir.scalar.rewrite import free_vars, substituter
@@ -17,14 +17,18 @@ from tcompiler.schedule.legality import UnknownNameError
 
 
 class Tree:
-    """Handles of one function: loops and blocks outside of block bodies, and every statement's parent."""
+    """Handles of one function: loops and blocks outside of block bodies, and every statement's parent.
 
-    __slots__ = ("_position", "blocks", "loops", "parent")
+    `inside` has the names of the loops and blocks in block bodies: no handles, but names that are taken.
+    """
+
+    __slots__ = ("_position", "blocks", "inside", "loops", "parent")
 
     def __init__(self, function: Function) -> None:
         self._position: dict[Block, int] | None = None
         self.loops: dict[str, For] = {}
         self.blocks: dict[str, Block] = {}
+        self.inside: set[str] = set()
         self.parent: dict[Stmt, Stmt | None] = {function.body: None}
         loops, blocks, parent = self.loops, self.blocks, self.parent
         stack = [function.body]
@@ -36,6 +40,8 @@ class Tree:
                 stack.append(stmt.body)
             elif isinstance(stmt, Block):
                 blocks[stmt.name] = stmt
+                if type(stmt.body) in _NESTING:
+                    self.inside.update(_names_in(stmt.body))
             elif isinstance(stmt, Seq):
                 for child in stmt.stmts:
                     parent[child] = stmt
@@ -66,6 +72,17 @@ class Tree:
             above = parent[above]
         found.reverse()
         return found
+
+
+_NESTING = frozenset({For, Block, Seq})
+
+
+def _names_in(body: Stmt) -> Iterator[str]:
+    for s in walk(body):
+        if isinstance(s, For):
+            yield s.var.name
+        elif isinstance(s, Block):
+            yield s.name
 
 
 def tree(function: Function) -> Tree:
@@ -265,9 +282,9 @@ def fed_iters(block: Block, var: Var) -> list[str]:
 
 
 def names_used(function: Function) -> set[str]:
-    """Every handle of a function: loops, blocks, buffers and parameters."""
+    """Every name of a function: loops, blocks, buffers and parameters."""
     t = tree(function)
-    used = {*t.loops, *t.blocks}
+    used = {*t.loops, *t.blocks, *t.inside}
     used.update([b.name for b in function.buffers])
     used.update([p.name for p in function.params])
     return used

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from tcompiler.errors import ScheduleError
 from tcompiler.ir.loop.analysis import touched
 from tcompiler.ir.loop.grammar import SCOPES, Function
+from tcompiler.ir.loop.intrinsics import DESCRIPTIONS
 from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.schedule import Schedule
 from tcompiler.schedule.primitives import PRIMITIVES
@@ -116,6 +117,8 @@ def arguments(rng: random.Random, sch: Schedule, name: str) -> tuple[object, ...
                 result.append(rng.choice(["hint", "cost"]))
             case "value":
                 result.append(rng.choice([None, True, 3, 0.5, "x"]))
+            case "intrinsic":
+                result.append(rng.choice(list(DESCRIPTIONS)))
             case "thread":
                 result.append(rng.choice(THREADS))
             case "dim":
@@ -192,7 +195,8 @@ def _attempt(sch: Schedule, rng: random.Random, name: str) -> bool:
         getattr(sch, name)(*arguments(rng, sch, name))
     except ScheduleError:
         return False
-    if not _small(sch):
+    if not _small(sch) or (name == "blockize" and len(tree(sch.function).loops) < 3):
+        # too much to evaluate, or nothing left to schedule
         sch.rewind(mark)
         return False
     return True

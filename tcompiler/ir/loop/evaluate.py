@@ -33,6 +33,7 @@ from tcompiler.ir.loop.grammar import (
 )
 from tcompiler.ir.loop.indexing import values as scalar_values
 from tcompiler.ir.loop.interpret import Machine
+from tcompiler.ir.loop.intrinsics import meanings
 from tcompiler.ir.loop.memory import Array, IntrinsicMeaning
 from tcompiler.ir.scalar.grammar import TRUE, Binary, Load, Scalar, Var
 from tcompiler.ir.scalar.reducers import reducer_name
@@ -58,7 +59,7 @@ def evaluate(
         function: A verified function that reads no undefined element.
         inputs: Arrays by name, with the declared dtypes and shapes.
         params: Values of the parameters by name.
-        intrinsics: Meanings of intrinsics by name.
+        intrinsics: Meanings of intrinsics by name; by default those of `intrinsics`.
 
     Returns:
         The outputs by name. Elements that were never written are NaN, the largest integer, or False.
@@ -67,7 +68,9 @@ def evaluate(
         ArgumentError: If the inputs or parameters are not those of the function.
         VerifyError: If the function leaves a buffer, or calls an intrinsic without a meaning.
     """
-    machine = Machine(function, inputs, params or {}, None, intrinsics or {}, strict=False)
+    machine = Machine(
+        function, inputs, params or {}, None, meanings() if intrinsics is None else intrinsics, strict=False
+    )
     _Evaluator(machine).run(function.body, dict(machine.params), "")
     machine.finish()
     return {name: machine.arrays[name] for name in function.outputs}

@@ -23,6 +23,7 @@ from tcompiler.ir.loop.grammar import (
     Update,
     Wait,
 )
+from tcompiler.ir.loop.intrinsics import meanings
 from tcompiler.ir.loop.memory import Array, IntrinsicMeaning, allocate, parameters, shape_of
 from tcompiler.ir.scalar.grammar import Scalar, Var
 from tcompiler.ir.scalar.interpret import interpret as scalar_value
@@ -46,7 +47,7 @@ def interpret(
         params: Values of the parameters by name.
         shuffle: A seed: parallel and vectorized loops, and those bound to hardware indices, run their iterations in a
             random order, which a legal function does not notice.
-        intrinsics: Meanings of intrinsics by name.
+        intrinsics: Meanings of intrinsics by name; by default those of `intrinsics`.
 
     Returns:
         The outputs by name. Elements that were never written are NaN, the largest integer, or False.
@@ -56,7 +57,7 @@ def interpret(
         VerifyError: If the function reads an undefined element, leaves a buffer or an iter var's domain, or calls an
             intrinsic without a meaning.
     """
-    machine = Machine(function, inputs, params or {}, shuffle, intrinsics or {})
+    machine = Machine(function, inputs, params or {}, shuffle, meanings() if intrinsics is None else intrinsics)
     machine.run(function.body, dict(machine.params), "")
     machine.finish()
     return {name: machine.arrays[name] for name in function.outputs}

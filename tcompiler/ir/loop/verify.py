@@ -363,7 +363,7 @@ class _Verifier:
                 raise VerifyError("only an opaque block declares regions", name)
             reduce = [it.var.name for it in block.iters if it.kind == "reduce"]
             if reduce:
-                if not any(isinstance(s, Update) for s in walk(block.body)):
+                if not any(isinstance(s, Update | Intrinsic) for s in walk(block.body)):
                     raise VerifyError(f"reduces over {', '.join(reduce)} without an update", name)
                 if any(isinstance(s, Store) for s in _own(block.body)):
                     raise VerifyError(f"stores in its body while it reduces over {', '.join(reduce)}", name)
@@ -400,6 +400,7 @@ class _Verifier:
             case Intrinsic(writes=writes, reads=reads, args=args):
                 for r in (*reads, *writes):
                     self._region(r, at)
+                    self._registers(self.buffers[r.buffer], [start for start, _ in r.ranges], at)
                 for r in writes:
                     self._write(r.buffer, name)
                 for a in args:

@@ -6,6 +6,7 @@ from tcompiler.schedule.legality import Primitive
 from tcompiler.schedule.primitives.accumulate import stage_accumulate
 from tcompiler.schedule.primitives.annotate import annotate
 from tcompiler.schedule.primitives.bind import bind
+from tcompiler.schedule.primitives.blockize import blockize
 from tcompiler.schedule.primitives.cache import cache_read, cache_write
 from tcompiler.schedule.primitives.compute_at import compute_at
 from tcompiler.schedule.primitives.elide import elide
@@ -19,6 +20,7 @@ from tcompiler.schedule.primitives.reverse_compute_at import reverse_compute_at
 from tcompiler.schedule.primitives.rfactor import rfactor
 from tcompiler.schedule.primitives.split import split
 from tcompiler.schedule.primitives.storage import compact, pad_stride, set_scope, transform_layout
+from tcompiler.schedule.primitives.tensorize import tensorize
 from tcompiler.schedule.primitives.unroll import unroll
 from tcompiler.schedule.primitives.vectorize import vectorize
 
@@ -44,6 +46,8 @@ PRIMITIVES: dict[str, Primitive] = {
     "compact": compact,
     "transform_layout": transform_layout,
     "pad_stride": pad_stride,
+    "blockize": blockize,
+    "tensorize": tensorize,
     "annotate": annotate,
     "bind": bind,
 }

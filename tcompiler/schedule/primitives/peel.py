@@ -7,12 +7,12 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from tcompiler.ir.loop.analysis import touched
-from tcompiler.ir.loop.grammar import Block, For, Function, IterVar, Seq, Stmt, seq
+from tcompiler.ir.loop.grammar import Block, For, Function, IterVar, Seq, Stmt, map_children, seq
 from tcompiler.ir.scalar.canonical import bounds, linear, simplify
 from tcompiler.ir.scalar.grammar import FALSE, Binary, Scalar, Var, add, as_int, conjunction, loop_var
 from tcompiler.ir.scalar.rewrite import free_vars, substituter
 from tcompiler.schedule.affine.coverage import stays_inside
-from tcompiler.schedule.bodies import map_expressions, map_regions
+from tcompiler.schedule.bodies import map_expressions, map_regions, with_fresh_names
 from tcompiler.schedule.legality import At, Result, condition, primitive, refuse
 from tcompiler.schedule.tree import (
     blocks_under,
@@ -217,7 +217,8 @@ def _piece(target: For, start: int, extent: int, used: set[str] | None) -> Stmt:
         predicate = conjunction(*conditions)
         if predicate is FALSE:
             return Seq(())
-        return _narrowed(stmt, _name(stmt.name, used), predicate, old, changed, replaced)
+        narrow = _narrowed(stmt, _name(stmt.name, used), predicate, old, changed, replaced)
+        return narrow if used is None else map_children(narrow, lambda s: with_fresh_names(s, lambda n: _name(n, used)))
 
     body = copy(target.body)
     if isinstance(body, Seq) and not body.stmts:
