@@ -37,7 +37,8 @@ def run(
 
     For each kernel: operations that its definition asks for and that its schedule executes, least traffic, the time
     that the machine needs at least (limit) and what sets it (compute, a cache, memory, the latency of a call), and the
-    time measured with its share of the whole and how much of the limit it attains.
+    time measured with its share of the whole and how much of the limit it attains. The stage asm is annotated: what
+    each inner loop does in an iteration, and the cycles that it takes at the least; --json and --html have that too.
     """
     from tcompiler.cli import models
     from tcompiler.cli.report import facts
@@ -56,7 +57,12 @@ def run(
         recorder = PassRecorder()
     loaded = models.open_model(model, threads, models.parse_shapes(shape or []), given, recorder)
     if stage is not None or kernel is not None:
-        print(loaded.text("scheduled" if stage is None else stage, kernel))
+        text = loaded.text("scheduled" if stage is None else stage, kernel)
+        if stage == "asm":
+            from tcompiler.cli.report.listings import annotated
+
+            text = annotated(text, loaded.manifest["target"])
+        print(text)
         return
     status = Console(stderr=True)
     with status.status("measuring this machine's peaks"):
@@ -83,7 +89,12 @@ def run(
         status.print(f"wrote {html}: {size / 1e6:.1f} MB", highlight=False, markup=False)
         return
     if as_json:
-        kernels = [r.to_json(total.seconds or 0.0) for r in rows]
+        from tcompiler.cli.report.listings import kernel_loops
+
+        kernels = [
+            r.to_json(total.seconds or 0.0) | {"loops": [x.to_json() for x in kernel_loops(loaded, r.name)]}
+            for r in rows
+        ]
         print(json.dumps({"model": model, "threads": loaded.threads, "total": asdict(total), "kernels": kernels}))
         return
     console = Console()

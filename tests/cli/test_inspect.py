@@ -19,15 +19,18 @@ from tcompiler.cli.report import facts
 from tcompiler.cli.report.compare import abbreviated, compare
 from tcompiler.cli.report.drawing import draw_graph
 from tcompiler.cli.report.layers import Wire, arrange, separated
+from tcompiler.cli.report.listings import annotated, kernel_loops, target_of
 from tcompiler.cli.report.markup import Html, duration, escape, quantity, shortened, tag
 from tcompiler.cli.report.roofline import draw_roofline
 from tcompiler.errors import UserError
 from tcompiler.ir.graph.text import parse_graph
 from tcompiler.pipeline import GRAPH_PASSES
+from tcompiler.runtime.manifest import TargetEntry
 from tcompiler.runtime.model import Model
 from tcompiler.runtime.specialised import load_model
 from tcompiler.target import machine
 from tcompiler.target.machine import Machine
+from tcompiler.target.named import get, host
 from tests.cli import hostile_page
 
 KIB = 1024
@@ -182,6 +185,38 @@ def test_json_says_the_same(saved: str) -> None:
         assert kernel["bound"] in facts.BOUNDS.values()
 
 
+def test_a_listing_is_annotated(saved: str, model: Model) -> None:
+    listing = invoke("inspect", saved, "--stage", "asm", "--kernel", "gemm_relu_0").stdout
+    lines = listing.rstrip("\n").split("\n")
+    notes = [line for line in lines if line.startswith("\t# ")]
+    plain = [line.removesuffix("\t# spill") for line in lines if not line.startswith("\t# ")]
+    assert "\n".join(plain) == model.text("asm", "gemm_relu_0").rstrip("\n")
+    loops = {loop.label: loop for loop in kernel_loops(model, "gemm_relu_0")}
+    assert len(notes) == 2 * len(loops)
+    tile = max(loops.values(), key=lambda loop: loop.flops)
+    assert tile.fma > 0 and tile.depth >= 2
+    assert any(note.startswith(f"\t# inner loop {tile.label}, depth {tile.depth}: ") for note in notes)
+
+
+def test_json_has_the_inner_loops(saved: str, model: Model) -> None:
+    kernels = json.loads(invoke("inspect", saved, "--json", "--no-profile", "--threads", "1").stdout)["kernels"]
+    for kernel in kernels:
+        assert kernel["loops"] == [loop.to_json() for loop in kernel_loops(model, kernel["name"])]
+        assert kernel["loops"]
+
+
+def test_a_listing_of_another_machine_is_left_alone() -> None:
+    entry = TargetEntry(triple="aarch64-unknown-linux-gnu", cpu="neoverse-n1", features=["+neon"])
+    assert annotated("f:\n\tb f\n", entry) == "f:\n\tb f\n"
+
+
+def test_the_target_of_a_saved_model() -> None:
+    for target in (host(), get("skylake-avx512"), get("x86-64-v2")):
+        entry = TargetEntry(triple=target.triple, cpu=target.cpu, features=list(target.features))
+        found = target_of(entry)
+        assert replace(found, name=target.name, cores=1) == replace(target, cores=1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -224,6 +259,7 @@ def test_the_page_of_a_saved_model_says_what_it_lacks(saved: str, tmp_path: Path
     assert "A saved model keeps the graph as it was imported and as it was after the last pass" in text
     assert "The kernels were not measured. There is nothing to plot." in text
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+    assert text.count('<table class="loops">') == 3
     assert text.startswith("<!DOCTYPE html>\n<html lang=") and text.endswith("</html>\n")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from tcompiler.cli.report.facts import BOUNDS, KernelFacts, totals
+from tcompiler.cli.report.listings import annotated, kernel_loops, loops_table
 from tcompiler.cli.report.markup import Html, duration, packed, quantity, tag
 from tcompiler.runtime.assembly import assembly
 from tcompiler.runtime.model import Model
@@ -33,7 +34,8 @@ def kernel_sections(name: str, model: Model, rows: Sequence[KernelFacts]) -> lis
         texts, missing = _stage_texts(model, row, left > 0)
         payload = packed(f"texts-{k}", texts)
         left -= len(payload)
-        parts.append(_kernel_section(name, k, row, total, texts, missing, payload))
+        loops = loops_table(kernel_loops(model, row.name)) if "asm" in texts else None
+        parts.append(_kernel_section(name, k, row, total, texts, missing, payload, loops))
     return parts
 
 
@@ -51,7 +53,7 @@ def _stage_texts(model: Model, row: KernelFacts, all_of_them: bool) -> tuple[dic
             continue
         text = kept[f"{source}/{row.name}"]
         if stage == "asm":
-            text = assembly(text, model.manifest["target"])
+            text = annotated(assembly(text, model.manifest["target"]), model.manifest["target"])
         if len(text) > _TEXT_LIMIT or (stage == "llvm" and not all_of_them):
             missing.append(stage)
         else:
@@ -67,6 +69,7 @@ def _kernel_section(
     texts: Mapping[str, str],
     missing: Sequence[str],
     payload: Html,
+    loops: Html | None,
 ) -> Html:
     share = row.share(total)
     figures = [
@@ -101,6 +104,7 @@ def _kernel_section(
         tag("h3", tag("i", _class=f"swatch k{k}"), row.name, also),
         tag("p", " · ".join(f for f in figures if f), _class="note"),
         note if missing else None,
+        loops,
         tag("details", tag("summary", "stages: ", " → ".join(stages)), content, _class="stages", data_k=k),
         payload,
         id=f"kernel-{k}",
