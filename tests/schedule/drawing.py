@@ -117,6 +117,10 @@ def arguments(rng: random.Random, sch: Schedule, name: str) -> tuple[object, ...
                 result.append(rng.choice(["hint", "cost"]))
             case "value":
                 result.append(rng.choice([None, True, 3, 0.5, "x"]))
+            case "factor":
+                result.append(rng.randrange(2))
+            case "multiples":
+                result.append([rng.choice([1, 1, 2, 3, 4]) for _ in tree(sch.function).blocks[block].iters])
             case "intrinsic":
                 result.append(rng.choice(list(DESCRIPTIONS)))
             case "thread":

@@ -9,12 +9,15 @@ from tcompiler.schedule.primitives.bind import bind
 from tcompiler.schedule.primitives.blockize import blockize
 from tcompiler.schedule.primitives.cache import cache_read, cache_write
 from tcompiler.schedule.primitives.compute_at import compute_at
+from tcompiler.schedule.primitives.decompose_padding import decompose_padding
 from tcompiler.schedule.primitives.elide import elide
 from tcompiler.schedule.primitives.fuse import fuse
 from tcompiler.schedule.primitives.inline import compute_inline, reverse_compute_inline
+from tcompiler.schedule.primitives.pad_einsum import pad_einsum
 from tcompiler.schedule.primitives.parallel import parallel
 from tcompiler.schedule.primitives.peel import peel
 from tcompiler.schedule.primitives.reduction import decompose_reduction
+from tcompiler.schedule.primitives.reindex import reindex
 from tcompiler.schedule.primitives.reorder import reorder
 from tcompiler.schedule.primitives.reverse_compute_at import reverse_compute_at
 from tcompiler.schedule.primitives.rfactor import rfactor
@@ -46,6 +49,9 @@ PRIMITIVES: dict[str, Primitive] = {
     "compact": compact,
     "transform_layout": transform_layout,
     "pad_stride": pad_stride,
+    "reindex": reindex,
+    "pad_einsum": pad_einsum,
+    "decompose_padding": decompose_padding,
     "blockize": blockize,
     "tensorize": tensorize,
     "annotate": annotate,
