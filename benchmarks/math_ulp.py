@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from benchmarks.math_kernels import compiled, ulp_errors_f32
-from tcompiler.backends.llvm.math import ulp_bound
+from tcompiler.backends.llvm.math import FUNCTIONS, ulp_bound
 
 Reference = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 CHUNK = 1 << 18
 REFERENCES: dict[str, Reference] = {
     "exp": np.exp,
+    "exp_below": np.exp,
     "exp2": np.exp2,
     "expm1": np.expm1,
     "log": np.log,
@@ -54,17 +55,21 @@ def sweep(name: str) -> tuple[float, float, float]:
         The greatest error in ulp, where it occurs, and the share of results that are correctly rounded.
     """
     function, reference = compiled(name, "f32", 8), REFERENCES[name]
-    worst, where, rounded = 0.0, 0.0, 0
+    worst, where, rounded, total = 0.0, 0.0, 0, 0
     end = 1 << (31 if name in ODD else 32)
     for start in track(range(0, end, CHUNK), description=name):
         x = np.arange(start, start + CHUNK, dtype=np.uint64).astype(np.uint32).view(np.float32)
+        x = x[~(x > FUNCTIONS[name].highest.get("f32", np.inf))]
+        if not x.size:
+            continue
         with np.errstate(all="ignore"):
             errors = ulp_errors_f32(function(x), reference(x.astype(np.float64)))
+        total += x.size
         rounded += int(np.count_nonzero(errors <= 0.5))
         place = int(errors.argmax())
         if errors[place] > worst:
             worst, where = float(errors[place]), float(x[place])
-    return worst, where, rounded / end
+    return worst, where, rounded / total
 
 
 def main() -> None:

@@ -79,11 +79,15 @@ def _exponentials(name: str, types: Types, attrs: Attrs, log: bool) -> Program:
     def centered(at: Sequence[Scalar]) -> Scalar:
         return minus(cast(wide, x[at]), most[kept(at)])
 
+    def power(at: Sequence[Scalar]) -> Scalar:
+        # nothing is greater than the maximum: said again, so that code for exp knows it
+        return unary("exp", binary("min", centered(at), const(wide, 0.0)))
+
     if log:
-        total = d.reduce("sum", "total", parts.shape, parts.over, lambda *at: unary("exp", centered(parts.at(at))))
+        total = d.reduce("sum", "total", parts.shape, parts.over, lambda *at: power(parts.at(at)))
         y = d.compute("y", x.shape, lambda *at: cast(x.dtype, minus(centered(at), unary("log", total[kept(at)]))))
         return d.program(y)
-    e = d.compute("e", x.shape, lambda *at: unary("exp", centered(at)))
+    e = d.compute("e", x.shape, lambda *at: power(at))
     total = d.reduce("sum", "total", parts.shape, parts.over, lambda *at: e[parts.at(at)])
     # one division for a row: no total is less than 1
     share = d.compute("share", parts.shape, lambda *at: over(const(wide, 1.0), total[at]))

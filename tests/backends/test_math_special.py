@@ -15,6 +15,7 @@ UNARY = [name for name, function in FUNCTIONS.items() if function.arity == 1]
 
 SPECIAL: dict[str, list[tuple[float, float]]] = {
     "exp": [(0.0, 1.0), (-0.0, 1.0), (INF, INF), (-INF, 0.0), (1e9, INF), (-1e9, 0.0)],
+    "exp_below": [(0.0, 1.0), (-0.0, 1.0), (-INF, 0.0), (-1e9, 0.0)],
     "exp2": [(0.0, 1.0), (-0.0, 1.0), (INF, INF), (-INF, 0.0), (10.0, 1024.0), (-3.0, 0.125), (0.5, math.sqrt(2))],
     "expm1": [(INF, INF), (-INF, -1.0), (-1e9, -1.0), (1e9, INF)],
     "sigmoid": [(0.0, 0.5), (-0.0, 0.5), (INF, 1.0), (-INF, 0.0), (1e9, 1.0), (-1e9, 0.0)],

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from math import inf
+
+from tcompiler.backends.llvm import math
 from tcompiler.backends.llvm.addresses import has_load
+from tcompiler.backends.llvm.bounds import at_most
 from tcompiler.backends.llvm.memory import Memory
 from tcompiler.backends.llvm.ssa import Value
 from tcompiler.errors import InternalError
@@ -99,6 +103,8 @@ class Values(Memory):
             case Cast(dtype=d, a=a):
                 return self.cast(self.value(a), d)
             case Unary(op=op, a=a):
+                if op == "exp" and at_most(a) <= math.FUNCTIONS["exp_below"].highest.get(a.dtype.name, -inf):
+                    return self._math("exp_below", self.value(a))
                 return self.unary(op, self.value(a))
             case Binary() if node.dtype is dt.i64 and not has_load(node) and not self._has_value(node):
                 return self._index_value(node)

@@ -31,11 +31,13 @@ class Function:
         arity: How many arguments.
         implementations: By dtype: takes an `Emitter` and the arguments, returns the result.
         ulp: By dtype: the greatest error, in units in the last place of the exact result.
+        highest: By dtype: the greatest argument that it is made for, where there is one.
     """
 
     arity: int
     implementations: Mapping[str, Implementation]
     ulp: Mapping[str, float]
+    highest: Mapping[str, float]
 
 
 def _row(
@@ -44,11 +46,13 @@ def _row(
     f64: float,
     arity: int = 1,
     f64_implementation: Implementation | None = None,
+    highest: Mapping[str, float] = MappingProxyType({}),
 ) -> Function:
     return Function(
         arity,
         MappingProxyType({"f32": implementation, "f64": f64_implementation or implementation}),
         MappingProxyType({"f32": f32, "f64": f64}),
+        highest,
     )
 
 
@@ -56,6 +60,7 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
     {
         # name: implementation, greatest error in ulp of f32 and of f64
         "exp": _row(exponential.exp, 1.0, 1.25),
+        "exp_below": _row(exponential.exp_below, 1.0, 1.25, highest=MappingProxyType(exponential.BELOW)),
         "exp2": _row(exponential.exp2, 1.0, 1.0),
         "expm1": _row(exponential.expm1, 2.0, 2.0),
         "sigmoid": _row(exponential.sigmoid, 2.5, 2.5),
