@@ -10,14 +10,17 @@ whole model      pack constants, plan memory, emit the entry point        plan/
 from __future__ import annotations
 
 import gc
+import os
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tcompiler import ops
 from tcompiler.assemble import assemble
+from tcompiler.assemble.finished import FinishedKernel
+from tcompiler.assemble.records import GroupRecord, KernelRecords
 from tcompiler.errors import CompileError
 from tcompiler.frontend.module import GraphModule
 from tcompiler.ir.expr.grammar import Program
@@ -26,20 +29,19 @@ from tcompiler.ir.expr.text import print_program
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node, TensorType, values
 from tcompiler.ir.graph.text import print_graph
 from tcompiler.ir.layout import Layout
-from tcompiler.ir.loop.grammar import Function
-from tcompiler.ir.loop.text import print_function
 from tcompiler.ir.scalar.grammar import Const, as_int
-from tcompiler.lower.function import lower
 from tcompiler.lower.program import compose, signature
 from tcompiler.ops.registry import get as operator
 from tcompiler.runtime.assembly import assembly
 from tcompiler.runtime.package import Artifact
-from tcompiler.schedule.rules.default import default_schedule
-from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
 from tcompiler.transform.group import VIEW, Group
 from tcompiler.transform.layout import ChooseLayouts
 from tcompiler.transform.passes import SIMPLIFY
+
+if TYPE_CHECKING:
+    from tcompiler.ir.loop.grammar import Function
+    from tcompiler.schedule.schedule import Schedule
 
 STAGES = ("imported", "graph", "expr", "loop", "scheduled", "trace", "llvm", "asm")
 """The stages whose text a model keeps, in order; those from "expr" on are per kernel. asm is made when asked for."""
@@ -63,7 +65,18 @@ GRAPH_PASSES: tuple[GraphPass, ...] = (*SIMPLIFY, Group(operator), ChooseLayouts
 
 @dataclass(slots=True)
 class Kernel:
-    """One kernel on its way through the stages."""
+    """One kernel on its way through the stages.
+
+    Attributes:
+        name: Its name in the model.
+        program: What it computes.
+        layouts: Physical layouts of inputs and outputs, by name.
+        constants: Inputs known at compile time.
+        function: The program lowered.
+        schedule: The function scheduled.
+        same: What groups of this kernel have in common.
+        key: Under which the cache of finished kernels will have it; None if it is not to be kept.
+    """
 
     name: str
     program: Program
@@ -71,6 +84,8 @@ class Kernel:
     constants: frozenset[str]
     function: Function | None = None
     schedule: Schedule | None = None
+    same: str = ""
+    key: str | None = None
 
 
 @dataclass(slots=True)
@@ -94,20 +109,40 @@ class Observer:
 
 @dataclass(slots=True)
 class Compilation:
-    """A model between the passes."""
+    """A model between the passes.
+
+    Attributes:
+        module: The model as it was read.
+        target: The machine.
+        threads: Threads that a call may use.
+        accuracy: What lossy derivations may do.
+        observer: Hears of every pass.
+        records: The cache of finished kernels; None where every kernel goes through all stages.
+        graph: The graph as it is now.
+        kernels: Kernels on their way, by name.
+        finished: Kernels that the cache had, by name.
+        steps: Calls of kernels, in order.
+        texts: The stages' texts, by "stage" or "stage/kernel".
+    """
 
     module: GraphModule
     target: Target
     threads: int
     accuracy: str = "high"
     observer: Observer = field(default_factory=Observer)
+    records: KernelRecords | None = None
     graph: Graph = field(init=False)
     kernels: dict[str, Kernel] = field(default_factory=dict)
+    finished: dict[str, FinishedKernel] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.graph = self.module.graph
+
+    def text(self, stage: str) -> str:
+        """A stage's text of all kernels, in the order of their first call."""
+        return "\n".join(self.texts[f"{stage}/{name}"] for name in dict.fromkeys(s.kernel for s in self.steps))
 
     @contextmanager
     def watched(self, name: str, text: Callable[[], str]) -> Iterator[None]:
@@ -157,6 +192,8 @@ def compile_module(
     if accuracy not in ("exact", "high", "fast"):
         raise CompileError(f'accuracy is "{accuracy}", expected "exact", "high" or "fast"')
     c = Compilation(module, target, threads, accuracy, observer or Observer())
+    if stop_after is None and os.environ.get("TCOMPILER_DEBUG") != "1":
+        c.records = KernelRecords(target, threads, accuracy)
     stages: list[tuple[str, Callable[[Compilation], None]]] = [
         ("imported", lambda c: c.texts.update(imported=print_graph(c.graph, c.module.constants))),
         ("graph", run_graph_passes),
@@ -202,7 +239,7 @@ def compose_programs(c: Compilation) -> None:
     scalars = _scalars(c)
     known: dict[str, str] = {}
     composed: dict[Hashable, tuple[str, tuple[int, ...], tuple[int, ...]]] = {}
-    with c.watched("compose", lambda: "\n".join(print_program(k.program) for k in c.kernels.values())):
+    with c.watched("compose", lambda: c.text("expr")):
         for name in sorted(groups, key=lambda g: last[g]):
             leaving = tuple(v.name for n in groups[name] for v in n.outputs if outside[v.name] - {name})
             # A deep network repeats itself: what has the signature of a group seen before is the same program.
@@ -211,25 +248,49 @@ def compose_programs(c: Compilation) -> None:
                 kernel_name, reads, writes = composed[same]
                 c.steps.append(Step(kernel_name, tuple(names[k] for k in reads), tuple(names[k] for k in writes)))
                 continue
-            label = _kernel_name(groups[name], len(c.kernels))
-            program = compose(label, groups[name], types, leaving, operator, scalars)
-            layouts = {
-                n: layout
-                for n in (*(t.name for t in program.inputs), *program.outputs)
-                if (layout := types[n].layout) is not None
-            }
-            fixed = frozenset(t.name for t in program.inputs if t.name in constants)
-            key = _kernel_key(program, layouts, fixed)
-            if key not in known:
-                known[key] = program.name
-                c.kernels[program.name] = Kernel(program.name, program, layouts, fixed)
-            step = Step(known[key], tuple(t.name for t in program.inputs), program.outputs)
+            label = _kernel_name(groups[name], len(known))
+            key = record = None
+            if c.records is not None:
+                key = c.records.key(label, groups[name], types, leaving, scalars, constants)
+                record = c.records.get(key)
+            if record is not None and record.same not in known and record.kernel is None:
+                record = None
+            if record is None:
+                record = _composed(c, label, groups[name], types, leaving, scalars, constants, known, key)
+            elif record.same not in known:
+                assert record.kernel is not None
+                c.finished[label] = record.kernel
+                c.texts[f"expr/{label}"] = record.kernel.texts["expr"]
+            step = Step(known.setdefault(record.same, label), record.inputs, record.outputs)
             c.steps.append(step)
             number = {value: k for k, value in enumerate(names)}
             reads, writes = (tuple(number[v] for v in side) for side in (step.inputs, step.outputs))
             composed[same] = step.kernel, reads, writes
-    for kernel in c.kernels.values():
-        c.texts[f"expr/{kernel.name}"] = print_program(kernel.program)
+
+
+def _composed(
+    c: Compilation,
+    label: str,
+    nodes: Sequence[Node],
+    types: Mapping[str, TensorType],
+    leaving: Sequence[str],
+    scalars: Mapping[str, Const],
+    constants: Collection[str],
+    known: Mapping[str, str],
+    key: str | None,
+) -> GroupRecord:
+    """Composes the program of a group, and puts its kernel on its way unless there is one that computes the same."""
+    program = compose(label, nodes, types, leaving, operator, scalars)
+    inputs = tuple(t.name for t in program.inputs)
+    layouts = {n: layout for n in (*inputs, *program.outputs) if (layout := types[n].layout) is not None}
+    fixed = frozenset(n for n in inputs if n in constants)
+    record = GroupRecord(_kernel_key(program, layouts, fixed), inputs, program.outputs, None)
+    if record.same not in known:
+        c.kernels[label] = Kernel(label, program, layouts, fixed, same=record.same, key=key)
+        c.texts[f"expr/{label}"] = print_program(program)
+    elif c.records is not None and key is not None:
+        c.records.put(key, record)
+    return record
 
 
 def _scalars(c: Compilation) -> dict[str, Const]:
@@ -271,7 +332,12 @@ def _kernel_key(program: Program, layouts: Mapping[str, Layout], fixed: frozense
 
 def lower_programs(c: Compilation) -> None:
     """Makes a loop function of every program."""
-    with c.watched("lower", lambda: "\n".join(print_function(k.function) for k in c.kernels.values() if k.function)):
+    with c.watched("lower", lambda: c.text("loop")):
+        for done in c.finished.values():
+            c.texts[f"loop/{done.name}"] = done.texts["loop"]
+        if c.kernels:
+            from tcompiler.ir.loop.text import print_function
+            from tcompiler.lower.function import lower
         for kernel in c.kernels.values():
             kernel.function = lower(kernel.program, kernel.layouts)
             c.texts[f"loop/{kernel.name}"] = print_function(kernel.function)
@@ -279,11 +345,12 @@ def lower_programs(c: Compilation) -> None:
 
 def schedule_functions(c: Compilation) -> None:
     """Schedules every function by the default rules."""
-
-    def text() -> str:
-        return "\n".join(print_function(k.schedule.function) for k in c.kernels.values() if k.schedule)
-
-    with c.watched("schedule", text):
+    with c.watched("schedule", lambda: c.text("scheduled")):
+        for done in c.finished.values():
+            c.texts.update({f"{stage}/{done.name}": done.texts[stage] for stage in ("scheduled", "trace")})
+        if c.kernels:
+            from tcompiler.ir.loop.text import print_function
+            from tcompiler.schedule.rules.default import default_schedule
         for kernel in c.kernels.values():
             assert kernel.function is not None
             kernel.schedule = default_schedule(kernel.function, c.target, c.threads, kernel.constants)

@@ -8,16 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import llvmlite
 
-from tcompiler.backends.llvm.codegen import KernelCode, generate
+from tcompiler.backends.llvm.code import KernelCode
 from tcompiler.backends.llvm.object_cache import ObjectCache
 from tcompiler.backends.llvm.workers import CompileFailure, CompileJob, compile_objects
 from tcompiler.errors import InternalError
-from tcompiler.ir.loop.grammar import Function
-from tcompiler.ir.loop.hash import structural_hash
 from tcompiler.target.target import Target
+
+if TYPE_CHECKING:
+    from tcompiler.ir.loop.grammar import Function
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ def source_digest() -> str:
 
 def kernel_hash(function: Function, target: Target) -> str:
     """The cache key of a scheduled function: its structure, the machine, and the compiler's own source."""
+    from tcompiler.ir.loop.hash import structural_hash
+
     text = f"{structural_hash(function)}|{target.digest()}|{source_digest()}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -62,15 +66,38 @@ def build_kernels(functions: Mapping[str, Function], target: Target, processes: 
     store = ObjectCache()
     built: dict[str, BuiltKernel] = {}
     for key in functions:
-        entry = store.get(key)
-        if entry is not None:
-            built[key] = _unpack(entry)
+        known = cached_kernel(store, key)
+        if known is not None:
+            built[key] = known
+    if len(built) == len(functions):
+        return built
+    from tcompiler.backends.llvm.codegen import generate
+
     codes = {key: generate(f, target, f"k_{key[:24]}") for key, f in functions.items() if key not in built}
     jobs = [job(key, code.text, target, code.passes) for key, code in codes.items()]
     for key, data in compile_texts(jobs, processes).items():
         built[key] = BuiltKernel(codes[key], data, False)
         store.put(key, _pack(built[key]))
     return built
+
+
+def cached_kernel(store: ObjectCache, key: str) -> BuiltKernel | None:
+    """A kernel from the cache.
+
+    Args:
+        store: The cache.
+        key: What `kernel_hash` said.
+
+    Returns:
+        The kernel, None if there is no usable entry.
+    """
+    entry = store.get(key)
+    if entry is None:
+        return None
+    try:
+        return _unpack(entry)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _pack(kernel: BuiltKernel) -> bytes:

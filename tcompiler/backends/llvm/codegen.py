@@ -8,10 +8,11 @@ function of its own. No LLVM pass is needed for speed. Text is emitted, as it is
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 
 from tcompiler.backends.llvm.addresses import constant, constant_strides
+from tcompiler.backends.llvm.code import KernelCode
 from tcompiler.backends.llvm.linear import Linear
 from tcompiler.backends.llvm.registers import Lazy, OpenLoop, Place, forced, merge_places
 from tcompiler.backends.llvm.ssa import Value, value_type
@@ -41,27 +42,6 @@ from tcompiler.target.target import Target
 
 ALIGNMENT = 64
 """Bytes to which buffers in the scratch area and the workspace are aligned."""
-
-
-@dataclass(frozen=True, slots=True)
-class KernelCode:
-    """One kernel as LLVM text and what calling it takes.
-
-    Attributes:
-        symbol: The function's name, as `void symbol(ctx*, void** buffers, i64* scalars)`.
-        text: A whole LLVM module.
-        buffers: Names of the buffers that the caller passes, in order: inputs, outputs, then workspaces.
-        workspaces: Bytes of each workspace (the buffers shared by threads that only live during the call).
-        scratch_bytes: Bytes of scratch that each thread needs.
-        passes: The LLVM passes that the text relies on ("" or "always-inline").
-    """
-
-    symbol: str
-    text: str
-    buffers: tuple[str, ...]
-    workspaces: tuple[int, ...]
-    scratch_bytes: int
-    passes: str
 
 
 def generate(function: Function, target: Target, symbol: str) -> KernelCode:
