@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import assert_never
 
+from tcompiler.backends.llvm import instructions
 from tcompiler.backends.llvm.addresses import constant, constant_strides
 from tcompiler.backends.llvm.code import KernelCode
 from tcompiler.backends.llvm.linear import Linear
@@ -172,8 +173,8 @@ class _Kernel(Values):
                 self.store(buffer, indices, self.root(value))
             case Update():
                 self._update(s)
-            case Intrinsic(name=name):
-                raise CompileError(f"intrinsic {name!r} has no LLVM code")
+            case Intrinsic():
+                instructions.emit(self, s)
             case Commit() | Wait():
                 return  # every intrinsic here is synchronous
             case _:

@@ -120,6 +120,10 @@ class RegisterAccess(Addresses):
             return
         self.registers.write((buffer, start, length), new, self._extracted)
 
+    def put(self, place: Place, new: Value) -> None:
+        """Replaces consecutive elements by the lanes of a vector."""
+        self.registers.write(place, new, self._extracted)
+
     def _of_active_lane(self, buffer: str, old: Value, new: Value) -> Value:
         """What one element holds after all lanes have written to it in order; the mask leaves one lane, or none."""
         if self.mask is None:
