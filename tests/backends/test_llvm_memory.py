@@ -58,7 +58,7 @@ def f(A: {dtype}[{3 * lanes}], B: out({dtype}[{3 * lanes}])):
         )
 
 for lanes in (4, 5, 8):
-    for step in (-1, 2, -2, 3, -3, 9, -9):
+    for step in (1, -1, 2, -2, 3, -3, 9, -9):
         size = (lanes - 1) * abs(step) + 1
         first = 0 if step > 0 else size - 1
         for dtype in ("f32", "u8", "bool"):
@@ -71,6 +71,23 @@ def f(A: {dtype}[{size}], B: out({dtype}[{lanes}])):
             v = spatial({lanes}, j)
             a = spatial({size}, {first} + j * {step})
             B[v] = A[a]
+""",
+            )
+        for dtype in ("f32", "bool"):
+            fill = "f32(0.0)" if dtype == "f32" else "False"
+            moved = f"{first - step} + v * {step}"
+            case(
+                f"padded {dtype} read every {step} in {lanes} lanes",
+                f"""
+def f(A: {dtype}[{size}], B: out({dtype}[{lanes}]), C: out({dtype}[{lanes}])):
+    for j in vectorized({lanes}):
+        with block("b"):
+            v = spatial({lanes}, j)
+            B[v] = select(({moved} >= 0) & ({moved} < {size}), A[{moved}], {fill})
+    for m in vectorized({lanes}):
+        with block("c"):
+            v = spatial({lanes}, m)
+            C[v] = select((v >= 1) & (v != {lanes - 2}), A[{first} + v * {step}], {fill})
 """,
             )
         case(

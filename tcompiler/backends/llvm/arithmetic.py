@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tcompiler.backends.llvm import math
+from tcompiler.backends.llvm.masks import known_lanes, literal_mask
 from tcompiler.backends.llvm.math.remainder import remainder
 from tcompiler.backends.llvm.ssa import Value, literal, value_type
 from tcompiler.backends.llvm.writer import Level, Writer
@@ -96,6 +97,8 @@ class Arithmetic:
                 return Value(w.effect(f"{_FLOAT_OPS[op]} {a.typed}, {b.ssa}"), d, n)
             return self._float_binary(op, a, b)
         if op in _INT_OPS:
+            if d is dt.bool_ and n and (decided := _decided(op, a, b)) is not None:
+                return decided
             return Value(w.effect(f"{_INT_OPS[op]} {a.typed}, {b.ssa}"), d, n)
         if op in ("shl", "shr"):
             amount = self.binary("and", b, Value(str(d.bits - 1), d))
@@ -457,6 +460,23 @@ def _literal_nan(x: Value) -> bool:
     """Whether a literal of f32 or f64, both written as the bits of a double, is NaN."""
     bits = int(x.ssa.removeprefix("splat (").removesuffix(")").split()[-1], 16)
     return bits & ((1 << 63) - 1) > 0x7FF << 52
+
+
+def _decided(op: str, a: Value, b: Value) -> Value | None:
+    """A connective of two masks that are known, lane by lane."""
+    x, y = known_lanes(a.ssa, a.lanes), known_lanes(b.ssa, b.lanes)
+    if x is None or y is None:
+        return None
+    match op:
+        case "and":
+            lanes = [p and q for p, q in zip(x, y, strict=True)]
+        case "or":
+            lanes = [p or q for p, q in zip(x, y, strict=True)]
+        case "xor":
+            lanes = [p is not q for p, q in zip(x, y, strict=True)]
+        case _:
+            return None
+    return Value(literal_mask(lanes), a.dtype, a.lanes)
 
 
 def _bools(lanes: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 
 from tcompiler.backends.llvm.arithmetic import type_suffix
 from tcompiler.backends.llvm.linear import Linear
+from tcompiler.backends.llvm.masks import known_lanes, literal_mask, runs
 from tcompiler.backends.llvm.register_access import RegisterAccess
 from tcompiler.backends.llvm.ssa import Value, memory_type, value_type
 from tcompiler.ir import dtypes as dt
@@ -58,15 +59,16 @@ class Memory(RegisterAccess):
             self.w.made_at[ssa] = depth
             self.w.levels[depth].loads[key] = (ssa, sources)
             return Value(ssa, d)
+        known_mask = self._known_mask()
         if c == 1:
-            depth = self._load_depth(node.buffer, uniform) if mask is None else self.w.depth
+            depth = self.w.depth if known_mask is None else self._load_depth(node.buffer, uniform)
             ssa = self._load_vector(d, self.pointer(node.buffer, uniform), mask, depth)
             self.w.levels[depth].loads[key] = (ssa, sources)
             return Value(ssa, d, self.lanes)
-        if c is not None and mask is None:
+        if c is not None and known_mask is not None:
             depth = self._load_depth(node.buffer, uniform)
             with self.w.at(depth):
-                ssa = self._load_strided(node.buffer, uniform, c, d)
+                ssa = self._load_strided(node.buffer, uniform, c, d, known_mask)
             self.w.levels[depth].loads[key] = (ssa, sources)
             return Value(ssa, d, self.lanes)
         return self._gather(node.buffer, x, d)
@@ -106,46 +108,59 @@ class Memory(RegisterAccess):
             )
         return w.effect(f"icmp ne {vector} {ssa}, zeroinitializer") if d is dt.bool_ else ssa
 
-    def _load_strided(self, buffer: str, first: Linear, step: int, d: DType) -> str:
+    def _load_strided(self, buffer: str, first: Linear, step: int, d: DType, active: list[bool]) -> str:
         """Every step-th element, one per lane: where steps are short, by shuffles of whole vectors.
 
-        The last vector ends at the last element that is asked for, so that nothing behind it is touched.
+        Nothing in front of the first element that is asked for and nothing behind the last one is touched. Lanes that
+        are not active hold zero.
         """
-        n, count = self.lanes, self.extent()
-        low = first if step > 0 else first + Linear(step * (count - 1), {})
-        span = abs(step) * (count - 1) + 1
-        if span > 2 * n:
-            return self._load_apart(buffer, first, step, d)
-        places = [abs(step) * (k if step > 0 else count - 1 - k) for k in range(count)]
+        n, asked = self.lanes, [k for k, on in enumerate(active) if on]
         depth, vector = self.w.depth, value_type(d, n)
-        if span <= n:
-            one = self._load_part(d, self.pointer(buffer, low), span)
-            picks, other = places, "poison"
-        else:
-            one = self._load_part(d, self.pointer(buffer, low), n)
-            other = self._load_part(d, self.pointer(buffer, low + Linear(span - n, {})), n)
-            picks = [p if p < n else n + p - (span - n) for p in places]
-        chosen = ", ".join(f"i32 {p}" for p in picks + [0] * (n - count))
-        return self.w.instruction(f"shufflevector {vector} {one}, {vector} {other}, <{n} x i32> <{chosen}>", depth)
+        if not asked:
+            return "zeroinitializer"
+        start = step * (asked[0] if step > 0 else asked[-1])
+        span = abs(step) * (asked[-1] - asked[0]) + 1
+        if span > 2 * n:
+            return self._load_apart(buffer, first, step, d, asked)
+        low = first + Linear(start, {})
+        one = self._load_part(d, self.pointer(buffer, low), min(span, n))
+        other, behind = "poison", 0
+        if span > n:
+            other, behind = self._load_part(d, self.pointer(buffer, low + Linear(span - n, {})), n), span - n
+        places = [step * k - start if active[k] else -1 for k in range(n)]
+        picks = [f"i32 {p if p < n else n + p - behind}" if p >= 0 else "i32 poison" for p in places]
+        text = f"shufflevector {vector} {one}, {vector} {other}, <{n} x i32> <{', '.join(picks)}>"
+        result = self.w.instruction(text, depth)
+        if len(asked) == self.extent():
+            return result
+        on = literal_mask(active)
+        return self.w.instruction(f"select <{n} x i1> {on}, {vector} {result}, {vector} zeroinitializer", depth)
 
     def _load_part(self, d: DType, address: str, count: int) -> str:
         """A vector of whose lanes the first `count` are read."""
         return self._masked_load(d, address, None if count == self.lanes else _first_lanes(count, self.lanes))
 
-    def _load_apart(self, buffer: str, first: Linear, step: int, d: DType) -> str:
+    def _load_apart(self, buffer: str, first: Linear, step: int, d: DType, asked: list[int]) -> str:
         """Elements far apart, one load each: quicker than a gather, which fetches them one by one too."""
-        result = "poison"
-        for k in range(self.extent()):
+        result = "poison" if len(asked) == self.extent() else "zeroinitializer"
+        for k in asked:
             one = self._load_instruction(d, self.pointer(buffer, first + Linear(step * k, {})), self.w.depth)
             text = f"insertelement {value_type(d, self.lanes)} {result}, {value_type(d)} {one}, i64 {k}"
             result = self.w.effect(text)
         return result
+
+    def _known_mask(self) -> list[bool] | None:
+        """The lanes that exist and that the mask admits, None where only the running code knows them."""
+        on = (True,) * self.lanes if self.mask is None else known_lanes(self.mask.ssa, self.lanes)
+        return None if on is None else [x and k < self.extent() for k, x in enumerate(on)]
 
     def _lane_mask(self, mask: Value | None) -> str | None:
         """The lanes that exist and that the mask admits; None where that is all of them."""
         extent = self.extent()
         if extent == self.lanes:
             return None if mask is None else self.splat(mask).ssa
+        if mask is not None and (on := known_lanes(mask.ssa, self.lanes)) is not None:
+            return literal_mask(x and k < extent for k, x in enumerate(on))
         tail = _first_lanes(extent, self.lanes)
         if mask is None:
             return tail
@@ -205,6 +220,9 @@ class Memory(RegisterAccess):
         mask = self._lane_mask(self.mask)
         if c == 1 and mask is None:
             w.line(f"store {vector} {ssa}, ptr {self.pointer(buffer, uniform)}, align {d.bytes}")
+        elif c == 1 and (pieces := self._pieces(mask)):
+            for first, length in pieces:
+                self._store_piece(buffer, uniform + Linear(first, {}), d, ssa, first, length)
         elif c == 1:
             name = f"llvm.masked.store.{_memory_suffix(d, n)}.p0"
             self.declarations.add(f"declare void @{name}({vector}, ptr, <{n} x i1>)")
@@ -218,6 +236,29 @@ class Memory(RegisterAccess):
             full = mask or "splat (i1 true)"
             w.line(f"call void @{name}({vector} {ssa}, <{n} x ptr> align {d.bytes} {addresses}, <{n} x i1> {full})")
 
+    def _pieces(self, mask: str | None) -> list[tuple[int, int]]:
+        """The lanes to store as runs that plain stores write; empty where a masked store is better.
+
+        Before AVX-512 masked stores are slow on many machines: a dozen cycles each on AMD's.
+        """
+        on = None if mask is None or self.target.has("avx512vl") else known_lanes(mask, self.lanes)
+        pieces = [] if on is None else runs(on)
+        return pieces if len(pieces) <= _PIECES else []
+
+    def _store_piece(self, buffer: str, place: Linear, d: DType, ssa: str, first: int, length: int) -> None:
+        w, vector = self.w, memory_type(d, self.lanes)
+        if length == 1:
+            part = w.effect(f"extractelement {vector} {ssa}, i64 {first}")
+            w.line(f"store {memory_type(d)} {part}, ptr {self.pointer(buffer, place)}, align {d.bytes}")
+            return
+        picks = ", ".join(f"i32 {first + k}" for k in range(length))
+        part = w.effect(f"shufflevector {vector} {ssa}, {vector} poison, <{length} x i32> <{picks}>")
+        w.line(f"store {memory_type(d, length)} {part}, ptr {self.pointer(buffer, place)}, align {d.bytes}")
+
+
+_PIECES = 5
+"""Stores that are quicker than a masked one."""
+
 
 def _memory_suffix(dtype: DType, lanes: int) -> str:
     return f"v{lanes}i8" if dtype is dt.bool_ else type_suffix(dtype, lanes)
@@ -225,4 +266,4 @@ def _memory_suffix(dtype: DType, lanes: int) -> str:
 
 def _first_lanes(count: int, lanes: int) -> str:
     """A mask that admits the first lanes, as a literal."""
-    return "<" + ", ".join(f"i1 {'true' if k < count else 'false'}" for k in range(lanes)) + ">"
+    return literal_mask(k < count for k in range(lanes))

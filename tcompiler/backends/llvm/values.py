@@ -7,6 +7,7 @@ from math import inf
 from tcompiler.backends.llvm import math
 from tcompiler.backends.llvm.addresses import has_load
 from tcompiler.backends.llvm.bounds import at_most
+from tcompiler.backends.llvm.masks import literal_mask
 from tcompiler.backends.llvm.memory import Memory
 from tcompiler.backends.llvm.ssa import Value
 from tcompiler.errors import InternalError
@@ -123,6 +124,9 @@ class Values(Memory):
                     known = self.decide(node)
                     if known is not None:
                         return Value("true" if known else "false", dt.bool_)
+                    lanes = self._decide_lanes(node)
+                    if lanes is not None:
+                        return Value(literal_mask(lanes), dt.bool_, len(lanes))
                 if op in ("and", "or") and node.dtype is dt.bool_:
                     return self.connective(op, self.value(a), self.value(b))
                 return self.binary(op, self.value(a), self.value(b))
@@ -138,6 +142,16 @@ class Values(Memory):
         low, high = (self.linear(node.a) + self.linear(node.b).scaled(-1)).range()
         return _compare_zero(node.op, low, high)
 
+    def _decide_lanes(self, node: Binary) -> list[bool] | None:
+        """Decides a comparison of indices that depends on the lane alone, for every lane."""
+        if self.lane is None or has_load(node) or self._has_value(node):
+            return None
+        uniform, c = self.split_lane(self.linear(node.a) + self.linear(node.b).scaled(-1))
+        if not c or uniform.terms:
+            return None
+        places = [uniform.const + c * min(k, self.extent() - 1) for k in range(self.lanes)]
+        return [bool(_compare_zero(node.op, p, p)) for p in places]
+
     def _index_value(self, node: Scalar) -> Value:
         x = self.linear(node)
         _, c = self.split_lane(x)
@@ -151,12 +165,24 @@ class Values(Memory):
             a, b = self.value(node.a), self.value(node.b)
             return self.select(cond, a, b)
         if cond.lanes:
+            if isinstance(node.a, Load) and isinstance(node.b, Const) and node.b.bits == 0:
+                found = self._load_or_zero(node.a, cond)
+                if found is not None:
+                    return found
             with self.masked(cond):
                 a = self.value(node.a)
             with self.masked(self.binary("xor", cond, self.boolean(True, cond.lanes))):
                 b = self.value(node.b)
             return self.select(cond, a, b)
         return self.branch_value(cond, lambda: self.value(node.a), lambda: self.value(node.b))
+
+    def _load_or_zero(self, node: Load, cond: Value) -> Value | None:
+        """A load of lanes side by side, zero where the condition does not hold: what a masked load gives by itself."""
+        _, c = self.split_lane(self.offset(node.buffer, node.indices))
+        if self.buffers[node.buffer].scope == "register" or not c:
+            return None
+        with self.masked(cond):
+            return self.load(node) if c == 1 or self._known_mask() is not None else None
 
     def _reads_memory(self, node: Scalar) -> bool:
         """Whether the value takes a read of memory that was not done before."""

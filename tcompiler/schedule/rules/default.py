@@ -14,6 +14,7 @@ from tcompiler.schedule.rules.placement import gather_rows, inline_maps
 from tcompiler.schedule.rules.reduction import schedule_reduction
 from tcompiler.schedule.rules.rows import schedule_row_blocks
 from tcompiler.schedule.rules.threads import parallelize
+from tcompiler.schedule.rules.windows import schedule_windows
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
 
@@ -35,7 +36,10 @@ def default_schedule(function: Function, target: Target, threads: int = 1, const
     done: set[str] = set()
     for name in _reductions(sch):
         before = set(sch.blocks())
-        if name in before and schedule_reduction(sch, name, target, threads, constants):
+        if name in before and (
+            schedule_windows(sch, name, target, threads, constants)
+            or schedule_reduction(sch, name, target, threads, constants)
+        ):
             done |= {name, *(b for b in sch.blocks() if b not in before)}
     rest = [b for b in sch.blocks() if b not in done]
     if any(find_block(sch.function, b).init is not None for b in rest):
