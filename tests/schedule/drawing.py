@@ -176,22 +176,34 @@ def draw(
         The schedule; shorter than asked where the attempts ran out.
     """
     sch = Schedule(function, debug=False)
-    weights = [_WEIGHTS.get(n, 2) for n in names]
     if moving:
         # an odd split first, so that what is moved has a tail
         for _ in range(2):
-            _attempt(sch, rng, "split")
+            attempt(sch, rng, "split")
         for _ in range(60):
-            if _attempt(sch, rng, rng.choice([n for n in MOVING if n in PRIMITIVES])):
+            if attempt(sch, rng, rng.choice([n for n in MOVING if n in PRIMITIVES])):
                 break
-    for _ in range(attempts):
-        if len(sch.trace.steps) >= steps or not tree(sch.function).loops:
-            break
-        _attempt(sch, rng, rng.choices(names, weights)[0])
+    draw_on(sch, rng, steps, attempts, names)
     return sch
 
 
-def _attempt(sch: Schedule, rng: random.Random, name: str) -> bool:
+def draw_on(
+    sch: Schedule,
+    rng: random.Random,
+    steps: int,
+    attempts: int = 400,
+    names: Sequence[str] = tuple(PRIMITIVES),
+) -> None:
+    """Goes on with random primitives until so many calls have succeeded in all, or the attempts run out."""
+    weights = [_WEIGHTS.get(n, 2) for n in names]
+    for _ in range(attempts):
+        if len(sch.trace.steps) >= steps or not tree(sch.function).loops:
+            break
+        attempt(sch, rng, rng.choices(names, weights)[0])
+
+
+def attempt(sch: Schedule, rng: random.Random, name: str) -> bool:
+    """Applies a primitive to random arguments; says whether it was legal, and the program stayed small."""
     if not tree(sch.function).loops:
         return False
     mark = sch.mark()
