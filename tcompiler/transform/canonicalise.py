@@ -10,7 +10,7 @@ import numpy as np
 
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node
 from tcompiler.ir.scalar.grammar import as_int
-from tcompiler.transform import quantization, transposes
+from tcompiler.transform import quantization, transposes, weights
 from tcompiler.transform.editing import Editor, ints, scalar_value
 
 Rule = Callable[[Editor, Node], str | None]
@@ -23,9 +23,9 @@ class Canonicalise:
 
     identity; a cast, reshape, transpose, expand, slice, tile or concat that changes nothing; reshape of a
     reshape; transpose of a transpose; a transpose that moves extents of 1 only; operators of transposes that can go
-    first (see transposes.py); dequantized data that are quantized again or only moved (see quantization.py); a
-    reduction whose kept axes are reshaped away; products by 1, differences of 0; powers with small constant exponents;
-    division by a power of two.
+    first (see transposes.py); products by large transposed constants (see weights.py); dequantized data that are
+    quantized again or only moved (see quantization.py); a reduction whose kept axes are reshaped away; products by 1,
+    differences of 0; powers with small constant exponents; division by a power of two.
     """
 
     name: str = "canonicalise"
@@ -218,6 +218,7 @@ _RULES: dict[str, Rule] = {
     "slice": _slice,
     "tile": _same_type,
     "concat": _concat,
+    "matmul": weights.product_of_transposed,
     "mul": _neutral(1.0, (0, 1)),
     "sub": _neutral(0.0, (1,)),
     "div": _div,

@@ -43,6 +43,9 @@ class FoldConstants:
         given = sum(math.prod(c.type.dims()) for c in graph.constants)
         room, strength = self.most * given + self.spare, self.work * given + self.spare
         for node in graph.nodes:
+            if not any(editor.uses[v.name] for v in node.outputs):
+                editor.keep(node)
+                continue
             names = editor.inputs(node)
             arrays = [editor.array(n) if n else None for n in names]
             # A copy of a constant is an output's own buffer, or goes away in canonical form.

@@ -1,6 +1,7 @@
 """Passes: the graph means the same before and after, and is what it should be."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ from tcompiler.frontend.module import GraphModule
 from tcompiler.frontend.tensor import apply, lift
 from tcompiler.ir.dtypes import DTYPES
 from tcompiler.ir.graph.evaluate import evaluate
-from tcompiler.ir.graph.grammar import Graph
+from tcompiler.ir.graph.grammar import Constant, Graph, Node, Value, tensor_type
 from tcompiler.ir.graph.verify import verify
 from tcompiler.ops.evaluate import evaluate as evaluate_operator
 from tcompiler.ops.registry import get
+from tcompiler.transform import weights
 from tcompiler.transform.passes import (
     SIMPLIFY,
     Canonicalise,
@@ -386,3 +388,39 @@ def test_pads_go_into_windows() -> None:
 )
 def test_pads_that_stay(why: str, fn: Callable[..., Any]) -> None:
     assert "pad" in window(fn, f32(4, 3, 3, 3)), why
+
+
+def test_a_large_transposed_weight_is_read_as_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "LARGE", 200 * 150)
+    large, small = f32(200, 150), f32(199, 150)
+    passes = (Canonicalise(), FoldConstants(), EliminateDeadCode())
+    for shape in ((3, 150), (2, 3, 150), (150,), (0, 150)):
+        assert after(lambda x: x @ tb.transpose(lift(x.writer, large)), shape, passes=passes, tolerance=1e-4) == [
+            "einsum"
+        ]
+        assert after(lambda x: x @ tb.transpose(lift(x.writer, small)), shape, passes=passes, tolerance=1e-4) == [
+            "matmul"
+        ]
+    # the copy is made where something else needs it
+    assert (
+        after(
+            lambda x: (x @ tb.transpose(lift(x.writer, large)), tb.transpose(lift(x.writer, large)) * x[0, 0]),
+            (3, 150),
+            passes=passes,
+            tolerance=1e-4,
+        ).count("einsum")
+        == 1
+    )
+
+
+def test_what_nobody_reads_is_not_folded() -> None:
+    module = tb.trace(lambda x: x + 1.0, tb.spec("f32", (2,)))
+    name = "k_wide"
+    graph = module.graph
+    array = f32(300, 300)
+    constant = Constant(name, module.constants.put(array), tensor_type("f32", (300, 300)))
+    node = Node("exp", "dead", (name,), (Value("never", constant.type),))
+    graph = replace(graph, constants=(*graph.constants, constant), nodes=(node, *graph.nodes))
+    count = len(module.constants.arrays)
+    assert ops(FoldConstants().run(graph, module.constants)) == ["exp", "add"]
+    assert len(module.constants.arrays) == count
