@@ -35,6 +35,7 @@ from tcompiler.ops.registry import get as operator
 from tcompiler.runtime.assembly import assembly
 from tcompiler.runtime.package import Artifact
 from tcompiler.target.target import Target
+from tcompiler.transform.chain import ChainContractions
 from tcompiler.transform.group import VIEW, Group
 from tcompiler.transform.layout import ChooseLayouts
 from tcompiler.transform.passes import SIMPLIFY
@@ -60,7 +61,7 @@ class GraphPass(Protocol):
         ...
 
 
-GRAPH_PASSES: tuple[GraphPass, ...] = (*SIMPLIFY, Group(operator), ChooseLayouts(operator))
+GRAPH_PASSES: tuple[GraphPass, ...] = (*SIMPLIFY, Group(operator), ChainContractions(operator), ChooseLayouts(operator))
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from math import prod
 
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Function
+from tcompiler.schedule.rules.chain import schedule_chain
 from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.partials import reduce_in_lanes
 from tcompiler.schedule.rules.pieces import cut_parts
@@ -33,6 +34,8 @@ def default_schedule(function: Function, target: Target, threads: int = 1, const
     """
     sch = Schedule(function)
     inline_maps(sch)
+    if schedule_chain(sch, target, threads):
+        return sch
     done: set[str] = set()
     for name in _reductions(sch):
         before = set(sch.blocks())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Block, Stmt, Store, Update, buffer_table
 from tcompiler.ir.scalar.grammar import Binary, Load, Scalar, Select, Unary, as_int, children, postorder
@@ -26,6 +28,14 @@ def inline_maps(sch: Schedule) -> None:
         users = sch.consumers(name)
         if users and all(_worth_inlining(sch, block, find_block(sch.function, u), len(users)) for u in users):
             attempt(sch, sch.compute_inline, name)
+
+
+def inline_again(sch: Schedule, name: str) -> bool:
+    """Inlines a cheap map into all its consumers, reductions as well, each of which then computes it."""
+    block = find_block(sch.function, name)
+    if not _is_map(block) or _is_output(sch, block) or not isinstance(block.body, Store):
+        return False
+    return _cost(block.body.value) <= CHEAP and attempt(sch, sch.compute_inline, name)
 
 
 def _is_map(block: Block) -> bool:
@@ -107,17 +117,18 @@ def _cost(value: Scalar) -> int:
     return total
 
 
-def gather_rows(sch: Schedule, last: str) -> list[str]:
+def gather_rows(sch: Schedule, last: str, among: Collection[str] | None = None) -> list[str]:
     """Moves every producer of a block under the deepest of its loops at which nothing is computed twice.
 
     Args:
         sch: The schedule.
         last: The block that the others lead to.
+        among: The blocks to move; None moves all others.
 
     Returns:
         The loops of `last` that now hold other blocks, outermost first.
     """
-    for name in reversed([b for b in sch.blocks() if b != last]):
+    for name in reversed([b for b in (sch.blocks() if among is None else among) if b != last]):
         work = _work(sch, name)
         for loop in reversed(sch.loops(last)):
             if attempt(sch, _moved, sch, name, loop, work):

@@ -12,7 +12,7 @@ and reductions over outer axes all come out as the same nest:
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd, prod
 
 from tcompiler.backends.llvm.linear import linear
@@ -76,14 +76,49 @@ def schedule_reduction(sch: Schedule, block: str, target: Target, threads: int, 
     return attempt(sch, _schedule, sch, block, target, threads, constants)
 
 
-def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str]) -> bool:
+def schedule_inside(sch: Schedule, block: str, target: Target, lanes: int) -> bool:
+    """Schedules a contraction by the loops that are its own, inside loops that it shares with others.
+
+    Args:
+        sch: The schedule.
+        block: A block with an Update, whose operands are laid out as they shall be.
+        target: The machine.
+        lanes: Lanes of the tile, as of its operand's panels.
+    """
+    return _schedule(sch, block, target, 1, (), lanes)
+
+
+def pack_inside(sch: Schedule, block: str, target: Target, loop: str) -> tuple[int, list[str]]:
+    """Lays out what a contraction inside shared loops reads from outside along its lanes.
+
+    Args:
+        sch: The schedule.
+        block: A block with an Update.
+        target: The machine.
+        loop: The shared loop under which the copies stand; "" copies whole operands in front.
+
+    Returns:
+        Lanes of the tile (0 where the rule does not fit), and the copies' loops over panels.
+    """
+    plan = _plan(sch, block, target, (), inside=True)
+    if plan is None or plan.row is None:
+        return 0, []
+    outside = set(sch.function.inputs)
+    operands = [o for o in plan.shape.operands if o.moves(plan.lane) and o.buffer in outside and _packable(o)]
+    near = [o for o in operands if o.strides.get(plan.lane) == 1 and plan.shape.extents[plan.lane] <= plan.lanes]
+    return plan.lanes, [_pack(sch, block, plan, o, loop) for o in operands if o not in near]
+
+
+def _schedule(
+    sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str], lanes: int = 0
+) -> bool:
     _spread_rows(sch, block)
-    plan = _plan(sch, block, target, constants)
+    plan = _plan(sch, block, target, constants, lanes, bool(lanes))
     if plan is None:
         return False
     shape = plan.shape
     loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
-    packs = _runtime_packs(sch, plan, constants)
+    packs = _runtime_packs(sch, plan, constants) if not lanes else []
     element = _buffer(sch, shape.target.buffer).dtype.bytes
     panel = plan.lanes * element
     for v in shape.reduce:
@@ -112,7 +147,7 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants
     reduce_loops = [loop_of[v] for v in reduce_order]
     free = [v for v in shape.spatial if v is not plan.lane and all(v is not tiled for tiled, _ in rows)]
     rest = [loop_of[v] for v in free if v not in lead_vars and shape.extents[v] > 1]
-    units = [loop_of[v] for v in free if shape.extents[v] == 1]
+    units = [loop_of[v] for v in free if shape.extents[v] == 1 and loop_of[v]]
     lane_block = ""
     if by_rows:
         outer = [*rest, *row_loops, lane_outer]
@@ -189,8 +224,21 @@ def _buffer(sch: Schedule, name: str) -> Buffer:
     return buffer_table(sch.function)[name]
 
 
-def _plan(sch: Schedule, block: str, target: Target, constants: Collection[str]) -> _Plan | None:
+def _own(sch: Schedule, block: str, shape: Shape | None) -> Shape | None:
+    """A block's iterations by its own loops alone: what is bound to loops around others as well stands still."""
+    if shape is None:
+        return None
+    loops = [sch.loop_of(block, k) for k in range(len(sch.iters(block)))]
+    extents = {i.var: (sch.extent(n) or 1) if n else 1 for i, n in zip(sch.iters(block), loops, strict=True)}
+    return replace(shape, extents=extents)
+
+
+def _plan(
+    sch: Schedule, block: str, target: Target, constants: Collection[str], lanes: int = 0, inside: bool = False
+) -> _Plan | None:
     shape = shape_of(sch.function, find_block(sch.function, block))
+    if inside:
+        shape = _own(sch, block, shape)
     if shape is None or not shape.reduce or 0 in shape.extents.values():
         return None
     lane = shape.innermost()
@@ -237,7 +285,7 @@ def _plan(sch: Schedule, block: str, target: Target, constants: Collection[str])
         for v in (x for x in (row, line) if x is not None):
             if o.moves(v):
                 apart = gcd(apart, (o.strides.get(v) or 0) * bits // 8)
-    tile = choose_tile(rows, extent, depth, registers, by_row, lines, apart)
+    tile = choose_tile(rows, extent, depth, registers, by_row, lines, apart, lanes)
     return _Plan(shape, lane, row, line if tile.lines > 1 else None, tile, shared)
 
 

@@ -14,7 +14,14 @@ from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
 
 
-def schedule_row_blocks(sch: Schedule, last: str, shared: Sequence[str], target: Target, threads: int) -> None:
+def schedule_row_blocks(
+    sch: Schedule,
+    last: str,
+    shared: Sequence[str],
+    target: Target,
+    threads: int,
+    among: Sequence[str] | None = None,
+) -> None:
     """Vectorizes the maps and reductions of a row and puts the rows on threads.
 
     Args:
@@ -23,8 +30,9 @@ def schedule_row_blocks(sch: Schedule, last: str, shared: Sequence[str], target:
         shared: These loops, outermost first.
         target: The machine.
         threads: Threads that the kernel may use.
+        among: The blocks; None for all under the first of the loops.
     """
-    blocks = sch.blocks_under(shared[0])
+    blocks = sch.blocks_under(shared[0]) if among is None else list(among)
     work = 1
     for loop in sch.loops(last):
         work *= sch.extent(loop) or 1

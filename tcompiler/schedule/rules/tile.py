@@ -80,7 +80,14 @@ def step_cycles(rows: int, vectors: int, shared: bool, panel_bytes: int, registe
 
 @lru_cache(maxsize=4096)
 def choose_tile(
-    rows: int, columns: int, depth: int, registers: Registers, shared: bool, lines: int = 1, apart: int = 0
+    rows: int,
+    columns: int,
+    depth: int,
+    registers: Registers,
+    shared: bool,
+    lines: int = 1,
+    apart: int = 0,
+    fixed: int = 0,
 ) -> Tile:
     """The tile that covers lines × rows × columns in the fewest cycles per reduction step, its tails included.
 
@@ -94,12 +101,13 @@ def choose_tile(
         shared: Whether all rows share the lane operand.
         lines: Extent of a second loop over rows; short rows fill a tile together with their neighbours.
         apart: Bytes that divide the distance between any two rows in memory.
+        fixed: Lanes that the tile has to have, as its operand is laid out for them; 0 for any.
     """
     best: tuple[float, int, int, Tile] | None = None
     width = registers.width
     for vectors in (2, 1, 4):
         lanes = min(vectors * width, columns)
-        if vectors > 1 and -(-lanes // width) <= vectors // 2:
+        if lanes != fixed if fixed else vectors > 1 and -(-lanes // width) <= vectors // 2:
             continue
         most = (registers.count - 1 - vectors) // vectors
         panels = [(c, -(-n // width)) for c, n in _pieces(columns, lanes)]

@@ -1,0 +1,174 @@
+"""A contraction, a chain over its rows, and a contraction over these rows again (attention): in blocks of rows.
+
+The matrix between the contractions is never written out: for a block of its rows that fits a cache, the first
+contraction's tiles, the chain, then the second contraction's tiles.
+
+    for outer …: [pack both lane operands]  for block of rows:
+        scores = tiles of the first contraction (a block of rows × all columns)
+        for row: the chain over rows (maximum, exponentials, sum, shares)
+        tiles of the second contraction, epilogue in the tile
+
+Nothing here knows what the chain computes: only that the second contraction reduces over what a row of it is.
+The idea of keeping attention's scores close to the core is that of FlashAttention (T. Dao et al. 2022), without its
+rescaling: a block of whole rows is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from tcompiler.ir.loop.analysis import find_block, touched
+from tcompiler.ir.loop.grammar import Update, buffer_table
+from tcompiler.ir.scalar.grammar import Binary, Load, Scalar, postorder
+from tcompiler.ir.scalar.reducers import reducer_name
+from tcompiler.schedule.rules.accesses import Operand, shape_of
+from tcompiler.schedule.rules.attempt import attempt, peel_tails
+from tcompiler.schedule.rules.placement import gather_rows, inline_again
+from tcompiler.schedule.rules.reduction import pack_inside, schedule_inside
+from tcompiler.schedule.rules.rows import schedule_row_blocks
+from tcompiler.schedule.rules.threads import parallelize
+from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.target import Target
+
+TILE = 6
+"""Rows of a register tile, usually."""
+ROWS = 24
+"""Rows of a block: some tiles high, so that a panel is read from far once for several of them."""
+SHARE = 3
+"""The part of the level 2 cache that a block's intermediate rows may fill; panels of operands pass through the rest."""
+
+
+def schedule_chain(sch: Schedule, target: Target, threads: int) -> bool:
+    """Schedules a function that is a contraction, a chain over its rows and a contraction over these.
+
+    Args:
+        sch: The schedule, every block in a nest of its own.
+        target: The machine.
+        threads: Threads that the kernel may use.
+
+    Returns:
+        False, with nothing changed, where the function is not of that form or the rule does not fit.
+    """
+    found = [b for b in sch.blocks() if contracts(sch, b)]
+    return len(found) == 2 and attempt(sch, _schedule, sch, found[0], found[1], target, threads)
+
+
+def contracts(sch: Schedule, block: str) -> bool:
+    """Whether a block sums products of elements of two tensors."""
+    leaf = find_block(sch.function, block).body
+    if not isinstance(leaf, Update) or len(leaf.values) != 1 or reducer_name(leaf.reducer) != "sum":
+        return False
+    value = leaf.values[0]
+    return isinstance(value, Binary) and value.op == "mul" and len({*_loaded(value.a), *_loaded(value.b)}) > 1
+
+
+def _loaded(value: Scalar) -> set[str]:
+    return {n.buffer for n in postorder(value) if isinstance(n, Load)}
+
+
+def _schedule(sch: Schedule, first: str, second: str, target: Target, threads: int) -> bool:
+    shape = shape_of(sch.function, find_block(sch.function, second))
+    if shape is None or 0 in shape.extents.values() or len(shape.reduce) != 1:
+        return False
+    lane = shape.innermost()
+    chained = _chained(sch, first, second, shape.operands)
+    if lane is None or chained is None or chained.moves(lane) or chained.strides.get(shape.reduce[0]) != 1:
+        return False
+    rows = [
+        v
+        for v in shape.spatial
+        if shape.extents[v] > 1 and chained.moves(v) and not all(o.moves(v) for o in shape.operands)
+    ]
+    if not rows:
+        return False
+    row = min(rows, key=lambda v: chained.strides.get(v) or 0)
+    loop_of = {i.var: sch.loop_of(second, k) for k, i in enumerate(sch.iters(second))}
+    lead = [loop_of[v] for v in shape.spatial if v is not row and v is not lane and shape.extents[v] > 1]
+    units = [loop_of[v] for v in shape.spatial if v is not row and v is not lane and shape.extents[v] == 1]
+    batch = prod(shape.extents[v] for v in shape.spatial if v is not row and v is not lane)
+    height = _height(sch, chained, shape.extents[row], shape.extents[shape.reduce[0]], target)
+    blocks, inner = sch.split(loop_of[row], [None, height])
+    sch.reorder(*units, *lead, blocks, inner, loop_of[lane], loop_of[shape.reduce[0]])
+    for name in units:
+        sch.elide(name)
+    for name in sch.blocks()[1 : sch.blocks().index(second)]:
+        if second not in sch.consumers(name):
+            inline_again(sch, name)
+    before = sch.blocks()[: sch.blocks().index(second)]
+    for name in reversed(before):
+        sch.compute_at(name, blocks)
+    whole = batch % threads == 0 or batch >= 4 * threads
+    pack_at = lead[-1] if lead and whole else ""
+    lanes: dict[str, int] = {}
+    for name in (first, second):
+        known = set(sch.blocks())
+        lanes[name], tails = pack_inside(sch, name, target, pack_at)
+        if not lanes[name]:
+            return False
+        for copy in [b for b in sch.blocks() if b not in known and not pack_at]:
+            parallelize(sch, copy, sch.own_loops(copy)[:1], 1 << 30, threads)
+        for loop in tails:
+            if loop:
+                peel_tails(sch, loop)
+    chain = [b for b in before if b != first]
+    around = ""
+    if chain:
+        around = next(iter(n for n in sch.own_loops(chain[-1])), "")
+        if not around or gather_rows(sch, chain[-1], chain)[:1] == [] or sch.blocks_under(around) != chain:
+            return False
+    names = [*before, second]
+    pieces = [names]
+    if shape.extents[row] % height:
+        _, tail = sch.peel(blocks)
+        pieces.append(sch.blocks_under(tail))
+    for piece in pieces:
+        if not _piece(sch, dict(zip(names, piece, strict=True)), first, second, lanes, target):
+            return False
+    parallelize(sch, second, lead if whole else [blocks], shape.points(), threads)
+    return True
+
+
+def _piece(
+    sch: Schedule, named: Mapping[str, str], first: str, second: str, lanes: Mapping[str, int], target: Target
+) -> bool:
+    """Schedules the blocks of one block of rows.
+
+    Args:
+        sch: The schedule.
+        named: What the function's blocks are called in this piece, in order.
+        first: The first contraction.
+        second: The second one.
+        lanes: Lanes of their tiles.
+        target: The machine.
+    """
+    if not schedule_inside(sch, named[first], target, lanes[first]):
+        return False
+    alive = set(sch.blocks())
+    chain = [b for name, b in named.items() if name not in (first, second) and b in alive]
+    if chain:
+        shared = [n for n in sch.loops(chain[-1]) if n not in sch.own_loops(chain[-1])]
+        schedule_row_blocks(sch, chain[-1], shared, target, 1, chain)
+    return schedule_inside(sch, named[second], target, lanes[second])
+
+
+def _chained(sch: Schedule, first: str, second: str, operands: Sequence[Operand]) -> Operand | None:
+    """The second contraction's operand that is made from what the first one writes, by all the blocks between."""
+    blocks = sch.blocks()
+    between = blocks[blocks.index(first) + 1 : blocks.index(second)]
+    made = {sch.written_by(first)}
+    for name in between:
+        if made.isdisjoint(touched(find_block(sch.function, name)).reads):
+            return None
+        made |= {sch.written_by(name)}
+    found = [o for o in operands if o.buffer in made]
+    outputs = set(sch.function.outputs)
+    return found[0] if len(found) == 1 and not made & outputs and blocks[0] == first else None
+
+
+def _height(sch: Schedule, chained: Operand, rows: int, columns: int, target: Target) -> int:
+    """Rows of a block: a few tiles, as far as two matrices of that many rows fit into their share of the cache."""
+    bytes_of_row = columns * buffer_table(sch.function)[chained.buffer].dtype.bytes
+    fitting = target.l2_bytes // SHARE // max(1, 2 * bytes_of_row)
+    most = min(ROWS, max(TILE, fitting // TILE * TILE))
+    return min(rows, most)
