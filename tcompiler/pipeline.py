@@ -38,6 +38,7 @@ from tcompiler.target.target import Target
 from tcompiler.transform.chain import ChainContractions
 from tcompiler.transform.group import VIEW, Group
 from tcompiler.transform.layout import ChooseLayouts
+from tcompiler.transform.narrow import NarrowConstants
 from tcompiler.transform.passes import SIMPLIFY
 
 if TYPE_CHECKING:
@@ -61,7 +62,13 @@ class GraphPass(Protocol):
         ...
 
 
-GRAPH_PASSES: tuple[GraphPass, ...] = (*SIMPLIFY, Group(operator), ChainContractions(operator), ChooseLayouts(operator))
+GRAPH_PASSES: tuple[GraphPass, ...] = (
+    *SIMPLIFY,
+    NarrowConstants(operator),
+    Group(operator),
+    ChainContractions(operator),
+    ChooseLayouts(operator),
+)
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ import ctypes
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Literal
 
@@ -77,6 +78,138 @@ def _fma_ir(target: Target, dtype: str) -> tuple[str, int]:
         ]
     )
     return text, 2 * lanes * accumulators * rounds
+
+
+@dataclass(frozen=True, slots=True)
+class _Dot:
+    """An instruction that sums products of narrow numbers into 32-bit lanes.
+
+    Attributes:
+        function: Its name in LLVM; it takes the accumulator first, or there is an addition behind it.
+        lane: LLVM's type of a lane of the result.
+        factor: LLVM's type of a narrow number.
+        products: How many products a lane sums.
+        adds: Whether it accumulates by itself.
+    """
+
+    function: str
+    lane: str
+    factor: str
+    products: int
+    adds: bool = True
+
+
+def _dot_of(target: Target, dtype: str) -> tuple[_Dot, int] | None:
+    """The quickest exact dot product of bytes or of bf16 numbers, and its vectors' bits; None where there is none."""
+    bits = target.vector_bits
+    if dtype == "bf16":
+        wide = _Dot(f"llvm.x86.avx512bf16.dpbf16ps.{bits}", "float", "bfloat", 2)
+        return (wide, bits) if target.has("avx512bf16") else None
+    if target.has("avx512vnni") or target.has("avxvnni"):
+        return _Dot(f"llvm.x86.avx512.vpdpbusd.{bits}", "i32", "i8", 4), bits
+    for feature, width, name in (
+        ("avx512bw", 512, "avx512.pmaddw.d.512"),
+        ("avx2", 256, "avx2.pmadd.wd"),
+        ("sse2", 128, "sse2.pmadd.wd"),
+    ):
+        if target.has(feature) and bits >= width:
+            return _Dot(f"llvm.x86.{name}", "i32", "i16", 2, False), width
+    return None
+
+
+def _dot_ir(target: Target, dot: _Dot, bits: int) -> tuple[str, int]:
+    """A loop of independent dot products, as many as leave registers for what they multiply; and its operations."""
+    lanes = bits // 32
+    kind = f"<{lanes} x {dot.lane}>"
+    factors = f"<{lanes * dot.products} x {dot.factor}>"
+    accumulators, rounds = target.vector_registers - 4, 4
+    takes = f"{kind}, {factors}, {factors}" if dot.adds else f"{factors}, {factors}"
+    phis, steps, last = [], [], [f"%a{k}.0" for k in range(accumulators)]
+    for k in range(accumulators):
+        phis.append(f"  %a{k}.0 = phi {kind} [ zeroinitializer, %entry ], [ %a{k}.{rounds}, %loop ]")
+    for r in range(rounds):
+        for k in range(accumulators):
+            new = f"%a{k}.{r + 1}"
+            # a factor of its own for every product: none can be computed once for several
+            steps.append(f"  %x{new[2:]} = bitcast {kind} {last[k]} to {factors}")
+            x, y = f"{factors} %x{new[2:]}", f"{factors} %v"
+            if dot.adds:
+                steps.append(f"  {new} = call {kind} @{dot.function}({kind} {last[k]}, {x}, {y})")
+            else:
+                steps.append(f"  %p{new[1:]} = call {kind} @{dot.function}({x}, {y})")
+                steps.append(f"  {new} = add {kind} {last[k]}, %p{new[1:]}")
+            last[k] = new
+    add = "fadd" if dot.lane == "float" else "add"
+    sums, total = [], last[0]
+    for k in range(1, accumulators):
+        sums.append(f"  %s{k} = {add} {kind} {total}, {last[k]}")
+        total = f"%s{k}"
+    text = "\n".join(
+        [
+            f"declare {kind} @{dot.function}({takes})",
+            "define void @peak(ptr %out, i64 %n) {",
+            "entry:",
+            f"  %v = load {factors}, ptr %out, align 64",
+            "  br label %loop",
+            "loop:",
+            "  %i = phi i64 [ 0, %entry ], [ %next, %loop ]",
+            *phis,
+            *steps,
+            "  %next = add i64 %i, 1",
+            "  %more = icmp slt i64 %next, %n",
+            "  br i1 %more, label %loop, label %end",
+            "end:",
+            *sums,
+            f"  %result = getelementptr {kind}, ptr %out, i64 2",
+            f"  store {kind} {total}, ptr %result, align 64",
+            "  ret void",
+            "}",
+        ]
+    )
+    return text, 2 * lanes * dot.products * accumulators * rounds
+
+
+@cache
+def _dot_loop(target: Target, dot: _Dot, bits: int) -> tuple[NativeFunction, int]:
+    text, operations = _dot_ir(target, dot, bits)
+    return NativeFunction(target, text, "peak", [ctypes.c_void_p, ctypes.c_int64]), operations
+
+
+def dot_peak(dtype: str = "i8", threads: int = 1, seconds: float = 0.2) -> float:
+    """What the machine multiplies and adds at best of narrow numbers, exactly, in accumulators of 32 bits.
+
+    Bytes are multiplied by the widest of vpdpbusd and vpmaddwd that there is (the latter takes them as 16-bit numbers
+    and is followed by an addition), bf16 numbers by vdpbf16ps, or widened, by the multiply-add of f32.
+
+    Args:
+        dtype: "i8" or "bf16".
+        threads: How many threads compute at once.
+        seconds: How long to measure.
+
+    Returns:
+        1e9 operations per second over all threads, a multiply-add counted as two.
+
+    Raises:
+        UserError: Another dtype, fewer than one thread, or a machine that multiplies no bytes in vectors.
+    """
+    if dtype not in ("i8", "bf16"):
+        raise UserError(f"the dot-product peak of {dtype!r} cannot be measured; it can for i8, bf16")
+    _check_threads(threads)
+    found = _dot_of(host(), dtype)
+    if found is None:
+        if dtype == "bf16":
+            return fma_peak("f32", threads, seconds)
+        raise UserError(f"{host().name} has no dot products of bytes")
+    loop, operations = _dot_loop(host(), *found)
+    places = [_aligned(3 * 16, np.float32) for _ in range(threads)]
+    for place in places:
+        place[:] = 0
+
+    def bodies(repetitions: int) -> list[Callable[[], object]]:
+        return [partial(loop, place.ctypes.data, 1000 * repetitions) for place in places]
+
+    best, repetitions = best_seconds(bodies, seconds)
+    return threads * operations * 1000 * repetitions / best / 1e9
 
 
 @cache
@@ -272,6 +405,7 @@ def main() -> None:
         "cpu": target.cpu,
         "threads": options.threads,
         "gflops": {d: fma_peak(d, options.threads, options.seconds) for d in _FLOATS},
+        "gops": {d: dot_peak(d, options.threads, options.seconds) for d in ("i8", "bf16")},
         "gbps": {
             traffic: {
                 level: bandwidth(traffic, level_bytes(target, level, options.threads), options.threads, options.seconds)
@@ -286,6 +420,8 @@ def main() -> None:
     print(f"{target.cpu}, {options.threads} thread(s)")
     for dtype, value in result["gflops"].items():
         print(f"  {dtype}: {value:.1f} GFLOP/s")
+    for dtype, value in result["gops"].items():
+        print(f"  {dtype}: {value:.1f} Gop/s")
     for traffic, levels in result["gbps"].items():
         print(f"  {traffic}: " + ", ".join(f"{level} {value:.1f} GB/s" for level, value in levels.items()))
 

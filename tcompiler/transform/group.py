@@ -1,9 +1,9 @@
 """Grouping: which nodes become one kernel.
 
 A reduction starts a group; elementwise nodes that consume a group's only result, point by point, join it; so do
-elementwise producers of a node that reads its rows a few times (softmax, norms). Nodes that only look at the same
-memory in another shape make no kernel. A group runs where its last node stood: nobody reads its inner values, so all
-that it needs is there by then.
+elementwise producers of a node that reads its rows a few times (softmax, norms), and those that widen integers for
+a contraction, which takes narrow ones better. Nodes that only look at the same memory in another shape make no kernel.
+A group runs where its last node stood: nobody reads its inner values, so all that it needs is there by then.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tcompiler.ir.expr.grammar import Compute, Program
-from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node
+from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node, TensorType
 from tcompiler.ir.scalar.grammar import Binary, Load, postorder
 from tcompiler.transform.definitions import Definitions, Operators, is_map, is_view, points, reads_pointwise
 
@@ -27,6 +27,8 @@ class _Group:
     result: str
     maps_only: bool
     size: int
+    source_bits: int = 0
+    """Of the widest element type that it reads, single elements aside."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Group:
         constants = {c.name for c in graph.constants}
         sources = {v.name for v in graph.inputs} | constants
         roots: dict[str, str] = {}
+        swallowed: dict[str, str] = {}
         for node in graph.nodes:
             program = definitions.program(node)
             if is_view(program) and self._may_alias(node, outputs, sources, roots):
@@ -63,12 +66,32 @@ class Group:
             if joined is None:
                 joined = _Group(f"g{len(groups)}", len(groups), "", is_map(program), 0)
                 groups[joined.name] = joined
+            for value in definitions.operand_names(node).values():
+                group = groups.get(made_by.get(value, ""))
+                if group is joined:
+                    continue
+                if (
+                    group is not None
+                    and (group.result, uses[value]) == (value, 1)
+                    and value not in outputs
+                    and (is_map(program) or _is_contraction(program))
+                    and _widens(group, definitions, value)
+                    and joined.size + group.size < self.limit
+                ):
+                    swallowed[group.name] = joined.name
+                    joined.size += group.size
+                    joined.source_bits = max(joined.source_bits, group.source_bits)
+                elif _elements(definitions.types[value]) > 1:
+                    joined.source_bits = max(joined.source_bits, definitions.types[value].dtype.bits)
             joined.maps_only = joined.maps_only and is_map(program)
             joined.size += 1
             joined.result = node.outputs[0].name if len(node.outputs) == 1 else ""
             for v in node.outputs:
                 made_by[v.name] = joined.name
             names.append(joined.name)
+        for n in reversed(list(swallowed)):
+            swallowed[n] = swallowed.get(swallowed[n], swallowed[n])
+        names = [swallowed.get(n, n) for n in names]
         order: dict[str, None] = {}
         for n in reversed(names):
             order.setdefault(n)
@@ -123,18 +146,34 @@ def _uses(graph: Graph) -> dict[str, int]:
     return result
 
 
-def _rereads_little(program: Program, definitions: Definitions, value: str) -> bool:
-    """Whether a program passes over an operand a few times only (it is no contraction)."""
-    elements = 1
-    for extent in definitions.types[value].dims():
-        elements *= extent
-    contraction = any(
+def _widens(group: _Group, definitions: Definitions, value: str) -> bool:
+    """Whether a group of maps makes wide integers of narrow ones."""
+    made = definitions.types[value].dtype
+    return group.maps_only and made.is_integer and group.source_bits < made.bits
+
+
+def _elements(type_: TensorType) -> int:
+    """Elements of a tensor."""
+    total = 1
+    for extent in type_.dims():
+        total *= extent
+    return total
+
+
+def _is_contraction(program: Program) -> bool:
+    """Whether a program sums products of two tensors."""
+    return any(
         isinstance(s, Compute)
         and s.reduce_axes
         and any(isinstance(v, Binary) and v.op == "mul" and _two_tensors(v) for v in s.values)
         for s in program.scopes
     )
-    return not contraction and points(program) <= 8 * elements
+
+
+def _rereads_little(program: Program, definitions: Definitions, value: str) -> bool:
+    """Whether a program passes over an operand a few times only (it is no contraction)."""
+    elements = _elements(definitions.types[value])
+    return not _is_contraction(program) and points(program) <= 8 * elements
 
 
 def _two_tensors(value: Binary) -> bool:

@@ -27,10 +27,16 @@ class Instruction:
     Attributes:
         features: What the target must have: all of one of these sets.
         accumulate: What it emits: from the values of C, A (in all lanes) and B the new value of C.
+        adds: Whether it accumulates by itself on every target; otherwise an addition follows it where there is no VNNI.
     """
 
     features: tuple[tuple[str, ...], ...]
     accumulate: Callable[[Values, Value, Value, Value], Value]
+    adds: bool = True
+
+    def operations(self, target: Target) -> int:
+        """How many instructions a product and its addition are."""
+        return 1 if self.adds or target.has("avx512vnni") or target.has("avxvnni") else 2
 
     def available(self, target: Target) -> bool:
         """Whether a target has it."""
@@ -66,9 +72,9 @@ _VNNI = {4: _NARROW_VNNI, 8: _NARROW_VNNI, 16: (("avx512vnni",),)}
 _BF16 = {4: (("avx512bf16", "avx512vl"),), 8: (("avx512bf16", "avx512vl"),), 16: (("avx512bf16",),)}
 
 INSTRUCTIONS: dict[str, Instruction] = {
-    "x86.dot_i16x4": Instruction((("sse2",),), _dot_i16("llvm.x86.sse2.pmadd.wd")),
-    "x86.dot_i16x8": Instruction((("avx2",),), _dot_i16("llvm.x86.avx2.pmadd.wd")),
-    "x86.dot_i16x16": Instruction((_WIDE,), _dot_i16("llvm.x86.avx512.pmaddw.d.512")),
+    "x86.dot_i16x4": Instruction((("sse2",),), _dot_i16("llvm.x86.sse2.pmadd.wd"), False),
+    "x86.dot_i16x8": Instruction((("avx2",),), _dot_i16("llvm.x86.avx2.pmadd.wd"), False),
+    "x86.dot_i16x16": Instruction((_WIDE,), _dot_i16("llvm.x86.avx512.pmaddw.d.512"), False),
 }
 for _lanes in (4, 8, 16):
     _bytes = f"<{4 * _lanes} x i8>"

@@ -14,9 +14,11 @@ from tcompiler.ir.scalar.grammar import (
     Cast,
     Load,
     Scalar,
+    Select,
     Var,
     add,
     as_int,
+    conjunction,
     index,
     loop_var,
     sub,
@@ -27,7 +29,7 @@ from tcompiler.schedule.legality import Result, condition, primitive, refuse
 from tcompiler.schedule.narrowing import representable
 from tcompiler.schedule.primitives.boxes import ZERO, filled
 from tcompiler.schedule.primitives.motion import loops, order, own_domain, rebuilt, top, writers
-from tcompiler.schedule.tree import block_named, blocks_under, fresh, names_used
+from tcompiler.schedule.tree import block_named, blocks_under, conjuncts, fresh, names_used
 
 UPDATE = condition("reindex.update", "the block is one Update of one target, over spatial and reduce iters")
 FACTOR = condition("reindex.factor", "the update's value has that many factors, and this one loads something")
@@ -181,6 +183,8 @@ def _indices_simplified(value: Scalar) -> Scalar:
     def simpler(n: Scalar) -> Scalar:
         if isinstance(n, Load):
             return Load(n.buffer, n.dtype, tuple(map(simplify, n.indices)))
+        if isinstance(n, Select):
+            return Select(conjunction(*map(simplify, conjuncts(n.cond))), n.a, n.b)
         return n
 
     return rewrite(value, simpler)
@@ -208,13 +212,7 @@ def _axes(value: Scalar, variables: Sequence[Var], apart: frozenset[str]) -> lis
 def _only_as_sum(value: Scalar, form: _Form) -> bool:
     """Whether an expression depends on some iter vars by their sum alone."""
     lead, rest = form[0][0], [v for v, _ in form[1:]]
-    shifted: dict[Scalar, Scalar] = {lead: _lead(lead, form)}
-    for load in loads(value):
-        for i in load.indices:
-            if not free_vars(simplify(substitute(i, shifted))).isdisjoint(rest):
-                return False
-    bare = rewrite(value, lambda n: Load(n.buffer, n.dtype, ()) if isinstance(n, Load) else n)
-    return free_vars(bare).isdisjoint([lead, *rest])
+    return free_vars(_indices_simplified(substitute(value, {lead: _lead(lead, form)}))).isdisjoint(rest)
 
 
 def _complete(function: Function, b: Block, read: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from math import prod
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Function
 from tcompiler.schedule.rules.chain import schedule_chain
+from tcompiler.schedule.rules.dots import schedule_dots
 from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.partials import reduce_in_lanes
 from tcompiler.schedule.rules.pieces import cut_parts
@@ -41,6 +42,7 @@ def default_schedule(function: Function, target: Target, threads: int = 1, const
         before = set(sch.blocks())
         if name in before and (
             schedule_windows(sch, name, target, threads, constants)
+            or schedule_dots(sch, name, target, threads, constants)
             or schedule_reduction(sch, name, target, threads, constants)
         ):
             done |= {name, *(b for b in sch.blocks() if b not in before)}

@@ -7,8 +7,8 @@ import pytest
 
 from tcompiler.ir.loop.grammar import Intrinsic, walk
 from tcompiler.ir.loop.hash import structural_hash
-from tcompiler.ir.loop.interpret import interpret
-from tcompiler.ir.loop.intrinsics import DESCRIPTIONS, description
+from tcompiler.ir.loop.interpret import Machine, interpret
+from tcompiler.ir.loop.intrinsics import DESCRIPTIONS, description, meanings
 from tcompiler.ir.loop.text import parse_function
 from tcompiler.ir.loop.verify import verify
 from tcompiler.schedule import Schedule, Trace, replay
@@ -165,3 +165,22 @@ B[span(0, 16), span(0, 4)]))
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 256, 4).astype(np.uint8), rng.integers(-128, 128, (16, 4)).astype(np.int8)
     np.testing.assert_array_equal(interpret(function, {"A": a, "B": b})["C"], b.astype(np.int32) @ a.astype(np.int32))
+
+
+@pytest.mark.parametrize("name", sorted(DESCRIPTIONS))
+def test_meanings_are_those_of_the_descriptions(name: str) -> None:
+    d = description(name)
+    rng = np.random.default_rng(1)
+    a, b = (
+        (
+            rng.integers(-99, 99, d.shape(x)) if d.buffers[x].dtype.is_float else rng.integers(-500, 500, d.shape(x))
+        ).astype(d.buffers[x].dtype.numpy)
+        for x in "AB"
+    )
+    start = rng.integers(-9, 9, d.shape("C")).astype(d.buffers["C"].dtype.numpy)
+    found = start.copy()
+    meanings()[name]([found], [start, a, b], [])
+    machine = Machine(d.function, {"A": a, "B": b}, {}, None, {}, strict=False)
+    machine.arrays["C"][...] = start
+    machine.run(d.function.body, {}, "")
+    np.testing.assert_array_equal(found, machine.arrays["C"])
