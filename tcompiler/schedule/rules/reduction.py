@@ -22,6 +22,8 @@ from tcompiler.ir.scalar.grammar import Scalar, Var, as_int
 from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule.rules.accesses import Operand, Shape, element_strides, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
+from tcompiler.schedule.rules.blocking import Problem, RowAxis, choose_blocking
+from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.partials import contiguous_axes
 from tcompiler.schedule.rules.threads import WORTH, parallelize
 from tcompiler.schedule.rules.tile import WAY_BYTES, Registers, Tile, choose_tile
@@ -148,12 +150,16 @@ def _schedule(
     free = [v for v in shape.spatial if v is not plan.lane and all(v is not tiled for tiled, _ in rows)]
     rest = [loop_of[v] for v in free if v not in lead_vars and shape.extents[v] > 1]
     units = [loop_of[v] for v in free if shape.extents[v] == 1 and loop_of[v]]
-    lane_block = ""
+    lane_block, blocks = "", None
     if by_rows:
         outer = [*rest, *row_loops, lane_outer]
     elif packs and block_panels > 1:
         lane_block, lane_outer = sch.split(lane_outer, [None, block_panels])
         outer = [*lead, lane_block, *rest, *row_loops, lane_outer]
+    elif not packs and not lanes and plan.row is not None and not plan.shared.moves(plan.row):
+        rows = [(v, 1) for v in free if loop_of[v] in rest] + rows
+        blocks = _block_rows(sch, shape, plan, rows, [*rest, *row_loops], target, threads)
+        outer = [*lead, *blocks.around, lane_outer, *blocks.inside]
     elif packs or columns * panel > target.l2_bytes // 2:
         outer = [*lead, lane_outer, *rest, *row_loops]
     else:
@@ -164,6 +170,9 @@ def _schedule(
         sch.elide(name)
     pack_at = "" if by_rows else lane_block or lane_outer
     copies = [_pack(sch, block, plan, operand, pack_at) for operand in packs]
+    if blocks is not None and blocks.producer:
+        _place_producer(sch, blocks.producer, blocks.around[-1], target)
+        _spread_rows(sch, block)
     _pack_constants(sch, plan, constants, reduce_order)
     init, write = sch.stage_accumulate(block, outer[-1] if outer else sch.loops(block)[0], "register")
     inline_epilogues(sch, write)
@@ -174,11 +183,108 @@ def _schedule(
     sch.vectorize(lane_inner)
     _unroll_steps(sch, plan, [(loop_of[v], shape.extents[v]) for v in reversed(reduce_order)], element * 8, target)
     work = shape.points()
-    parallelize(sch, block, outer, work, threads, keep=[n for n in (lane_outer, lane_block, *row_loops) if n])
-    for name in (lane_block, *copies, lane_outer, *row_loops):
+    shared = outer
+    if blocks is not None and not lead:
+        shared = blocks.around if blocks.by_block else [lane_outer, *blocks.inside]
+    tiled = [lane_block, lane_outer, *row_loops] if blocks is None else [lane_outer, *blocks.cut]
+    parallelize(sch, block, shared, work, threads, [n for n in tiled if n])
+    for name in (*copies, *tiled):
         if name:
             peel_tails(sch, name)
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    """Row loops around and inside the loop over panels.
+
+    Attributes:
+        around: Those that blocks of rows are made of, the block's own loop last.
+        inside: The others.
+        cut: The loops among both that tiles or blocks made, and that may have a tail.
+        by_block: Whether threads share the blocks rather than the panels.
+        producer: A block that writes the row operand, which each block of rows has next to it; "" if there is none.
+    """
+
+    around: list[str]
+    inside: list[str]
+    cut: list[str]
+    by_block: bool
+    producer: str
+
+
+def _block_rows(
+    sch: Schedule,
+    shape: Shape,
+    plan: _Plan,
+    rows: Sequence[tuple[Var, int]],
+    loops: Sequence[str],
+    target: Target,
+    threads: int,
+) -> _Blocks:
+    """Cuts a loop over rows where that keeps what passes the level 2 cache small.
+
+    Args:
+        sch: The schedule.
+        shape: The reduction's.
+        plan: What was decided on its tile.
+        rows: Row axes, and how many values of each a loop's iteration takes.
+        loops: Their loops.
+        target: The machine.
+        threads: Threads that the kernel may use.
+    """
+    streamed = tuple(o for o in shape.operands if any(o.moves(v) for v, _ in rows))
+    element = _buffer(sch, shape.target.buffer).dtype.bytes
+    shapes = {o.buffer: tuple(as_int(e) or 1 for e in _buffer(sch, o.buffer).shape) for o in streamed}
+    batches = prod(shape.extents[v] for v in shape.spatial if plan.shared.moves(v) and v is not plan.lane)
+    producer = _row_producer(sch, streamed)
+    problem = Problem(
+        extents={v: e for v, e in shape.extents.items() if not (plan.shared.moves(v) and v in shape.spatial)}
+        | {plan.lane: shape.extents[plan.lane]},
+        rows=tuple(RowAxis(v, n, -(-shape.extents[v] // n)) for v, n in rows),
+        streamed=streamed,
+        shapes=shapes,
+        element=element,
+        columns=-(-shape.extents[plan.lane] // plan.lanes),
+        panel=plan.lanes * element * prod(shape.extents[v] for v in shape.reduce),
+        copied=bool(producer),
+        batches=batches,
+        cache=target.l2_bytes,
+        threads=threads if shape.points() >= WORTH else 1,
+    )
+    chosen = choose_blocking(problem)
+    around, inside = list(loops[: chosen.at]), list(loops[chosen.at + 1 :])
+    cut = [name for name, axis in zip(loops, problem.rows, strict=True) if axis.step > 1]
+    if chosen.size == 1:
+        around.append(loops[chosen.at])
+    elif chosen.size < problem.rows[chosen.at].extent:
+        outer, inner = sch.split(loops[chosen.at], [None, chosen.size])
+        around.append(outer)
+        inside.insert(0, inner)
+        cut = [outer, *(inner if name == loops[chosen.at] else name for name in cut)]
+    else:
+        inside.insert(0, loops[chosen.at])
+    return _Blocks(around, inside, cut, chosen.by_block, producer if around else "")
+
+
+def _row_producer(sch: Schedule, streamed: Sequence[Operand]) -> str:
+    """The elementwise block that writes the one row operand, for this reduction alone; "" if there is none."""
+    if len(streamed) != 1 or streamed[0].buffer in {*sch.function.inputs, *sch.function.outputs}:
+        return ""
+    writers = [b for b in sch.blocks() if sch.written_by(b) == streamed[0].buffer]
+    if (
+        len(writers) != 1
+        or find_block(sch.function, writers[0]).init is not None
+        or len(sch.consumers(writers[0])) != 1
+    ):
+        return ""
+    return writers[0]
+
+
+def _place_producer(sch: Schedule, producer: str, loop: str, target: Target) -> None:
+    """Computes of the row operand what a block of rows needs, where it needs it."""
+    if attempt(sch, sch.compute_at, producer, loop):
+        schedule_map(sch, producer, target, 1)
 
 
 def _spread_rows(sch: Schedule, block: str) -> None:

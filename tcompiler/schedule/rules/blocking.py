@@ -1,0 +1,173 @@
+"""Blocks of rows: how much of a contraction's row operand stays in the level 2 cache while the panels go by.
+
+A contraction reads its shared operand panel by panel and its rows tile by tile. With all rows under one panel, rows
+that are more than the cache holds come from beyond it once per panel; with rows in blocks that the cache holds, they
+come once, and the shared operand once per block. What it costs either way is counted here, after Goto and van de Geijn,
+"Anatomy of High-Performance Matrix Multiplication" (2008), but for windows and any number of row axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from tcompiler.backends.llvm.linear import linear
+from tcompiler.ir.scalar.grammar import Var
+from tcompiler.schedule.rules.accesses import Operand
+
+HELD = 0.7
+"""Share of the level 2 cache that rows and a panel may fill."""
+NEAR_BYTES = 20.0
+"""Bytes per cycle that a copy within the level 2 cache moves."""
+FAR_BYTES = 5.0
+"""Bytes per cycle that arrive from beyond the level 2 cache, or leave for it, while others use it too."""
+POINTS_PER_CYCLE = 14.0
+"""Multiply-adds of 32 bits per cycle of a good tile."""
+TAIL = 1.02
+"""What a last block of another size costs, in code and in the caches of instructions."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowAxis:
+    """A loop over rows: an iter var, or the tiles of one.
+
+    Attributes:
+        var: The iter var.
+        step: Its values per iteration of the loop.
+        extent: Iterations.
+    """
+
+    var: Var
+    step: int
+    extent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A contraction, as far as blocking depends on it.
+
+    Attributes:
+        extents: Extents of all iter vars.
+        rows: The row loops, outermost first.
+        streamed: The operands that rows move.
+        shapes: Extents of their buffers' dimensions, by buffer.
+        element: Bytes of an element.
+        columns: Panels.
+        panel: Bytes of one.
+        copied: Whether a producer writes the row operand, which a block can have next to it.
+        batches: Contractions of this size.
+        cache: Bytes of the level 2 cache.
+        threads: Threads to share the work.
+    """
+
+    extents: dict[Var, int]
+    rows: tuple[RowAxis, ...]
+    streamed: tuple[Operand, ...]
+    shapes: dict[str, tuple[int, ...]]
+    element: int
+    columns: int
+    panel: int
+    copied: bool
+    batches: int
+    cache: int
+    threads: int
+
+    def footprint(self, extents: dict[Var, int]) -> int:
+        """Bytes of the row operands that iter vars of these extents touch."""
+        total = 0
+        for operand in self.streamed:
+            size = self.element
+            for index, bound in zip(operand.indices, self.shapes[operand.buffer], strict=True):
+                reach = 1
+                for atom, factor in linear(index, {}).terms.items():
+                    if not isinstance(atom, Var):
+                        reach = bound
+                    elif atom in extents:
+                        reach += abs(factor) * (extents[atom] - 1)
+                size *= min(reach, bound)
+            total += size
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Blocking:
+    """Which row loop is cut, and how.
+
+    Attributes:
+        at: The position of the loop that is cut.
+        size: Its iterations in a block; all of them where nothing is cut.
+        held: Whether the rows of a block stay in the cache.
+        by_block: Whether blocks, rather than panels, come out evenly for the threads.
+    """
+
+    at: int
+    size: int
+    held: bool
+    by_block: bool
+
+
+def choose_blocking(problem: Problem) -> Blocking:
+    """The blocking with the fewest cycles: of computing, shared among threads, and of what moves past the cache."""
+    best: tuple[float, Blocking] | None = None
+    for at, size in _candidates(problem.rows):
+        cost, blocking = _cost(problem, at, size)
+        if best is None or cost < best[0] * 0.999:
+            best = cost, blocking
+    assert best is not None
+    return best[1]
+
+
+def _candidates(rows: Sequence[RowAxis]) -> Iterator[tuple[int, int]]:
+    """Larger blocks first; one block of everything is the first."""
+    for at, axis in enumerate(rows):
+        sizes = sorted({-(-axis.extent // n) for n in range(1, axis.extent + 1)}, reverse=True)
+        for size in sizes:
+            if at == 0 or size < axis.extent:
+                yield at, size
+
+
+def _cost(problem: Problem, at: int, size: int) -> tuple[float, Blocking]:
+    axis = problem.rows[at]
+    blocks = -(-axis.extent // size) * prod(r.extent for r in problem.rows[:at])
+    inside = dict(problem.extents)
+    for r in problem.rows[:at]:
+        inside[r.var] = min(r.step, inside[r.var])
+    inside[axis.var] = min(size * axis.step, inside[axis.var])
+    rows = problem.footprint(inside)
+    shared = problem.columns * problem.panel
+    capacity = HELD * problem.cache
+    everything = problem.footprint(problem.extents)
+    held = rows + problem.panel <= capacity
+    if shared + rows / max(1, size) <= capacity:
+        moved = everything + shared
+    elif held:
+        moved = blocks * (rows + shared)
+    else:
+        moved = blocks * (rows * problem.columns + shared)
+    copying = 0.0
+    if problem.copied:
+        near = rows <= capacity / 2
+        copying = blocks * rows / NEAR_BYTES if near else everything * (1 / NEAR_BYTES + 2 / FAR_BYTES)
+    by_block = _evenness(problem, at, size)
+    by_panel = _even(problem.batches * problem.columns, problem.threads)
+    points = prod(problem.extents.values()) * problem.element / 4 / POINTS_PER_CYCLE
+    tail = TAIL if problem.extents[axis.var] % (size * axis.step) else 1.0
+    cost = points * tail / max(by_block, by_panel)
+    cost += problem.batches * (moved / FAR_BYTES + copying) / problem.threads
+    return cost, Blocking(at, size, held, by_block >= by_panel)
+
+
+def _evenness(problem: Problem, at: int, size: int) -> float:
+    """The share of their time that threads work on blocks; last blocks of another size have a turn of their own."""
+    axis = problem.rows[at]
+    outer = problem.batches * prod(r.extent for r in problem.rows[:at])
+    block = size * axis.step
+    whole, rest = divmod(problem.extents[axis.var], block)
+    turns = -(-outer * whole // problem.threads) + (-(-outer // problem.threads) * rest / block if rest else 0)
+    return outer * problem.extents[axis.var] / block / (turns * problem.threads)
+
+
+def _even(parts: int, threads: int) -> float:
+    """The share of their time that threads work on parts of equal size."""
+    return parts / (-(-parts // threads) * threads)
