@@ -57,6 +57,23 @@ def f(A: {dtype}[{3 * lanes}], B: out({dtype}[{3 * lanes}])):
 """,
         )
 
+# What lies behind a row is asked for under a condition on the row as well: whole registers of lanes may be off.
+for dtype in ("f64", "f32", "u8", "bool"):
+    for lanes, inside in ((5, 4), (13, 8), (13, 4), (16, 8), (16, 5), (64, 32)):
+        fill = {"bool": "False", "u8": "u8(0)"}.get(dtype, f"{dtype}(0.0)")
+        case(
+            f"{inside} of {lanes} lanes of {dtype} in some rows",
+            f"""
+def f(A: {dtype}[3, {inside}], B: out({dtype}[4, {lanes}])):
+    for i in range(4):
+        for j in vectorized({lanes}):
+            with block("b"):
+                u = spatial(4, i)
+                v = spatial({lanes}, j)
+                B[u, v] = select((u < 3) & (v < {inside}), A[u, v], {fill})
+""",
+        )
+
 for lanes in (4, 5, 8):
     for step in (1, -1, 2, -2, 3, -3, 9, -9):
         size = (lanes - 1) * abs(step) + 1

@@ -36,6 +36,7 @@ class Arithmetic:
         lanes: Length of the vectors that a scalar is splatted to; 0 outside vectorized loops.
         declarations: Declarations of the intrinsics and functions called so far.
         math_functions: Definitions of the functions of our own called so far, by symbol.
+        admitted: Of masks that only the running code knows, the lanes that may be on.
     """
 
     def __init__(self, target: Target) -> None:
@@ -44,6 +45,12 @@ class Arithmetic:
         self.lanes = 0
         self.declarations: set[str] = set()
         self.math_functions: dict[str, str] = {}
+        self.admitted: dict[str, list[bool]] = {}
+
+    def admits(self, mask: Value) -> list[bool]:
+        """The lanes of a mask that may be on."""
+        known = known_lanes(mask.ssa, mask.lanes)
+        return list(known) if known is not None else self.admitted.get(mask.ssa, [True] * mask.lanes)
 
     # -- vectors ---------------------------------------------------------------------------------------------------
 
@@ -99,7 +106,10 @@ class Arithmetic:
         if op in _INT_OPS:
             if d is dt.bool_ and n and (decided := _decided(op, a, b)) is not None:
                 return decided
-            return Value(w.effect(f"{_INT_OPS[op]} {a.typed}, {b.ssa}"), d, n)
+            result = Value(w.effect(f"{_INT_OPS[op]} {a.typed}, {b.ssa}"), d, n)
+            if d is dt.bool_ and n and op == "and":
+                self.admitted[result.ssa] = [x and y for x, y in zip(self.admits(a), self.admits(b), strict=True)]
+            return result
         if op in ("shl", "shr"):
             amount = self.binary("and", b, Value(str(d.bits - 1), d))
             instruction = "shl" if op == "shl" else "ashr" if d.kind == "int" else "lshr"

@@ -100,6 +100,8 @@ class Memory(RegisterAccess):
         n, vector, w = self.lanes, memory_type(d, self.lanes), self.w
         if mask is None:
             ssa = w.effect(f"load {vector}, ptr {address}, align {d.bytes}")
+        elif (parts := self._load_registers(d, address, mask)) is not None:
+            ssa = parts
         else:
             name = f"llvm.masked.load.{_memory_suffix(d, n)}.p0"
             self.declarations.add(f"declare {vector} @{name}(ptr, <{n} x i1>, {vector})")
@@ -107,6 +109,35 @@ class Memory(RegisterAccess):
                 f"call {vector} @{name}(ptr align {d.bytes} {address}, <{n} x i1> {mask}, {vector} zeroinitializer)"
             )
         return w.effect(f"icmp ne {vector} {ssa}, zeroinitializer") if d is dt.bool_ else ssa
+
+    def _load_registers(self, d: DType, address: str, mask: str) -> str | None:
+        """A masked load register by register, where one of them is off throughout; else None.
+
+        LLVM takes the mask of such a half for one of its own, and reads it or stops.
+        """
+        n, width, w = self.lanes, self.target.vector_lanes(d.bytes * 8), self.w
+        on = self.admits(Value(mask, dt.bool_, n))
+        starts = range(0, n, width)
+        if n <= width or known_lanes(mask, n) is not None or all(any(on[k : k + width]) for k in starts):
+            return None
+        name = f"llvm.masked.load.{_memory_suffix(d, width)}.p0"
+        part = memory_type(d, width)
+        self.declarations.add(f"declare {part} @{name}(ptr, <{width} x i1>, {part})")
+        result = "zeroinitializer"
+        for k in starts:
+            if any(on[k : k + width]):
+                picks = ", ".join(f"i32 {k + i}" for i in range(width))
+                own = w.effect(f"shufflevector <{n} x i1> {mask}, <{n} x i1> poison, <{width} x i32> <{picks}>")
+                at = w.effect(f"getelementptr i8, ptr {address}, i64 {k * d.bytes}")
+                one = w.effect(
+                    f"call {part} @{name}(ptr align {d.bytes} {at}, <{width} x i1> {own}, {part} zeroinitializer)"
+                )
+                wide = ", ".join(f"i32 {i}" if i < width else "i32 poison" for i in range(n))
+                spread = w.effect(f"shufflevector {part} {one}, {part} poison, <{n} x i32> <{wide}>")
+                mixed = ", ".join(f"i32 {n + i - k if k <= i < k + width else i}" for i in range(n))
+                vector = memory_type(d, n)
+                result = w.effect(f"shufflevector {vector} {result}, {vector} {spread}, <{n} x i32> <{mixed}>")
+        return result
 
     def _load_strided(self, buffer: str, first: Linear, step: int, d: DType, active: list[bool]) -> str:
         """Every step-th element, one per lane: where steps are short, by shuffles of whole vectors.
@@ -164,7 +195,7 @@ class Memory(RegisterAccess):
         tail = _first_lanes(extent, self.lanes)
         if mask is None:
             return tail
-        return self.w.effect(f"and <{self.lanes} x i1> {self.splat(mask).ssa}, {tail}")
+        return self.binary("and", self.splat(mask), Value(tail, dt.bool_, self.lanes)).ssa
 
     def _guarded_load(self, buffer: str, x: Linear, d: DType) -> Value:
         """A uniform load that only some lanes ask for: done if any lane asks."""
