@@ -37,7 +37,8 @@ def run(
 
     For each kernel: operations that its definition asks for and that its schedule executes, least traffic, the time
     that the machine needs at least (limit) and what sets it (compute, a cache, memory, the latency of a call), and the
-    time measured with its share of the whole and how much of the limit it attains. The stage asm is annotated: what
+    time measured (beside it the one predicted from the schedule by the analytic model of the machine) with its share
+    of the whole and how much of the limit it attains. The stage asm is annotated: what
     each inner loop does in an iteration, and the cycles that it takes at the least; --json and --html have that too.
     """
     from tcompiler.cli import models
@@ -105,7 +106,7 @@ def run(
     console.print(facts.memory_line(loaded.manifest), highlight=False)
 
 
-_LEAST_NEEDED = ("executed", "KB", "GFLOP/s", "calls", "MFLOP", "by")
+_LEAST_NEEDED = ("executed", "KB", "GFLOP/s", "calls", "MFLOP", "predicted", "by")
 """Columns that a narrow window is spared, in this order."""
 
 
@@ -155,6 +156,7 @@ def _columns(rows: list[KernelFacts]) -> dict[str, list[str]]:
         "limit ms": [_ms(r.limit) for r in lines],
         "by": [facts.BOUNDS[r.bound] for r in rows] + [""],
         "ms": ["" if r.seconds is None else _ms(r.seconds) for r in lines],
+        "predicted": ["" if r.predicted is None else _ms(r.predicted) for r in lines],
         "share": ["" if share is None else f"{share:.1%}" for share in shares] + [""],
         "of limit": ["" if r.attained is None else f"{r.attained:.0%}" for r in lines],
         "GFLOP/s": ["" if r.gflops is None else f"{r.gflops:.1f}" for r in lines],

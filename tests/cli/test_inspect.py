@@ -94,6 +94,26 @@ def test_a_tiny_kernel_is_bound_by_its_call(model: Model) -> None:
     assert {(r.bound, r.limit) for r in rows} == {("latency", 1.0)}
 
 
+def test_predicted_times_are_those_of_the_schedules(model: Model) -> None:
+    rows = {r.name: r for r in facts.kernel_facts(model, MACHINE, None)}
+    for row in rows.values():
+        # At the peak or slower; and a schedule that is bound by computing runs at a fair part of it.
+        assert row.predicted is not None and row.executed_flops / 100e9 <= row.predicted * 1.01
+    assert rows["gemm_relu_0"].predicted < 2 * rows["gemm_relu_0"].executed_flops / 100e9
+    slow = facts.kernel_facts(model, replace(MACHINE, call_seconds=1.0), None)
+    assert {r.predicted for r in slow} == {1.0}
+    fast = {r.name: r for r in facts.kernel_facts(model, replace(MACHINE, gflops={"f32": (200.0, 400.0)}), None)}
+    assert fast["gemm_relu_0"].predicted < rows["gemm_relu_0"].predicted
+
+
+def test_without_its_schedule_nothing_is_predicted(model: Model) -> None:
+    texts = {k: v for k, v in model.artifact.texts.items() if not k.startswith("scheduled/")}
+    bare = Model(replace(model.artifact, texts=texts), 1)
+    rows = facts.kernel_facts(bare, MACHINE, None)
+    assert {r.predicted for r in rows} == {None}
+    assert facts.totals(rows).predicted is None
+
+
 def test_times_belong_to_their_kernels(model: Model) -> None:
     symbols = [call["kernel"] for call in model.manifest["calls"]]
     seconds = [float(k + 1) for k in range(len(symbols))]
@@ -178,7 +198,7 @@ def test_json_says_the_same(saved: str) -> None:
     result = json.loads(invoke("inspect", saved, "--json", "--threads", "1").stdout)
     assert (result["model"], result["threads"], result["total"]["calls"]) == (saved, 1, 3)
     assert sum(k["share"] for k in result["kernels"]) == pytest.approx(1.0)
-    for key in ("flops", "executed_flops", "bytes", "limit", "seconds"):
+    for key in ("flops", "executed_flops", "bytes", "limit", "seconds", "predicted"):
         assert sum(k[key] for k in result["kernels"]) == pytest.approx(result["total"][key])
     for kernel in result["kernels"]:
         assert kernel["attained"] == pytest.approx(kernel["limit"] / kernel["seconds"])

@@ -122,13 +122,13 @@ def test_the_table_sorts(browser: Browser) -> None:
         return browser.find(f"#figures th[data-key={key}]").get_attribute("aria-sort")
 
     names = column(0)
-    shares = [float(v) for v in column(8)]
+    shares = [float(v) for v in column(9)]
     assert shares == sorted(shares, reverse=True)
     assert click("kernel") == "ascending"
     assert column(0) == sorted(names) != names
     assert click("kernel") == "descending"
     assert column(0) == sorted(names, reverse=True)
-    for index, key in ((2, "flops"), (4, "bytes"), (5, "limit"), (7, "seconds"), (9, "attained")):
+    for index, key in ((2, "flops"), (4, "bytes"), (5, "limit"), (7, "seconds"), (8, "predicted"), (10, "attained")):
         assert click(key) == "descending"
         values = [float(v) for v in column(index)]
         assert values == sorted(values, reverse=True)

@@ -9,14 +9,18 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from tcompiler.cli.report.listings import target_of
+from tcompiler.cost.predict import LEVELS, predict
 from tcompiler.errors import UserError
 from tcompiler.ir.expr.grammar import tensors
 from tcompiler.ir.expr.text import parse_program
+from tcompiler.ir.loop.text import parse_function
 from tcompiler.lower.work import operand_bytes
 from tcompiler.runtime.manifest import CallEntry, KernelEntry, Manifest
 from tcompiler.runtime.memory import Array
 from tcompiler.runtime.model import Model
 from tcompiler.target.machine import Machine
+from tcompiler.target.model import gigahertz, measured
 
 BOUNDS = {"compute": "compute", "L1": "L1", "L2": "L2", "L3": "L3", "DRAM": "memory", "latency": "latency"}
 """What a kernel can be bound by, and how it is shown."""
@@ -36,6 +40,8 @@ class KernelFacts:
         limit: The time in seconds that the machine needs at least: see `Machine.limit`.
         bound: What that limit is due to: a key of BOUNDS.
         seconds: The time measured, None if it was not.
+        predicted: The time that its schedule takes by the analytic model of this machine; None where no schedule is
+            kept.
     """
 
     name: str
@@ -48,6 +54,7 @@ class KernelFacts:
     limit: float
     bound: str
     seconds: float | None
+    predicted: float | None = None
 
     @property
     def gflops(self) -> float | None:
@@ -105,6 +112,7 @@ def kernel_facts(model: Model, machine: Machine, seconds: Sequence[float] | None
                 limit,
                 bound,
                 None if seconds is None else sum(seconds[k] for k in at),
+                _predicted(model, machine, entry, len(at)),
             )
         )
     return sorted(rows, key=lambda r: (-(r.seconds or 0.0), -r.limit))
@@ -128,6 +136,24 @@ def _limit(model: Model, machine: Machine, entry: KernelEntry, calls: Sequence[C
         limit, bound = machine.limit(entry["executed_flops"], traffic, dtype, threads)
         sums[bound] = sums.get(bound, 0.0) + limit
     return sum(sums.values()), max(sums, key=lambda name: sums[name], default="latency")
+
+
+def _predicted(model: Model, machine: Machine, entry: KernelEntry, calls: int) -> float | None:
+    """The time that the schedule of a kernel takes in so many calls.
+
+    Computing by the schedule's own loops at the measured clock, moving at the measured bandwidths, and no less than a
+    call takes. Data that fit a cache are taken to lie there; what the schedule brings in anew counts beyond that.
+    """
+    if f"scheduled/{entry['name']}" not in model.artifact.texts:
+        return None
+    made = measured(target_of(model.manifest["target"]), machine)
+    found = predict(parse_function(model.text("scheduled", entry["name"])), made, model.threads)
+    bounds = [machine.call_seconds, found.cycles / (gigahertz(made, machine) * 1e9)]
+    for level, beyond in LEVELS:
+        shared = model.threads if level != "L3" else 1
+        if found.footprint > machine.capacities[level] * shared:
+            bounds.append(found.traffic[beyond] / (machine.peak_gbps(beyond, model.threads) * 1e9))
+    return calls * max(bounds)
 
 
 def _operands(model: Model, entry: KernelEntry) -> tuple[tuple[int, ...], str]:
@@ -195,7 +221,7 @@ def _natural(name: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over all kernels; `seconds` is None where nothing was measured."""
+    """Sums over all kernels; `seconds` is None where nothing was measured, `predicted` where a schedule is missing."""
 
     calls: int
     flops: int
@@ -203,6 +229,7 @@ class Totals:
     bytes: int
     limit: float
     seconds: float | None
+    predicted: float | None
 
     @property
     def attained(self) -> float | None:
@@ -218,6 +245,7 @@ class Totals:
 def totals(rows: Sequence[KernelFacts]) -> Totals:
     """The sums of all rows."""
     times = [r.seconds for r in rows if r.seconds is not None]
+    forecasts = [r.predicted for r in rows if r.predicted is not None]
     return Totals(
         sum(r.calls for r in rows),
         sum(r.flops for r in rows),
@@ -225,6 +253,7 @@ def totals(rows: Sequence[KernelFacts]) -> Totals:
         sum(r.bytes for r in rows),
         sum(r.limit for r in rows),
         sum(times) if len(times) == len(rows) else None,
+        sum(forecasts) if len(forecasts) == len(rows) else None,
     )
 
 

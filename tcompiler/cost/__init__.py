@@ -1,0 +1,1 @@
+"""What a scheduled program costs, before it is run."""
