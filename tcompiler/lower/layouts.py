@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from tcompiler.ir.expr.grammar import Compute, Program, tensors
-from tcompiler.ir.layout import Layout, permutation
-from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int, postorder
+from tcompiler.ir.expr.folds import Fold, folded
+from tcompiler.ir.expr.grammar import Compute, Program, Tensor, tensors
+from tcompiler.ir.layout import IndexMap, Layout, permutation
+from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int, parameter, postorder
 from tcompiler.ir.scalar.rewrite import free_vars
+
+_LINE = 16
+"""Elements of a cache line: fewer channels are not worth being moved side by side."""
 
 
 def propagate(program: Program, layouts: Mapping[str, Layout]) -> dict[str, Layout]:
@@ -32,10 +36,20 @@ def propagate(program: Program, layouts: Mapping[str, Layout]) -> dict[str, Layo
         shape = table[name].shape
         result[name] = Layout(permutation(order), tuple(shape[a] for a in order), False)
 
+    folds = {name: fold for name, fold in folded(program).items() if name not in fixed}
     for scope in reversed(program.scopes):
-        if isinstance(scope, Compute) and (order := orders.get(scope.tensors[0].name)):
-            for load in _contracted(scope) if scope.reduce_axes else _aligned(scope):
-                set_order(load.buffer, order)
+        if not isinstance(scope, Compute):
+            continue
+        name = scope.tensors[0].name
+        order = orders.get(name)
+        for load in _aligned(scope) if order and not scope.reduce_axes else ():
+            set_order(load.buffer, order or ())
+        if name in folds:
+            fold, reader = folds[name], folds[name].reader
+            order = orders.get(reader)
+            result[name] = _folded_layout(fold.position, table[name].shape, order, table[reader].shape)
+        for load in _contracted(scope, folds.get(name), table) if order and scope.reduce_axes else ():
+            set_order(load.buffer, order or ())
     for scope in program.scopes:
         if isinstance(scope, Compute):
             for load in _aligned(scope):
@@ -53,18 +67,36 @@ def _order(layout: Layout) -> tuple[int, ...] | None:
     return tuple(inputs.index(o) for o in layout.map.outputs if isinstance(o, Var))
 
 
-def _contracted(scope: Compute) -> list[Load]:
+def _folded_layout(k: int, shape: tuple[Scalar, ...], order: Sequence[int] | None, folded: Sequence[Scalar]) -> Layout:
+    """The layout of a tensor whose dimensions k and k + 1 lie in memory as one, the dimensions being in some order."""
+    inputs = tuple(parameter(f"d{n}") for n in range(len(shape)))
+    point = (*inputs[:k], inputs[k] * shape[k + 1] + inputs[k + 1], *inputs[k + 2 :])
+    axes = tuple(range(len(point))) if order is None else order
+    return Layout(IndexMap(inputs, tuple(point[a] for a in axes)), tuple(folded[a] for a in axes), False)
+
+
+def _contracted(scope: Compute, fold: Fold | None, table: Mapping[str, Tensor]) -> list[Load]:
     """Loads of tensors that have a reduced axis in place of one of the scope's, and its other axes one by one.
 
     What is summed over then lies where the sums will, side by side: channels last, for a convolution's padded data.
+    Of the two axes of a fold (groups and filters) the outer one may be in the reduced axis' index.
     """
+    outer: Var | None = None
+    axes = scope.axes
+    if fold is not None:
+        outer, axes = axes[fold.position], (*axes[: fold.position], *axes[fold.position + 1 :])
     found = []
     for n in postorder(*scope.values):
-        if isinstance(n, Load) and len(n.indices) == len(scope.axes):
-            pairs = list(zip(n.indices, scope.axes, strict=True))
-            other = [i for i, a in pairs if a not in free_vars(i) and as_int(a.extent) != 1]
-            if len(other) == 1 and other[0] in scope.reduce_axes and _fills_a_line(other[0]):
-                found.append(n)
+        if isinstance(n, Load) and len(n.indices) == len(axes):
+            pairs = [
+                (free_vars(i) - {outer}, a, extent)
+                for i, a, extent in zip(n.indices, axes, table[n.buffer].shape, strict=True)
+            ]
+            other = [(used, extent) for used, a, extent in pairs if a not in used and as_int(a.extent) != 1]
+            if len(other) == 1 and len(other[0][0]) == 1 and other[0][0] <= set(scope.reduce_axes):
+                size = as_int(other[0][1])
+                if size is None or size >= _LINE:
+                    found.append(n)
     return found
 
 
@@ -77,8 +109,3 @@ def _aligned(scope: Compute) -> list[Load]:
             if all(i is a or a in free_vars(i) or as_int(a.extent) == 1 for i, a in pairs):
                 found.append(n)
     return found
-
-
-def _fills_a_line(axis: Scalar) -> bool:
-    extent = as_int(axis.extent) if isinstance(axis, Var) and axis.extent is not None else None
-    return extent is None or extent >= 16

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from tcompiler.ir.expr.grammar import Compute, Program, Tensor, tensors
-from tcompiler.ir.layout import Layout, permutation
+from tcompiler.ir.layout import IndexMap, Layout
 from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int, children, floordiv, floormod, index, postorder
 from tcompiler.ir.scalar.rewrite import free_vars, rewrite, substitute
 
@@ -38,19 +38,13 @@ def merge_axes(program: Program, layouts: Mapping[str, Layout]) -> tuple[Program
     return program, result
 
 
-def _order(layout: Layout) -> tuple[int, ...] | None:
-    inputs = layout.map.inputs
-    if len(layout.map.outputs) != len(inputs) or any(o not in inputs for o in layout.map.outputs):
-        return None
-    return tuple(inputs.index(o) for o in layout.map.outputs if isinstance(o, Var))
-
-
 def _keeps(layout: Layout | None, k: int) -> bool:
     """Whether dimension k + 1 lies right inside dimension k."""
     if layout is None:
         return True
-    order = _order(layout)
-    return order is not None and order.index(k + 1) == order.index(k) + 1
+    a, b = layout.map.inputs[k], layout.map.inputs[k + 1]
+    places = [n for n, o in enumerate(layout.map.outputs) if not {a, b}.isdisjoint(free_vars(o))]
+    return [layout.map.outputs[n] for n in places] == [a, b] and places[1] == places[0] + 1
 
 
 def _mergeable(program: Program, layouts: Mapping[str, Layout]) -> set[Dim]:
@@ -181,11 +175,10 @@ def _merged(program: Program, layouts: dict[str, Layout], group: set[Dim]) -> tu
             parts[a], parts[b] = floordiv(fresh[a], b.extent), floormod(fresh[a], b.extent)
         values = tuple(substitute(rewrite(v, one), parts) for v in s.values)
         scopes.append(Compute(tuple(map(tensor, s.tensors)), axes(s.axes), axes(s.reduce_axes), s.reducer, values))
-    table = tensors(program)
     changed = dict(layouts)
     for name, k in at.items():
         if name in layouts:
-            changed[name] = _narrowed(layouts[name], k, _joined(table[name].shape, k))
+            changed[name] = _narrowed(layouts[name], k)
     inputs = tuple(map(tensor, program.inputs))
     return Program(program.name, program.params, inputs, tuple(scopes), program.outputs), changed
 
@@ -200,9 +193,13 @@ def _joined(shape: tuple[Scalar, ...], k: int) -> tuple[Scalar, ...]:
     return (*shape[:k], index(product), *shape[k + 2 :])
 
 
-def _narrowed(layout: Layout, k: int, shape: tuple[Scalar, ...]) -> Layout:
-    """The same order of axes with dimension k + 1 a part of dimension k."""
-    order = _order(layout)
-    assert order is not None
-    axes = tuple(a - (a > k) for a in order if a != k + 1)
-    return Layout(permutation(axes), tuple(shape[a] for a in axes), layout.zero_padding)
+def _narrowed(layout: Layout, k: int) -> Layout:
+    """The same layout with dimension k + 1 a part of dimension k."""
+    inputs, outputs = layout.map.inputs, layout.map.outputs
+    at = outputs.index(inputs[k])
+    shape = _joined(layout.shape, at)
+    return Layout(
+        IndexMap((*inputs[: k + 1], *inputs[k + 2 :]), (*outputs[: at + 1], *outputs[at + 2 :])),
+        shape,
+        layout.zero_padding,
+    )

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
+from tcompiler.ir.expr.folds import folded
 from tcompiler.ir.expr.grammar import Compute, Program, tensors
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node, TensorType, Value
 from tcompiler.ir.layout import Layout, permutation
@@ -24,6 +25,8 @@ from tcompiler.transform.group import VIEW
 
 _LONG_ROW = 32
 """Elements: two vectors of lanes and more, so that tails do not weigh much."""
+_VECTOR = 8
+"""Elements of a vector register, of the widest kind that most machines have."""
 _SHORT_SUM = 4096
 """Products per element, found by measuring."""
 
@@ -113,6 +116,7 @@ class ChooseLayouts:
 
 def _columns(program: Program, constants: set[str]) -> tuple[int, int] | None:
     """The axis of a contraction's result that only its constant operand has: its position and extent."""
+    folds = folded(program)
     for scope in program.scopes:
         if not isinstance(scope, Compute) or not scope.reduce_axes:
             continue
@@ -127,9 +131,16 @@ def _columns(program: Program, constants: set[str]) -> tuple[int, int] | None:
             mine = _axes(fixed[0])
             theirs = frozenset().union(*(_axes(x) for x in free))
             only = [k for k, a in enumerate(scope.axes) if a in mine and a not in theirs]
-            out = tensors(program)[program.outputs[0]]
-            if len(only) == 1 and len(out.shape) == len(scope.axes):
-                return only[0], as_int(scope.axes[only[0]].extent) or 0
+            if len(only) != 1:
+                continue
+            extent = as_int(scope.axes[only[0]].extent) or 0
+            fold = folds.get(scope.tensors[0].name)
+            rank = len(tensors(program)[program.outputs[0]].shape)
+            if fold is not None and only[0] == fold.position + 1 and rank + 1 == len(scope.axes):
+                # a group's filters have to fill vectors by themselves
+                return (fold.position, extent) if extent >= _VECTOR else None
+            if rank == len(scope.axes):
+                return only[0], extent
     return None
 
 

@@ -525,8 +525,12 @@ def _pack_constants(sch: Schedule, plan: _Plan, constants: Collection[str], redu
             ends = [k for k, i in enumerate(o.indices) if k in fixed and plan.lane in free_vars(i)]
             if len(ends) != 1 or set(fixed) | set(walked) != set(range(len(names))):
                 continue
-            order = [k for k in fixed if k != ends[0]] + walked + ends
-            outputs = [names[k] for k in order]
+            end, group = names[ends[0]], _group(o.indices[ends[0]], plan)
+            outputs = [*(names[k] for k in fixed if k != ends[0]), *(names[k] for k in walked), end]
+            if group:
+                inside = f"{end} % {group}"
+                panel, lane = f"{inside} // {plan.lanes}", f"{inside} % {plan.lanes}"
+                outputs = [*outputs[: -1 - len(walked)], f"{end} // {group}", panel, *(names[k] for k in walked), lane]
         else:
             batch = [k for k in fixed if k != at]
             if set(fixed) | set(walked) != set(range(len(names))):
@@ -539,6 +543,14 @@ def _pack_constants(sch: Schedule, plan: _Plan, constants: Collection[str], redu
             ]
         text = f"lambda {', '.join(names)}: ({', '.join(outputs)})"
         attempt(sch, sch.transform_layout, o.buffer, text, False)
+
+
+def _group(index: Scalar, plan: _Plan) -> int:
+    """Filters of a group, where an index counts groups of as many lanes as there are; 0 where it does not."""
+    form = linear(index, {})
+    size = plan.shape.extents[plan.lane]
+    others = [c for v, c in form.terms.items() if v is not plan.lane]
+    return size if form.const == 0 and others == [size] and form.terms.get(plan.lane) == 1 else 0
 
 
 def inline_epilogues(sch: Schedule, write: str) -> None:

@@ -1,0 +1,111 @@
+"""Convolutions over few channels at a time, and pooling: right beside onnxruntime, and scheduled as they should be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import tcompiler as tc
+from tcompiler import api
+
+
+def model(node: onnx.NodeProto, data: tuple[int, ...], weight: tuple[int, ...] | None, before: int = 0) -> bytes:
+    """A model of one node, perhaps behind a 1×1 convolution, which gives its data channels last."""
+    rng = np.random.default_rng(0)
+    nodes, given = [node], [] if weight is None else [("w", weight)]
+    shape = data
+    if before:
+        node.input[0] = "z"
+        nodes.insert(0, helper.make_node("Conv", ["x", "v"], ["z"]))
+        given.append(("v", (data[1], before, 1, 1)))
+        shape = (data[0], before, *data[2:])
+        nodes.append(helper.make_node("Conv", ["a", "u"], ["y"]))
+        node.output[0] = "a"
+        given.append(("u", (4, (weight or (data[1],))[0], 1, 1)))
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(rng.standard_normal(s).astype(np.float32), n) for n, s in given],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return onnx.shape_inference.infer_shapes(made, strict_mode=True).SerializeToString()
+
+
+def check(raw: bytes, tmp_path: Any, threads: int) -> dict[str, str]:
+    """Compares the results; gives the texts of the schedules."""
+    path = tmp_path / "m.onnx"
+    path.write_bytes(raw)
+    session = ort.InferenceSession(raw, providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(1).standard_normal(session.get_inputs()[0].shape).astype(np.float32)
+    (expected,) = session.run(None, {"x": x})
+    found = np.asarray(tc.compile(path, threads=threads)(x))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5 * float(np.abs(expected).max()))
+    texts = api.compile_stages(path, "scheduled", threads=threads).texts
+    return {k: v for k, v in texts.items() if k.startswith("scheduled/")}
+
+
+DEPTHWISE = [
+    # data, kernel, stride, pad, dilation
+    ((1, 5, 14, 14), 3, 1, 1, 1),
+    ((2, 3, 7, 9), 3, 1, 1, 1),
+    ((1, 4, 15, 29), 3, 2, 1, 1),
+    ((1, 3, 13, 17), 5, 2, 2, 1),
+    ((1, 3, 20, 23), 3, 3, 1, 1),
+    ((1, 2, 11, 40), 7, 1, 3, 1),
+    ((1, 3, 12, 12), 3, 1, 2, 2),
+    ((1, 3, 5, 6), 3, 1, 0, 1),
+    ((1, 3, 1, 20), 3, 1, 1, 1),
+]
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("data", "kernel", "stride", "pad", "dilation"), DEPTHWISE)
+def test_depthwise(
+    data: tuple[int, ...], kernel: int, stride: int, pad: int, dilation: int, channels_last: bool, tmp_path: Any
+) -> None:
+    """No copy of the padded data is made."""
+    channels = 19 if channels_last else data[1]
+    node = helper.make_node(
+        "Conv", ["x", "w"], ["y"], group=channels, strides=[stride] * 2, pads=[pad] * 4, dilations=[dilation] * 2
+    )
+    raw = model(node, (data[0], channels, *data[2:]), (channels, 1, kernel, kernel), 3 if channels_last else 0)
+    texts = check(raw, tmp_path, 1 + channels_last)
+    assert not any("_pad = alloc" in text for text in texts.values())
+
+
+@pytest.mark.parametrize(("op", "pads"), [("MaxPool", [1, 1, 1, 1]), ("AveragePool", [1, 0, 0, 1])])
+@pytest.mark.parametrize("before", [0, 3])
+def test_pooling(op: str, pads: list[int], before: int, tmp_path: Any) -> None:
+    node = helper.make_node(op, ["x"], ["y"], kernel_shape=[3, 2], strides=[2, 1], pads=pads)
+    check(model(node, (1, 20, 15, 18), None, before), tmp_path, 2)
+
+
+@pytest.mark.parametrize(
+    ("data", "filters", "groups", "kernel", "stride"),
+    [
+        ((1, 32, 9, 10), 64, 2, 3, 2),
+        ((1, 12, 7, 7), 36, 3, 3, 1),
+        ((2, 48, 6, 5), 80, 2, 3, 1),
+        ((1, 64, 5, 5), 32, 4, 1, 1),
+        ((1, 8, 9, 20), 16, 4, 3, 1),
+        ((1, 34, 6, 6), 68, 2, 2, 1),
+    ],
+)
+@pytest.mark.parametrize("before", [0, 5])
+def test_grouped(
+    data: tuple[int, ...], filters: int, groups: int, kernel: int, stride: int, before: int, tmp_path: Any
+) -> None:
+    """The sums go where the result lies, without a copy by group and filter."""
+    pad = kernel // 2
+    node = helper.make_node("Conv", ["x", "w"], ["y"], group=groups, strides=[stride] * 2, pads=[pad] * 4)
+    raw = model(node, data, (filters, data[1] // groups, kernel, kernel), before)
+    texts = check(raw, tmp_path, 1)
+    lines = [line for text in texts.values() for line in text.splitlines()]
+    assert not any("_acc = alloc(" in line and "register" not in line for line in lines)
