@@ -51,7 +51,7 @@ def assemble(c: Compilation) -> Artifact:
         _keep(c, finished)
     with c.watched("prepare", lambda: ""):
         wanted, names = recipes(c, kernels, _roots(c))
-        entries, size = lay_out_constants({name: (r.constant.type.dtype.name, r.shape) for name, r in wanted.items()})
+        entries, size = lay_out_constants({name: (r.dtype, r.shape) for name, r in wanted.items()})
         block = prepare(wanted, c.module.constants, built, entries, size, c.target.cores)
     with c.watched("plan", lambda: ""):
         return _link(c, kernels, {n: built[f.object] for n, f in kernels.items()}, names, entries, block)

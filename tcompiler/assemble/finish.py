@@ -10,7 +10,7 @@ from tcompiler.backends.llvm.build import kernel_hash
 from tcompiler.errors import InternalError
 from tcompiler.ir.loop.grammar import Buffer, Function, buffer_table
 from tcompiler.ir.scalar.grammar import as_int
-from tcompiler.lower.pack import pack_function
+from tcompiler.lower.pack import hoisted, pack_function
 from tcompiler.lower.work import executed_flops, program_bytes, program_flops
 from tcompiler.schedule.primitives.storage import mapped_shape, parse_index_map
 from tcompiler.target.target import Target
@@ -34,14 +34,19 @@ def finish(kernel: Kernel, texts: Mapping[str, str], target: Target) -> tuple[Fi
         InternalError: If its schedule takes a constant in another layout than its steps say.
     """
     assert kernel.schedule is not None
-    function = kernel.schedule.function
+    function, made = hoisted(kernel.schedule.function, kernel.constants)
     key = kernel_hash(function, target)
     functions = {key: function}
     packings = {}
-    for name, steps in _packings(kernel).items():
+    steps_of = _packings(kernel)
+    for name, last in made.items():
+        steps_of.setdefault(name, []).append(last)
+    for name, steps in steps_of.items():
         keys = [kernel_hash(f, target) for f in steps]
         functions.update(zip(keys, steps, strict=True))
-        packings[name] = tuple(Packing(k, _packed_shape(f)) for k, f in zip(keys, steps, strict=True))
+        packings[name] = tuple(
+            Packing(k, _packed_shape(f), buffer_table(f)["packed"].dtype.name) for k, f in zip(keys, steps, strict=True)
+        )
     finished = FinishedKernel(
         kernel.name,
         {stage: texts[f"{stage}/{kernel.name}"] for stage in KERNEL_STAGES},

@@ -12,10 +12,11 @@ KERNEL_STAGES = ("expr", "loop", "scheduled", "trace")
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """One prepare function of a constant input: the key of its object, and the shape of what it writes."""
+    """One prepare function of a constant input: the key of its object, and shape and type of what it writes."""
 
     object: str
     shape: tuple[int, ...]
+    dtype: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class FinishedKernel:
             "inputs": self.inputs,
             "outputs": self.outputs,
             "object": self.object,
-            "packings": {name: [[s.object, s.shape] for s in steps] for name, steps in self.packings.items()},
+            "packings": {name: [[s.object, s.shape, s.dtype] for s in steps] for name, steps in self.packings.items()},
             "flops": self.flops,
             "executed_flops": self.executed_flops,
             "bytes": self.bytes,
@@ -69,11 +70,14 @@ class FinishedKernel:
         Raises:
             KeyError: A field is missing.
             TypeError: A field is of another type.
-            ValueError: A packing is no pair.
+            ValueError: A packing has not three parts.
         """
         texts = {stage: _of(str, data["texts"][stage]) for stage in KERNEL_STAGES}
         packings = {
-            _of(str, name): tuple(Packing(_of(str, key), tuple(_of(int, e) for e in shape)) for key, shape in steps)
+            _of(str, name): tuple(
+                Packing(_of(str, key), tuple(_of(int, e) for e in shape), _of(str, dtype))
+                for key, shape, dtype in steps
+            )
             for name, steps in _of(dict, data["packings"]).items()
         }
         return FinishedKernel(

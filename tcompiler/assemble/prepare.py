@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tcompiler.assemble.finished import FinishedKernel, Packing
 from tcompiler.backends.llvm.build import BuiltKernel
 from tcompiler.backends.llvm.run import call_kernel
+from tcompiler.ir.dtypes import DTYPES
 from tcompiler.ir.graph.grammar import Constant, ConstantStore
 from tcompiler.runtime.manifest import ConstantEntry
 from tcompiler.runtime.memory import aligned_bytes, view_constant
@@ -35,6 +36,11 @@ class Recipe:
     def shape(self) -> tuple[int, ...]:
         """Of the result."""
         return self.steps[-1].shape if self.steps else self.constant.type.dims()
+
+    @property
+    def dtype(self) -> str:
+        """Name of the result's element type."""
+        return self.steps[-1].dtype if self.steps else self.constant.type.dtype.name
 
 
 def recipes(
@@ -62,9 +68,10 @@ def recipes(
             # What is looked at in another shape has no layout of its own.
             steps = kernel.packings.get(formal, ()) if actual in by_name else ()
             chain = "".join(s.object for s in steps)
-            name = f"{constant.sha256[:32]}{'.' + chain[:32] if chain else ''}.{constant.type.dtype}"
+            recipe = Recipe(constant, steps)
+            name = f"{constant.sha256[:32]}{'.' + chain[:32] if chain else ''}.{recipe.dtype}"
             chosen[at, formal] = name
-            wanted.setdefault(name, Recipe(constant, steps))
+            wanted.setdefault(name, recipe)
     return wanted, chosen
 
 
@@ -113,7 +120,7 @@ def prepare(
             return
         array = aligned(array)
         for step in recipe.steps[:-1]:
-            result = np.empty(step.shape, array.dtype)
+            result = np.empty(step.shape, DTYPES[step.dtype].numpy)
             call_kernel(built[step.object], [array, result])
             array = result
         call_kernel(built[recipe.steps[-1].object], [array, place])

@@ -1,12 +1,31 @@
-"""Packing: the loop function that lays a constant out as a schedule asked for."""
+"""Packing: the loop functions that make of a constant, once, what a schedule asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
 from tcompiler.ir.layout import IndexMap
-from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, IterVar, Stmt, Store, seq
+from tcompiler.ir.loop.analysis import touched
+from tcompiler.ir.loop.grammar import (
+    Block,
+    Buffer,
+    For,
+    Function,
+    Intrinsic,
+    IterVar,
+    Region,
+    Seq,
+    Stmt,
+    Store,
+    Update,
+    buffer_table,
+    map_children,
+    seq,
+)
 from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import Load, Scalar, Var, const, loop_var
-from tcompiler.ir.scalar.rewrite import substitute
+from tcompiler.ir.scalar.rewrite import loads, rewrite, substitute
 
 
 def pack_function(source: Buffer, packed: Buffer, index_map: IndexMap) -> Function:
@@ -44,6 +63,99 @@ def pack_function(source: Buffer, packed: Buffer, index_map: IndexMap) -> Functi
     padded = _elements(source.shape) != _elements(packed.shape)
     body = seq(fill, copy) if padded else copy
     return Function("pack", (), (x, y), ("source",), ("packed",), body)
+
+
+def hoisted(function: Function, constants: Collection[str]) -> tuple[Function, dict[str, Function]]:
+    """Takes out of a scheduled kernel what it computes of a single constant input alone.
+
+    Where nests at the top level read nothing but one constant, which nothing else reads, and write a buffer that
+    nothing else writes, the kernel takes that buffer as its input instead.
+
+    Args:
+        function: A scheduled function.
+        constants: Its inputs that are known at compile time.
+
+    Returns:
+        The function without those nests, and for each input whose meaning has changed the function that makes it:
+        its input is "source", its output "packed".
+    """
+    nests = function.body.stmts if isinstance(function.body, Seq) else (function.body,)
+    names = [touched(s) for s in nests]
+    result: dict[str, Function] = {}
+    for constant in function.inputs:
+        if constant not in constants:
+            continue
+        own = [k for k, t in enumerate(names) if constant in t.reads]
+        made = {n for k in own for n in names[k].writes}
+        if not own or any(names[k].reads - names[k].writes != {constant} for k in own) or len(made) != 1:
+            continue
+        (buffer,) = made
+        writers = [k for k, t in enumerate(names) if buffer in t.writes]
+        table = buffer_table(function)
+        target = table[buffer]
+        if writers != own or buffer in function.outputs or target.scope != "global" or target.strides is not None:
+            continue
+        source = table[constant]
+        body = renamed(seq(*(nests[k] for k in own)), {constant: "source", buffer: "packed"})
+        result[constant] = Function(
+            "pack",
+            (),
+            (
+                Buffer("source", source.dtype, source.shape, source.strides),
+                Buffer("packed", target.dtype, target.shape),
+            ),
+            ("source",),
+            ("packed",),
+            body,
+        )
+        rest = renamed(seq(*(s for k, s in enumerate(nests) if k not in own)), {buffer: constant})
+        buffers = tuple(
+            Buffer(constant, target.dtype, target.shape) if b.name == constant else b
+            for b in function.buffers
+            if b.name != buffer
+        )
+        function = Function(function.name, function.params, buffers, function.inputs, function.outputs, rest)
+        nests = rest.stmts if isinstance(rest, Seq) else (rest,)
+        names = [touched(s) for s in nests]
+    return function, result
+
+
+def renamed(stmt: Stmt, names: Mapping[str, str]) -> Stmt:
+    """A statement with other names for some buffers."""
+
+    def value(node: Scalar) -> Scalar:
+        if not any(n.buffer in names for n in loads(node)):
+            return node
+
+        def load(n: Scalar) -> Scalar:
+            return Load(names.get(n.buffer, n.buffer), n.dtype, n.indices) if isinstance(n, Load) else n
+
+        return rewrite(node, load)
+
+    def regions(old: tuple[Region, ...]) -> tuple[Region, ...]:
+        return tuple(
+            Region(names.get(r.buffer, r.buffer), tuple((value(a), value(b)) for a, b in r.ranges)) for r in old
+        )
+
+    def visit(s: Stmt) -> Stmt:
+        match s:
+            case Store(buffer=buffer, indices=indices, value=v):
+                return Store(names.get(buffer, buffer), tuple(map(value, indices)), value(v))
+            case Update(targets=targets, reducer=reducer, values=values):
+                moved = [Load(names.get(t.buffer, t.buffer), t.dtype, tuple(map(value, t.indices))) for t in targets]
+                return Update(tuple(moved), reducer, tuple(map(value, values)))
+            case Intrinsic(name=name, writes=writes, reads=reads, args=args, queue=queue):
+                return Intrinsic(name, regions(writes), regions(reads), tuple(map(value, args)), queue)
+            case Block():
+                inner = map_children(s, visit)
+                assert isinstance(inner, Block)
+                if not inner.reads and not inner.writes:
+                    return inner
+                return replace(inner, reads=regions(inner.reads), writes=regions(inner.writes))
+            case _:
+                return map_children(s, visit)
+
+    return visit(stmt)
 
 
 def _elements(shape: tuple[Scalar, ...]) -> Scalar:

@@ -6,7 +6,7 @@ Run as `python -m tcompiler.cli.bench.child SYSTEM`. It answers each line on sta
     {"op": "inputs", "path", "names"}                → {}                     take the arrays of an .npz file
     {"op": "outputs", "path"}                        → {}                     run once, save the outputs as .npz
     {"op": "round", "seconds", "calls"}              → {"median_ms", "min_ms", "calls"}
-    {"op": "peak", "dtype", "threads", "seconds"}    → {"gflops"}             the FMA units' peak
+    {"op": "peak", "dtype", "threads", "seconds"}    → {"gflops"}             the peak of a type's multiply-adds
 
 A `UserError` of ours is answered as {"error": message}; any other failure ends the process with its traceback.
 Between requests the process only waits on the pipe, so that it does not disturb the others' rounds.
@@ -57,9 +57,10 @@ class _Child:
             case "round":
                 return self._round(request["seconds"], request["calls"])
             case "peak":
-                from tcompiler.target.peak import fma_peak
+                from tcompiler.target.peak import dot_peak, fma_peak
 
-                return {"gflops": fma_peak(request["dtype"], request["threads"], request["seconds"])}
+                measured = dot_peak if request["dtype"] in ("i8", "bf16") else fma_peak
+                return {"gflops": measured(request["dtype"], request["threads"], request["seconds"])}
             case other:
                 raise InternalError(f"the measuring process was asked for {other!r}")
 

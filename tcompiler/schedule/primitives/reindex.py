@@ -63,7 +63,8 @@ def reindex(function: Function, block: str, factor: int, dtype: str | None = Non
                     C[vn] += cast(i32, A[vk]) * cast(i32, C_1[vn + vk])
 
     An axis of the new buffer is an iter var, or a sum of several that the factor knows as this sum alone, as a window
-    does; with ``apart=["vn", "vk"]`` each of these gets an axis of its own (C_1 would be [8, 4]).
+    does; with ``apart=["vn", "vk"]`` each of these gets an axis of its own (C_1 would be [8, 4]). Axes stand in the
+    order of the indices that they come from.
 
     Args:
         function: The function.
@@ -206,7 +207,10 @@ def _axes(value: Scalar, variables: Sequence[Var], apart: frozenset[str]) -> lis
     for v in left:
         form = found.get(v, ((v, 1),))
         axes[form] = 1 + sum(by * ((as_int(u.extent) or 1) - 1) for u, by in form)
-    return list(axes.items())
+    # in the order of what is read, so that what is near in memory stays near
+    indices = [free_vars(i) for load in loads(value) for i in load.indices]
+    places = {form: [k for k, names in enumerate(indices) if form[0][0] in names] for form in axes}
+    return sorted(axes.items(), key=lambda axis: min(places[axis[0]], default=len(indices)))
 
 
 def _only_as_sum(value: Scalar, form: _Form) -> bool:

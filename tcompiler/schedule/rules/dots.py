@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from tcompiler.backends.llvm.instructions import INSTRUCTIONS, available
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.dtypes import DType
-from tcompiler.ir.loop.analysis import find_block
-from tcompiler.ir.loop.grammar import Block, Store, Update
+from tcompiler.ir.loop.analysis import find_block, touched
+from tcompiler.ir.loop.grammar import Block, Store, Update, buffer_table
 from tcompiler.ir.loop.intrinsics import description
-from tcompiler.ir.scalar.grammar import Cast, Load, Scalar, Var
+from tcompiler.ir.scalar.grammar import Cast, Load, Scalar, Var, as_int
 from tcompiler.ir.scalar.reducers import reducer_name
 from tcompiler.ir.scalar.rewrite import free_vars, loads
 from tcompiler.schedule.narrowing import representable
@@ -38,10 +38,16 @@ from tcompiler.target.target import Target
 
 LEAST = 8
 """How often each packed element must be used for packing to pay."""
+LINE = 64
+"""Bytes of a cache line."""
 LATENCY = 4
 """Cycles from one accumulation to the next on the same register."""
 ADDED = 3.2
 """Products and additions of integers that a core starts in a cycle, where they are instructions of their own."""
+LOADED = 1 / 16
+"""Cycles that a load takes from the instructions beside it."""
+LOOP = 0.8
+"""Cycles of a step that no instruction hides."""
 STREAMED = 10.0
 """Bytes of panels that arrive in a cycle from the level 2 cache, beside what else is read."""
 
@@ -108,7 +114,7 @@ def _quickest(sch: Schedule, block: str, target: Target, threads: int, constants
     if not _is_product(found):
         return False
     mappings = sorted(candidates(sch, found, target), key=lambda m: m.cost)
-    if any(attempt(sch, _schedule, sch, block, m, target, threads) for m in mappings):
+    if any(attempt(sch, _schedule, sch, block, m, target, threads, constants) for m in mappings):
         return True
     return _wider(found) and attempt(sch, _widened, sch, block, target, threads, constants)
 
@@ -162,10 +168,17 @@ def candidates(sch: Schedule, block: Block, target: Target) -> Iterator[Mapping]
                 for step in (v for v in shape.reduce if v in a and v in b):
                     if not (_plain(pair[1 - every], lane) and _plain(pair[0], step) and _plain(pair[1], step)):
                         continue
-                    row = max(rows, key=lambda v: min(shape.extents[v], 24), default=None)
+                    row = _best_row(shape, rows)
                     cost = _cost(shape, lanes, pack, every, lane, step, inside)
                     if cost is not None:
                         yield Mapping(name, lanes, pack, types, every, lane, step, row, cost)
+
+
+def _best_row(shape: Shape, rows: list[Var]) -> Var | None:
+    """Of the longer axes that could be a tile's rows the one whose results lie closest."""
+    longest = max((shape.extents[v] for v in rows), default=0)
+    long_enough = [v for v in rows if shape.extents[v] * 4 >= min(longest, 24)]
+    return min(long_enough, key=lambda v: shape.target.strides.get(v) or 0, default=None)
 
 
 def _plain(factor: Scalar, var: Var) -> bool:
@@ -199,7 +212,7 @@ def _cost(
     return padded + scattered + sum(packed) / 8
 
 
-def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: int) -> bool:
+def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: int, constants: Collection[str]) -> bool:
     """The whole schedule; refused, or False, where a step does not fit."""
     before = set(sch.blocks())
     iters = sch.iters(block)
@@ -212,13 +225,14 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
     for k in (0, 1):
         kept = m.types[0] if k == m.every else m.types[1]
         sch.reindex(block, k, kept.name, [names[m.step]] if k == m.every else [names[m.lane], names[m.step]])
-    multiples = [m.lanes if i.var is m.lane else m.pack if i.var is m.step else 1 for i in iters]
+    multiples = [width if i.var is m.lane else m.pack if i.var is m.step else 1 for i in iters]
     if any(shape.extents[i.var] % by for i, by in zip(iters, multiples, strict=True)):
         sch.pad_einsum(block, multiples)
     _inline_into_copies(sch, block, before)
     loop_of = {i.var.name: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
     reduce_order = [v for v in shape.reduce if v is not m.step and shape.extents[v] > 1]
     _lay_out_rows(sch, block, m)
+    _spread_rows(sch, block, m, constants)
     packed = _lay_out_panels(sch, block, m, width, [names[v] for v in reduce_order])
     copies = [b for b in sch.blocks() if b not in before and b != block and not b.endswith("_unpad")]
 
@@ -324,7 +338,7 @@ def _tile(rows: int, columns: int, m: Mapping, target: Target) -> tuple[int, int
             for count, h in ((rows // height, height), (1, rows % height)):
                 if h:
                     cycles = max(
-                        h * vectors * max(operations / ADDED, 1 / 2),
+                        h * vectors * max(operations / ADDED, 1 / 2) + LOOP + (h + vectors) * LOADED,
                         (h + vectors) / 2,
                         vectors * m.lanes * 4 / STREAMED,
                         LATENCY,
@@ -368,6 +382,20 @@ def _lay_out_rows(sch: Schedule, block: str, m: Mapping) -> None:
         return
     order = [n for k, n in enumerate(names) if k != at] + [names[at]]
     sch.transform_layout(load.buffer, f"lambda {', '.join(names)}: ({', '.join(order)})", False)
+
+
+def _spread_rows(sch: Schedule, block: str, m: Mapping, constants: Collection[str]) -> None:
+    """Keeps the rows of a tile in different sets of the cache: each starts an odd number of lines after the last.
+
+    Constants stay as they are: they are packed ahead, as arrays without gaps.
+    """
+    buffer = buffer_table(sch.function)[_operand(sch, block, m.every).buffer]
+    line = LINE // buffer.dtype.bytes
+    made = [b for b in sch.producers(block) if sch.written_by(b) == buffer.name]
+    if any(touched(find_block(sch.function, b)).reads <= set(constants) for b in made):
+        return
+    if len(buffer.shape) > 1 and (as_int(buffer.shape[-1]) or 0) >= 2 * line:
+        sch.pad_stride(buffer.name, len(buffer.shape) - 2, 2 * line, line)
 
 
 def _lay_out_panels(sch: Schedule, block: str, m: Mapping, width: int, reduce_order: list[str]) -> _Packed:
