@@ -11,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from tcompiler.target.machine import Machine
 from tcompiler.target.target import Target
+
+if TYPE_CHECKING:
+    from tcompiler.target.machine import Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +106,8 @@ BOUNDS = {
 """What a stretch of code can be bound by."""
 
 # Microarchitectures by LLVM's name: what differs from the defaults above.
-_ZEN = {"add_pipes": 2, "add_latency": 3, "issue": 6}
-_WIDE = {"fma_bits": 1024, "load_bits": 1024, "store_bits": 512}
+_ZEN: dict[str, int | float] = {"add_pipes": 2, "add_latency": 3, "issue": 6}
+_WIDE: dict[str, int | float] = {"fma_bits": 1024, "load_bits": 1024, "store_bits": 512}
 _CORES: dict[str, dict[str, int | float]] = {
     "haswell": {"fma_latency": 5, "add_latency": 5, "divide_cycles": 14.0},
     "broadwell": {"fma_latency": 5, "add_latency": 3, "divide_cycles": 10.0},
@@ -140,6 +143,43 @@ def core(target: Target) -> Core:
         made,
         capacities={"L1": target.l1_bytes, "L2": target.l2_bytes, "L3": target.l3_bytes},
         bytes_per_cycle={level: n * scale.get(level, 1.0) for level, n in _BYTES_PER_CYCLE.items()},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a core sustains in an inner loop, in cycles: a little less than its units allow, and measured so.
+
+    The defaults are those of a core with two pipes for multiply-adds and two load ports, six instructions wide.
+
+    Attributes:
+        fma: Per multiply-add of whole vectors.
+        load: Per load, broadcasts and vectors alike.
+        shared: Per instruction of any kind, while the core's other thread is as busy.
+        chain: Between two multiply-adds of one accumulator.
+        near_bytes: Bytes that arrive from the level 2 cache in a cycle, beside computing.
+        far_bytes: Bytes that arrive from beyond it.
+    """
+
+    fma: float = 0.54
+    load: float = 0.58
+    shared: float = 0.4
+    chain: float = 4.2
+    near_bytes: float = 20.0
+    far_bytes: float = 8.0
+
+
+@lru_cache(maxsize=64)
+def pace(target: Target) -> Pace:
+    """What the core of a target sustains: the measured shares of what its units allow, which differ little."""
+    made = core(target)
+    width = target.vector_bits
+    return Pace(
+        fma=round(1.08 * max(1 / made.fma_pipes, width / made.fma_bits), 3),
+        load=round(1.16 * max(1 / made.load_ports, width / made.load_bits), 3),
+        shared=round(2.4 / made.issue, 3),
+        chain=round(1.05 * made.fma_latency, 3),
+        near_bytes=20.0 * max(1.0, made.load_bits / 512),
     )
 
 

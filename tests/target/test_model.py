@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tcompiler.target.machine import Machine
-from tcompiler.target.model import BOUNDS, Work, bounds, core, cycles, gigahertz, measured
+from tcompiler.target.model import BOUNDS, Pace, Work, bounds, core, cycles, gigahertz, measured, pace
 from tcompiler.target.named import NAMED, get, host
 from tcompiler.target.target import KIB, Target
 
@@ -52,6 +52,16 @@ def test_every_target_has_a_core(target: Target) -> None:
     rates = [made.bytes_per_cycle[level] for level in ("L1", "L2", "L3", "DRAM")]
     assert rates == sorted(rates, reverse=True) and rates[-1] > 0
     assert core(replace(target, cpu="unheard-of")).flops_per_cycle() > 0
+
+
+def test_what_a_core_sustains() -> None:
+    # Zen 3 is what the defaults were measured on.
+    assert pace(get("znver3")) == Pace()
+    assert pace(get("haswell")).chain == 5.25
+    # units of half the registers' width take twice the cycles; those of their width take as many, from a wider cache
+    assert (pace(get("znver4")).fma, pace(get("znver4")).load) == (1.08, 1.16)
+    wide = pace(get("skylake-avx512"))
+    assert (wide.fma, wide.load, wide.shared, wide.near_bytes) == (0.54, 0.58, 0.6, 40.0)
 
 
 def test_measured_bandwidths_in_bytes_per_cycle() -> None:

@@ -28,6 +28,7 @@ from tcompiler.schedule.rules.partials import contiguous_axes
 from tcompiler.schedule.rules.threads import WORTH, parallelize
 from tcompiler.schedule.rules.tile import WAY_BYTES, Registers, Tile, choose_tile
 from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.model import pace
 from tcompiler.target.target import Target
 
 UNROLL = 8
@@ -381,7 +382,11 @@ def _plan(
     for v in shape.reduce:
         depth *= shape.extents[v]
     registers = Registers(
-        target.vector_lanes(bits), target.vector_registers, target.vector_bits // 8, target.l2_bytes * 5 // 8
+        target.vector_lanes(bits),
+        target.vector_registers,
+        target.vector_bits // 8,
+        target.l2_bytes * 5 // 8,
+        pace(target),
     )
     by_row = row is not None and not shared.moves(row)
     line = _line(shape, lane, row, shared) if by_row else None

@@ -7,24 +7,14 @@ from functools import lru_cache
 from itertools import product
 from math import gcd
 
-CHAIN = 4.2
-"""Cycles between two FMAs of one accumulator, sustained."""
-FMA_CYCLES = 0.54
-"""Cycles per FMA, sustained, on a core with two pipes for them."""
-LOAD_CYCLES = 0.58
-"""Cycles per load, sustained, on a core with two ports for them: broadcasts and vectors alike."""
-SHARED_CYCLES = 0.4
-"""Cycles per instruction of any kind on a core whose sibling thread is as busy."""
+from tcompiler.target.model import Pace
+
 LINES_COST = 1.03
 """What a tile over two axes of rows has to save before it is worth its tails' code."""
 WAY_BYTES = 4096
 """Addresses this far apart share a set of the level 1 cache, which is looked up by the offset within a page."""
 CROWD = 6
 """Rows of a tile that may fall into one set: of its 8 ways or more, the panel and the output want some."""
-NEAR_BYTES = 20.0
-"""Bytes per cycle that arrive from the level 2 cache, sustained."""
-FAR_BYTES = 8.0
-"""Bytes per cycle that arrive from beyond it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +41,14 @@ class Registers:
         count: Vector registers.
         vector_bytes: Bytes of one.
         near_bytes: Bytes of a panel that stay close to the core: over half of the level 2 cache.
+        pace: What the core sustains.
     """
 
     width: int
     count: int
     vector_bytes: int
     near_bytes: int
+    pace: Pace
 
 
 def step_cycles(rows: int, vectors: int, shared: bool, panel_bytes: int, registers: Registers) -> float:
@@ -72,10 +64,11 @@ def step_cycles(rows: int, vectors: int, shared: bool, panel_bytes: int, registe
     fmas = rows * vectors
     read = vectors if shared else rows * vectors
     loads = rows + read if shared else read + vectors
-    speed = NEAR_BYTES if panel_bytes <= registers.near_bytes else FAR_BYTES
+    pace = registers.pace
+    speed = pace.near_bytes if panel_bytes <= registers.near_bytes else pace.far_bytes
     streamed = read * registers.vector_bytes / speed
-    alone = max(fmas * FMA_CYCLES, loads * LOAD_CYCLES, streamed, CHAIN)
-    return (alone + max((fmas + loads) * SHARED_CYCLES, streamed, CHAIN)) / 2
+    alone = max(fmas * pace.fma, loads * pace.load, streamed, pace.chain)
+    return (alone + max((fmas + loads) * pace.shared, streamed, pace.chain)) / 2
 
 
 @lru_cache(maxsize=4096)
