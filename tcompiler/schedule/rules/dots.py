@@ -245,8 +245,10 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
     for v in shape.reduce:
         depth *= shape.extents[v]
     panel_bytes = depth * width * m.types[1].bytes
-    group = max(1, min(sch.extent(panels) or 1, target.l2_bytes // 2 // max(panel_bytes, 1)))
-    groups, panel = sch.split(panels, [None, group])
+    count = sch.extent(panels) or 1
+    most = max(1, min(count, target.l2_bytes // 2 // max(panel_bytes, 1)))
+    # groups of one size, as far as possible
+    groups, panel = sch.split(panels, [None, -(-count // -(-count // most))])
     others = [v for v in shape.spatial if v not in (m.lane, m.row)]
     units = [loop_of[names[v]] for v in (*others, *shape.reduce) if shape.extents[v] == 1 and v is not m.step]
     free = [loop_of[names[v]] for v in others if shape.extents[v] > 1]
@@ -275,7 +277,8 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
     for name in (row_inner, vector):
         if name:
             sch.unroll(name)
-    parallelize(sch, whole, outer, shape.points(), threads, keep=[n for n in (groups, panel, row_outer) if n])
+    shared = outer if (sch.extent(groups) or 1) % threads == 0 else outer[1:]
+    parallelize(sch, whole, shared, shape.points(), threads, keep=[n for n in (groups, panel, row_outer) if n])
     for name in (groups, panel, row_outer):
         if name and name in sch.loop_names():
             peel_tails(sch, name)
@@ -438,6 +441,8 @@ def _widened(sch: Schedule, block: str, target: Target, threads: int, constants:
             size *= shape.extents.get(v, 1)
         if any(load.dtype is not f.dtype for load in loads(f)) and shape.points() >= LEAST * size:
             converted += sch.reindex(block, k)
+            if shape.innermost() not in free_vars(f):
+                _reductions_last(sch, block, k, shape)
     if not converted:
         return False
     _inline_into_copies(sch, block, before)
@@ -449,6 +454,18 @@ def _widened(sch: Schedule, block: str, target: Target, threads: int, constants:
         if name in sch.blocks():
             schedule_map(sch, name, target, threads)
     return True
+
+
+def _reductions_last(sch: Schedule, block: str, factor: int, shape: Shape) -> None:
+    """Lets an operand that all lanes share be read along memory: its longest reduction last."""
+    load = _operand(sch, block, factor)
+    plain = {i: k for k, i in enumerate(load.indices) if isinstance(i, Var) and i in shape.reduce}
+    if plain:
+        at = plain[max(plain, key=lambda v: shape.extents[v])]
+        names = [f"d{k}" for k in range(len(load.indices))]
+        order = [n for k, n in enumerate(names) if k != at] + [names[at]]
+        if order != names:
+            sch.transform_layout(load.buffer, f"lambda {', '.join(names)}: ({', '.join(order)})", False)
 
 
 def _join(sch: Schedule, name: str) -> bool:
