@@ -16,15 +16,19 @@ from tcompiler.ir.loop.grammar import Function
 from tcompiler.ir.loop.interpret import interpret
 from tcompiler.ir.loop.text import parse_function, print_function
 from tcompiler.ir.loop.verify import verify
+from tcompiler.schedule.primitives import PRIMITIVES
 from tests.backends.guarded import Case, run_guarded
 from tests.backends.kernels import Array, assert_same
 from tests.backends.register_programs import WIDE, RegisterProgram
 from tests.ir.loop.programs import Case as LoopCase
 from tests.ir.loop.programs import cases
 from tests.schedule.drawing import draw
-from tests.schedule.test_schedule_random import inputs, program
+from tests.schedule.operators import NAMES, program
+from tests.schedule.test_schedule_random import inputs
 
 DRAWN, SCHEDULED, REGISTERS = 100, 45, 75
+ON_A_CPU = [n for n in PRIMITIVES if n not in ("bind", "tensorize")]
+"""What schedules are drawn from: no loops of a GPU, and no instructions that this machine may lack."""
 
 
 def constant(case: LoopCase) -> Function:
@@ -54,7 +58,8 @@ def scheduled() -> list[Case]:
     found: list[Case] = []
     for k in range(SCHEDULED):
         rng = random.Random(7000 + k)
-        sch = draw(program(rng, k % 4 < 2), rng, 8, moving=k % 2 == 0)
+        function = program(rng, k % 4 < 2, NAMES)
+        sch = draw(function, rng, 8, moving=k % 2 == 0, names=ON_A_CPU)
         try:
             verify(sch.function)
         except VerifyError:
