@@ -84,14 +84,14 @@ def cases() -> Iterator[Case]:
         other = _bytes(rng, k, n)
         yield Case(f"MatMulInteger u8·u8 {name}", _matmul_integer(a, other), {"x": a}, size, "i8")
         yield Case(f"QLinearMatMul u8·i8 {name}", _qlinear_matmul(a, b), {"x": a}, size, "i8")
-        x = rng.standard_normal((m, k)).astype(np.float32)
+        x = _bf16_bits(rng, m, k)
         yield Case(f"MatMul bf16 {name}", _bf16("MatMul", x, (k, n), (m, n), {}), {"x": x}, size, "bf16")
     for c, edge in CONVS:
         size, name = 2 * c * c * 9 * edge * edge, f"{edge}·{edge}·{c}"
         x8, w8 = _bytes(rng, 1, c, edge, edge), _weights(rng, c, c, 3, 3)
         yield Case(f"ConvInteger u8·u8 {name}", _conv_integer(x8, _bytes(rng, c, c, 3, 3)), {"x": x8}, size, "i8")
         yield Case(f"QLinearConv u8·i8 {name}", _qlinear_conv(rng, x8, w8), {"x": x8}, size, "i8")
-        x = rng.standard_normal((1, c, edge, edge)).astype(np.float32)
+        x = _bf16_bits(rng, 1, c, edge, edge)
         model = _bf16("Conv", x, (c, c, 3, 3), x.shape, {"pads": [1, 1, 1, 1]})
         yield Case(f"Conv bf16 {name}", model, {"x": x}, size, "bf16")
 
@@ -112,7 +112,7 @@ def _model(
     graph = helper.make_graph(
         nodes,
         "low_precision",
-        [helper.make_tensor_value_info("x", helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)],
+        [helper.make_tensor_value_info("x", T.UINT8 if x.dtype == np.uint8 else T.BFLOAT16, x.shape)],
         [helper.make_tensor_value_info("y", kind, shape)],
         [numpy_helper.from_array(a, n) for n, a in constants.items()],
     )
@@ -156,16 +156,19 @@ def _qlinear_conv(rng: np.random.Generator, x: Array, w: Array) -> onnx.ModelPro
     return _model([node], x, (T.UINT8, 18, (1, k, *x.shape[2:])), constants)
 
 
+def _bf16_bits(rng: np.random.Generator, *shape: int) -> Array:
+    """Random numbers as their sixteen bits, which is how models take them."""
+    return np.asarray(rng.standard_normal(shape, np.float32).view(np.uint32) >> 16, np.uint16)
+
+
 def _bf16(op: str, x: Array, w: Sequence[int], y: Sequence[int], attributes: dict[str, Any]) -> onnx.ModelProto:
-    """An operator on bf16 numbers, given and taken as f32."""
+    """An operator on bf16 numbers."""
     weights = np.random.default_rng(1).standard_normal(tuple(w)).astype(np.float32)
     nodes = [
-        helper.make_node("Cast", ["x"], ["x16"], to=T.BFLOAT16),
         helper.make_node("Cast", ["w"], ["w16"], to=T.BFLOAT16),
-        helper.make_node(op, ["x16", "w16"], ["y16"], **attributes),
-        helper.make_node("Cast", ["y16"], ["y"], to=T.FLOAT),
+        helper.make_node(op, ["x", "w16"], ["y"], **attributes),
     ]
-    return _model(nodes, x, (T.FLOAT, 22, y), {"w": weights})
+    return _model(nodes, x, (T.BFLOAT16, 22, y), {"w": weights})
 
 
 if __name__ == "__main__":

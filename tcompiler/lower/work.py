@@ -8,7 +8,8 @@ from typing import assert_never
 
 from tcompiler.ir.expr.grammar import Compute, Program, Scan, Scatter, Scope, Sort, Tensor, tensors
 from tcompiler.ir.loop.analysis import blocks, loops_above
-from tcompiler.ir.loop.grammar import Function, Store, Update, walk
+from tcompiler.ir.loop.grammar import Block, Function, Intrinsic, Store, Update, children
+from tcompiler.ir.loop.intrinsics import DESCRIPTIONS, description
 from tcompiler.ir.scalar.grammar import Binary, Load, Scalar, Unary, Var, as_int, postorder
 
 
@@ -41,13 +42,24 @@ def executed_flops(function: Function) -> int:
         for loop in loops_above(function, block.name):
             points *= as_int(loop.var.extent) or 0
         each = 0
-        for s in walk(block.body):
+        stack = [block.body]
+        while stack:
+            s = stack.pop()
             if isinstance(s, Store):
                 each += operations(s.value)
             elif isinstance(s, Update):
                 each += operations(*s.values) + operations(*s.reducer.combine)
+            elif isinstance(s, Intrinsic):
+                each += _instruction_flops(s.name)
+            elif not isinstance(s, Block):  # a block inside comes by itself
+                stack.extend(children(s))
         total += points * each
     return total
+
+
+def _instruction_flops(name: str) -> int:
+    """Operations of a machine instruction: those of its meaning, at all points; none of one that means nothing here."""
+    return executed_flops(description(name).function) if name in DESCRIPTIONS else 0
 
 
 def program_bytes(program: Program) -> int:

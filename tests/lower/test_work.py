@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tcompiler.ir.expr.text import parse_program
-from tcompiler.lower.work import operand_bytes, program_bytes
+from tcompiler.lower.work import executed_flops, operand_bytes, program_bytes
+from tests.schedule.data.test_tensorize import dot
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,15 @@ def test_operands(text: str, expected: tuple[int, ...]) -> None:
     program = parse_program("@expr.program\n" + "\n".join(line[12:] for line in lines) + "\n")
     assert operand_bytes(program) == expected
     assert program_bytes(program) == sum(expected)
+
+
+def test_instructions_count_as_what_they_mean() -> None:
+    sch = dot(4, 32, 6, 16, "x86.dot_bf16x16")
+    flops = executed_flops(sch.function)
+    assert flops == 2 * 4 * 32 * 6
+    sch.reorder("m", "n_0", "k_0", "n_1", "k_1")
+    sch.decompose_reduction("C", "k_0")
+    sch.blockize("n_1")
+    assert executed_flops(sch.function) == flops
+    sch.tensorize("C_o", "x86.dot_bf16x16")
+    assert executed_flops(sch.function) == flops
