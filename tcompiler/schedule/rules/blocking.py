@@ -149,13 +149,17 @@ def _cost(problem: Problem, at: int, size: int) -> tuple[float, Blocking]:
     if problem.copied:
         near = rows <= capacity / 2
         copying = blocks * rows / NEAR_BYTES if near else everything * (1 / NEAR_BYTES + 2 / FAR_BYTES)
-    by_block = _evenness(problem, at, size)
-    by_panel = _even(problem.batches * problem.columns, problem.threads)
     points = prod(problem.extents.values()) * problem.element / 4 / POINTS_PER_CYCLE
-    tail = TAIL if problem.extents[axis.var] % (size * axis.step) else 1.0
-    cost = points * tail / max(by_block, by_panel)
-    cost += problem.batches * (moved / FAR_BYTES + copying) / problem.threads
-    return cost, Blocking(at, size, held, by_block >= by_panel)
+    if problem.extents[axis.var] % (size * axis.step):
+        points *= TAIL
+    moving = problem.batches * moved / FAR_BYTES / problem.threads
+    copying *= problem.batches
+    by_block = points / _evenness(problem, at, size) + moving + copying / problem.threads
+    by_panel = points / _even(problem.batches * problem.columns, problem.threads) + moving + copying
+    if problem.copied and problem.threads > 1:
+        # one thread copies, and the others fetch the copy from its cache
+        by_panel += problem.batches * blocks * rows / FAR_BYTES
+    return min(by_block, by_panel), Blocking(at, size, held, by_block <= by_panel)
 
 
 def _evenness(problem: Problem, at: int, size: int) -> float:
