@@ -310,7 +310,7 @@ def _narrowed(
     changed: Set[Scalar],
     replaced: Callable[[Scalar], Scalar],
 ) -> Block:
-    """The block of a piece: iter vars that the loop feeds shrink to the values of their bindings, bodies simplify.
+    """The block of a piece: iter vars whose loops run less shrink to the values of their bindings, bodies simplify.
 
     Args:
         block: A block below the loop.
@@ -326,7 +326,8 @@ def _narrowed(
         new = replaced(binding)
         if not changed.isdisjoint(free_vars(binding)):
             new = simplify(new)
-        domain = as_int(it.var.extent) if old in free_vars(binding) else None
+        free = free_vars(binding)
+        domain = as_int(it.var.extent) if old in free or not changed.isdisjoint(free) else None
         if domain is not None:
             low, high = bounds(new)
             if low is not None and high is not None and (low > 0 or high < domain - 1):

@@ -33,7 +33,7 @@ from tcompiler.schedule.primitives.motion import (
     with_iters,
     writers,
 )
-from tcompiler.schedule.tree import buffer_named, fresh, loop_named, names_used, tree
+from tcompiler.schedule.tree import blocks_under, buffer_named, fresh, loop_named, names_used, tree
 
 SCOPE = condition("set_scope.scope", "the scope is global, shared, local, register or fragment")
 OWNED = condition("set_scope.intermediate", "the buffer is no input or output of the function")
@@ -46,6 +46,10 @@ COMPACT_OWNED = condition("compact.intermediate", "the buffer is no input or out
 COMPACT_INSIDE = condition("compact.inside", "a loop surrounds all that uses the buffer")
 COMPACT_FLOW = condition(
     "compact.flow", "every value that is read in an iteration of the loop was written, by one block, in that iteration"
+)
+COMPACT_ALONE = condition(
+    "compact.alone",
+    "where one block stands alone under the loop, its spatial iterations still write different elements",
 )
 
 MAP_RANK = condition(
@@ -169,8 +173,28 @@ def compact(function: Function, buffer: str, loop: str | None = None) -> Result:
             "choose a loop outside, or move the block that writes it under the loop (compute_at)",
         )
     new, changes = compacted(function, old, innermost, users, inner_loops(innermost.body), names_used(function))
+    below = blocks_under(innermost.body)
+    if (
+        changes
+        and len(below) == 1
+        and as_int(innermost.var.extent or index(1)) != 1
+        and _feeds_spatial(below[0], innermost)
+    ):
+        refuse(
+            COMPACT_ALONE,
+            below[0],
+            f"all iterations of {innermost.var.name}, in which {below[0].name} stands alone, would write the same "
+            f"elements of {buffer}",
+            f"leave {buffer} as it is, or move what reads it under the loop",
+        )
     buffers = tuple(new if b is old else b for b in function.buffers)
     return Result(rebuilt(function, cast(dict[Stmt, Stmt], changes), buffers=buffers))
+
+
+def _feeds_spatial(block: Block, loop: For) -> bool:
+    """Whether a loop feeds spatial iters of a block, and no others."""
+    fed = [i.kind for i, b in zip(block.iters, block.bindings, strict=True) if loop.var in free_vars(b)]
+    return bool(fed) and set(fed) == {"spatial"}
 
 
 @primitive

@@ -129,3 +129,14 @@ def pool(X: f32[2, 5, 7], Y: out(f32[2])):
     assert reduce_in_lanes(sch, "Y", get("x86-64-v3"))
     assert "fuse" in {s.primitive for s in sch.trace.steps}
     check(parse_function(source), sch)
+
+
+def test_a_piece_of_partial_results_knows_its_domain() -> None:
+    # the last piece runs a part of what the split made: what is computed anew reads no more than that
+    sch = rows(3, 6)
+    start = sch.function
+    sch.split("k", [None, 4, 3])
+    sch.rfactor("Y", "k_0")
+    sch.peel("k_0", None)
+    sch.compute_at("Y_rf", "i")
+    check(start, sch)
