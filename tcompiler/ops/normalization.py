@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tcompiler.ir.dtypes import DType
 from tcompiler.ir.expr.grammar import Program
 from tcompiler.ir.graph.grammar import TensorType
-from tcompiler.ir.scalar.grammar import Scalar, as_int, const, floordiv, index
+from tcompiler.ir.scalar.grammar import Binary, Reducer, Scalar, Select, Var, as_int, const, floordiv, index
+from tcompiler.ir.scalar.reducers import smallest
 from tcompiler.ops.define import (
     Definition,
     Handle,
@@ -64,6 +66,13 @@ def _log_softmax(types: Types, attrs: Attrs) -> Program:
     return _exponentials("log_softmax", types, attrs, log=True)
 
 
+def _greatest(dtypes: Sequence[DType]) -> Reducer:
+    """The greatest number; NaN is passed over, as the exponential of a NaN is one whatever is taken off it."""
+    (dtype,) = dtypes
+    a, b = Var("a0", dtype, None), Var("b0", dtype, None)
+    return Reducer((a,), (b,), (Select(Binary("gt", b, a), b, a),), (smallest(dtype),))
+
+
 def _exponentials(name: str, types: Types, attrs: Attrs, log: bool) -> Program:
     d = Definition(name, types, ("x",))
     x = d.input(0)
@@ -74,7 +83,10 @@ def _exponentials(name: str, types: Types, attrs: Attrs, log: bool) -> Program:
     def kept(at: Sequence[Scalar]) -> list[Scalar]:
         return [*at[:axis], *at[axis + 1 :]]
 
-    most = d.reduce("max", "most", parts.shape, parts.over, lambda *at: cast(wide, x[parts.at(at)]))
+    def largest(*at: Scalar) -> tuple[Scalar]:
+        return (cast(wide, x[parts.at(at)]),)
+
+    (most,) = d.reduce_tuple(_greatest, ("most",), parts.shape, parts.over, largest)
 
     def centered(at: Sequence[Scalar]) -> Scalar:
         return minus(cast(wide, x[at]), most[kept(at)])

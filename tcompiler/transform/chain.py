@@ -44,12 +44,13 @@ class ChainContractions:
         found = _Finder(graph, definitions, groups)
         renamed: dict[str, str] = {}
         for name, nodes in groups.items():
-            for part in found.before(nodes):
-                renamed[part] = name
+            parts = found.before(nodes)
+            if parts:
+                renamed |= dict.fromkeys([*parts, *found.moved(parts[0], name)], name)
         if not renamed:
             return graph
-        nodes = tuple(replace(n, group=renamed.get(n.group or "", n.group)) for n in graph.nodes)
-        return replace(graph, nodes=nodes)
+        joined = tuple(replace(n, group=renamed.get(n.group or "", n.group)) for n in graph.nodes)
+        return replace(graph, nodes=joined)
 
 
 class _Finder:
@@ -83,6 +84,16 @@ class _Finder:
             if first:
                 return [first, middle]
         return []
+
+    def moved(self, *groups: str) -> list[str]:
+        """The groups that only permute what the first nodes of some groups read: done while it is laid out anyway."""
+        result = []
+        for group in groups:
+            for value in dict.fromkeys(self.groups[group][0].inputs):
+                maker = self.groups.get(self.group_of.get(value, VIEW), [])
+                if len(maker) == 1 and self._inner(value, group) and permutes(self.definitions.program(maker[0])):
+                    result.append(self.group_of[value])
+        return result
 
     def _inner(self, value: str, group: str | None) -> bool:
         """Whether a value is read in one group only."""
@@ -132,6 +143,17 @@ def contraction(program: Program) -> Compute | None:
     if reducer_name(first.reducer) != "sum" or not isinstance(value, Binary) or value.op != "mul":
         return None
     return first if isinstance(value.a, Load) and isinstance(value.b, Load) else None
+
+
+def permutes(program: Program) -> bool:
+    """Whether the output holds the elements of the only input, its axes in another order."""
+    if len(program.scopes) != 1 or len(program.inputs) != 1:
+        return False
+    scope = program.scopes[0]
+    if not isinstance(scope, Compute) or scope.reduce_axes or len(scope.values) != 1:
+        return False
+    load = scope.values[0]
+    return isinstance(load, Load) and len(load.indices) == len(scope.axes) == len({*load.indices, *scope.axes})
 
 
 def _factors(scope: Compute) -> tuple[Load, ...]:

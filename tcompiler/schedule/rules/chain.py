@@ -51,7 +51,7 @@ def schedule_chain(sch: Schedule, target: Target, threads: int) -> bool:
         False, with nothing changed, where the function is not of that form or the rule does not fit.
     """
     found = [b for b in sch.blocks() if contracts(sch, b)]
-    return len(found) == 2 and attempt(sch, _schedule, sch, found[0], found[1], target, threads)
+    return len(found) == 2 and attempt(sch, _chain, sch, found[0], found[1], target, threads)
 
 
 def contracts(sch: Schedule, block: str) -> bool:
@@ -65,6 +65,12 @@ def contracts(sch: Schedule, block: str) -> bool:
 
 def _loaded(value: Scalar) -> set[str]:
     return {n.buffer for n in postorder(value) if isinstance(n, Load)}
+
+
+def _chain(sch: Schedule, first: str, second: str, target: Target, threads: int) -> bool:
+    for name in sch.blocks()[: sch.blocks().index(first)]:
+        sch.compute_inline(name)
+    return _schedule(sch, first, second, target, threads)
 
 
 def _schedule(sch: Schedule, first: str, second: str, target: Target, threads: int) -> bool:

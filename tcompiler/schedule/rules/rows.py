@@ -9,9 +9,13 @@ from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.schedule.rules.accesses import shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.partials import reduce_in_lanes
+from tcompiler.schedule.rules.placement import CHEAP, bytes_of, operations
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
+
+UNROLLED = 4
+"""Vectors of a cheap map that are computed between two jumps."""
 
 
 def schedule_row_blocks(
@@ -33,6 +37,8 @@ def schedule_row_blocks(
         among: The blocks; None for all under the first of the loops.
     """
     blocks = sch.blocks_under(shared[0]) if among is None else list(among)
+    for name in blocks:
+        attempt(sch, _keep_in_register, sch, sch.written_by(name))
     work = 1
     for loop in sch.loops(last):
         work *= sch.extent(loop) or 1
@@ -44,6 +50,14 @@ def schedule_row_blocks(
             reduce_in_lanes(sch, name, target)
     common = [n for n in shared if set(sch.blocks_under(n)) >= set(blocks)]
     parallelize(sch, last, common, work, threads)
+
+
+def _keep_in_register(sch: Schedule, buffer: str) -> bool:
+    """One element of a row (its maximum, its sum) needs no memory."""
+    if buffer in sch.function.outputs or bytes_of(sch, buffer) > buffer_table(sch.function)[buffer].dtype.bytes:
+        return False
+    sch.set_scope(buffer, "register")
+    return True
 
 
 def _vectors(sch: Schedule, name: str, own: Sequence[str], target: Target) -> bool:
@@ -60,6 +74,8 @@ def _vectors(sch: Schedule, name: str, own: Sequence[str], target: Target) -> bo
     if extent <= width:
         sch.vectorize(loop)
         return True
+    if extent >= UNROLLED * width and operations(find_block(sch.function, name)) <= CHEAP:
+        width *= UNROLLED
     first, lanes = sch.split(loop, [None, width])
     sch.vectorize(lanes)
     if extent % width:
