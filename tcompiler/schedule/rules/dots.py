@@ -238,10 +238,6 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
 
     panels, vector, lane = sch.split(loop_of[names[m.lane]], [None, vectors, m.lanes])
     steps, part = sch.split(loop_of[names[m.step]], [None, m.pack])
-    at_once = next(n for n in (4, 2, 1) if (sch.extent(steps) or 1) % n == 0)
-    several = ""
-    if at_once > 1:
-        steps, several = sch.split(steps, [None, at_once])
     row_outer, row_inner = "", ""
     if m.row is not None:
         row_outer, row_inner = sch.split(loop_of[names[m.row]], [None, height])
@@ -257,7 +253,7 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
     units = [loop_of[names[v]] for v in (*others, *shape.reduce) if shape.extents[v] == 1 and v is not m.step]
     free = [loop_of[names[v]] for v in others if shape.extents[v] > 1]
     outer = [groups, *free, *([row_outer] if row_outer else []), panel]
-    inner = [n for n in (several, row_inner, vector, lane, part) if n]
+    inner = [n for n in (row_inner, vector, lane, part) if n]
     sch.reorder(*units, *outer, *(loop_of[names[v]] for v in reduce_order), steps, *inner)
     for name in units:
         if name:
@@ -278,7 +274,7 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
         for name in around:
             sch.unroll(name)
         sch.vectorize(lanes_loop)
-    for name in (row_inner, vector, several):
+    for name in (row_inner, vector):
         if name:
             sch.unroll(name)
     shared = outer if (sch.extent(groups) or 1) % threads == 0 else outer[1:]
