@@ -41,6 +41,8 @@ from tcompiler.ir.loop.grammar import (
 from tcompiler.ir.scalar.grammar import FALSE, TRUE, Binary, Scalar, Var
 from tcompiler.target.target import Target
 
+CHUNKS = 8
+"""Chunks of a parallel loop per thread, where it has as many iterations."""
 ALIGNMENT = 64
 """Bytes to which buffers in the scratch area and the workspace are aligned."""
 
@@ -300,7 +302,7 @@ class _Kernel(Values):
             self.registers.write(place, Value(ssa, x.dtype, x.lanes), self._extracted)
 
     def _parallel(self, s: For) -> None:
-        """Outlines the body; each thread computes its own contiguous share of the iterations."""
+        """Outlines the body; threads take chunks of the iterations."""
         extent = constant(s.var.extent)
         if extent == 0:
             return
@@ -308,7 +310,9 @@ class _Kernel(Values):
         passed = [self.pointers[n] for n in self.passed]
         live = [(v, ssa) for v, (ssa, _) in self.loop_values.items() if isinstance(v, Var) and ssa]
         fields = [("ptr", p) for p in passed] + [("i64", ssa) for _, ssa in live]
-        closure = outer.alloca(f"[{max(1, len(fields))} x i64]")
+        closure = outer.alloca(f"[{len(fields) + 1} x i64]")
+        taken = outer.instruction(f"getelementptr i64, ptr {closure}, i64 {len(fields)}", 0)
+        outer.line(f"store i64 0, ptr {taken}, align 8")
         for k, (kind, ssa) in enumerate(fields):
             place = outer.instruction(f"getelementptr i64, ptr {closure}, i64 {k}", 0)
             outer.line(f"store {kind} {ssa}, ptr {place}, align 8")
@@ -324,32 +328,50 @@ class _Kernel(Values):
         for k, (v, _) in enumerate(live):
             self.loop_values[v] = (self._field("i64", len(passed) + k), 0)
         self._scratch_pointers("%thread")
-        w = self.w
-        bounds = []
-        for which in ("%thread", "%next"):
-            if which == "%next":
-                w.line("%next = add i64 %thread, 1")
-            product = w.effect(f"mul i64 {which}, {extent}")
-            bounds.append(w.effect(f"udiv i64 {product}, %threads"))
-        some = Value(w.effect(f"icmp ult i64 {bounds[0]}, {bounds[1]}"), dt.bool_)
-        written = self._writes(s.body)
-        body = s.body
-        self._if(
-            some,
-            lambda: self._range(s.var, bounds[0], bounds[1], lambda: self.statement(body), written),
-            written,
-            merge=False,
-        )
+        self._chunks(s, extent, len(fields))
         self.bodies[slot] = _function(
-            f"define internal void @{name}(ptr %ctx, ptr noalias %closure, i64 %thread, i64 %threads) #0", w
+            f"define internal void @{name}(ptr %ctx, ptr %closure, i64 %thread, i64 %threads) #0", self.w
         )
         self.w = outer
         self.in_parallel = False
         self.pointers, self.loop_values = saved[0], saved[1]
         saved[2]()
-        self.w.forget_loads(written)
+        self.w.forget_loads(self._writes(s.body))
         fn = outer.effect("load ptr, ptr %ctx, align 8")
         outer.line(f"call void {fn}(ptr %ctx, ptr @{name}, ptr {closure}, i64 {extent})")
+
+    def _chunks(self, s: For, extent: int, taken: int) -> None:
+        """Takes chunks of the iterations, each as soon as the one before is done, until none are left.
+
+        Which thread computes a chunk changes nothing about it. A share that is fixed beforehand waits for the slowest
+        core, and cores that others use as well are seldom equally fast.
+
+        Args:
+            s: The parallel loop.
+            extent: Its iterations.
+            taken: The field of the closure that counts the chunks that are taken.
+        """
+        w = self.w
+        place = w.effect(f"getelementptr i64, ptr %closure, i64 {taken}")
+        shares = w.effect(f"mul i64 %threads, {CHUNKS}")
+        size = w.effect(f"udiv i64 {extent}, {shares}")
+        small = w.effect(f"icmp eq i64 {size}, 0")
+        chunk = w.effect(f"select i1 {small}, i64 1, i64 {size}")
+        head, work, done = w.fresh_label("take"), w.fresh_label("chunk"), w.fresh_label("done")
+        w.line(f"br label %{head}")
+        w.label(head)
+        first = w.effect(f"atomicrmw add ptr {place}, i64 {chunk} monotonic, align 8")
+        some = w.effect(f"icmp ult i64 {first}, {extent}")
+        w.line(f"br i1 {some}, label %{work}, label %{done}")
+        w.label(work)
+        after = w.effect(f"add i64 {first}, {chunk}")
+        over = w.effect(f"icmp ugt i64 {after}, {extent}")
+        stop = w.effect(f"select i1 {over}, i64 {extent}, i64 {after}")
+        written = self._writes(s.body)
+        w.forget_loads(written)
+        self._range(s.var, first, stop, lambda: self.statement(s.body), written)
+        w.line(f"br label %{head}")
+        w.label(done)
 
     def _field(self, kind: str, k: int) -> str:
         place = self.w.effect(f"getelementptr i64, ptr %closure, i64 {k}")
