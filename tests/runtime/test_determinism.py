@@ -34,7 +34,7 @@ def test_results_are_identical_to_the_bit_under_load(threads: int) -> None:
 
     def model(x: SymbolicTensor) -> tuple[SymbolicTensor, ...]:
         y = tc.maximum(tc.conv(x, weights, pads=1), 0.0)
-        return tc.softmax(tc.mean(y, axes=(2, 3)) @ dense, axis=-1), y
+        return tc.softmax(tc.mean(y, axis=(2, 3)) @ dense, axis=-1), y
 
     graph = tc.trace(model, x=tc.spec("f32", (1, 24, 37, 29)))
     compiled = tc.compile(graph, threads=threads)
