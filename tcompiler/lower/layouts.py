@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from tcompiler.ir.expr.folds import Fold, folded
 from tcompiler.ir.expr.grammar import Compute, Program, Tensor, tensors
 from tcompiler.ir.layout import IndexMap, Layout, permutation
+from tcompiler.ir.scalar.canonical import linear
 from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int, parameter, postorder
 from tcompiler.ir.scalar.rewrite import free_vars
 
@@ -47,7 +48,7 @@ def propagate(program: Program, layouts: Mapping[str, Layout]) -> dict[str, Layo
         if name in folds:
             fold, reader = folds[name], folds[name].reader
             order = orders.get(reader)
-            result[name] = _folded_layout(fold.position, table[name].shape, order, table[reader].shape)
+            result[name] = _folded_layout(fold, table[name].shape, order)
         for load in _contracted(scope, folds.get(name), table) if order and scope.reduce_axes else ():
             set_order(load.buffer, order or ())
     for scope in program.scopes:
@@ -67,12 +68,13 @@ def _order(layout: Layout) -> tuple[int, ...] | None:
     return tuple(inputs.index(o) for o in layout.map.outputs if isinstance(o, Var))
 
 
-def _folded_layout(k: int, shape: tuple[Scalar, ...], order: Sequence[int] | None, folded: Sequence[Scalar]) -> Layout:
-    """The layout of a tensor whose dimensions k and k + 1 lie in memory as one, the dimensions being in some order."""
+def _folded_layout(fold: Fold, shape: tuple[Scalar, ...], order: Sequence[int] | None) -> Layout:
+    """The layout of a folded tensor: its elements lie where its reader's do, the reader's axes being in some order."""
     inputs = tuple(parameter(f"d{n}") for n in range(len(shape)))
-    point = (*inputs[:k], inputs[k] * shape[k + 1] + inputs[k + 1], *inputs[k + 2 :])
-    axes = tuple(range(len(point))) if order is None else order
-    return Layout(IndexMap(inputs, tuple(point[a] for a in axes)), tuple(folded[a] for a in axes), False)
+    point = [inputs[p[0]] if len(p) == 1 else inputs[p[0]] * shape[p[1]] + inputs[p[1]] for p in fold.parts]
+    sizes = [shape[p[0]] if len(p) == 1 else shape[p[0]] * shape[p[1]] for p in fold.parts]
+    axes = range(len(point)) if order is None else order
+    return Layout(IndexMap(inputs, tuple(point[a] for a in axes)), tuple(sizes[a] for a in axes), False)
 
 
 def _contracted(scope: Compute, fold: Fold | None, table: Mapping[str, Tensor]) -> list[Load]:
@@ -81,23 +83,26 @@ def _contracted(scope: Compute, fold: Fold | None, table: Mapping[str, Tensor]) 
     What is summed over then lies where the sums will, side by side: channels last, for a convolution's padded data.
     Of the two axes of a fold (groups and filters) the outer one may be in the reduced axis' index.
     """
-    outer: Var | None = None
-    axes = scope.axes
-    if fold is not None:
-        outer, axes = axes[fold.position], (*axes[: fold.position], *axes[fold.position + 1 :])
+    parts = fold.parts if fold is not None else tuple((k,) for k in range(len(scope.axes)))
     found = []
     for n in postorder(*scope.values):
-        if isinstance(n, Load) and len(n.indices) == len(axes):
-            pairs = [
-                (free_vars(i) - {outer}, a, extent)
-                for i, a, extent in zip(n.indices, axes, table[n.buffer].shape, strict=True)
-            ]
-            other = [(used, extent) for used, a, extent in pairs if a not in used and as_int(a.extent) != 1]
-            if len(other) == 1 and len(other[0][0]) == 1 and other[0][0] <= set(scope.reduce_axes):
-                size = as_int(other[0][1])
-                if size is None or size >= _LINE:
-                    found.append(n)
+        if not isinstance(n, Load) or len(n.indices) != len(parts):
+            continue
+        other: list[tuple[frozenset[Var], Scalar]] = []
+        for i, dims, extent in zip(n.indices, parts, table[n.buffer].shape, strict=True):
+            used, mine = free_vars(i), [scope.axes[p] for p in dims]
+            if mine[-1] not in used and as_int(mine[-1].extent) != 1 and not _slides(i, mine[0], len(dims)):
+                other.append((used - {mine[0]}, extent))
+        if len(other) == 1 and len(other[0][0]) == 1 and other[0][0] <= set(scope.reduce_axes):
+            size = as_int(other[0][1])
+            if size is None or size >= _LINE:
+                found.append(n)
     return found
+
+
+def _slides(i: Scalar, outer: Var, parts: int) -> bool:
+    """Whether an index goes along with the outer one of two axes in steps that overlap, as windows do."""
+    return parts == 2 and linear(i).terms.get(outer) == 1
 
 
 def _aligned(scope: Compute) -> list[Load]:

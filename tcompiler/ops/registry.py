@@ -29,6 +29,7 @@ _FAMILIES = (
     "elementwise",
     "contraction",
     "convolution",
+    "phases",
     "reduction",
     "normalization",
     "pooling",

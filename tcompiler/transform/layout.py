@@ -136,9 +136,10 @@ def _columns(program: Program, constants: set[str]) -> tuple[int, int] | None:
             extent = as_int(scope.axes[only[0]].extent) or 0
             fold = folds.get(scope.tensors[0].name)
             rank = len(tensors(program)[program.outputs[0]].shape)
-            if fold is not None and only[0] == fold.position + 1 and rank + 1 == len(scope.axes):
-                # a group's filters have to fill vectors by themselves
-                return (fold.position, extent) if extent >= _VECTOR else None
+            at = [k for k, p in enumerate(fold.parts) if p[-1] == only[0]] if fold is not None else []
+            if fold is not None and at and rank == len(fold.parts):
+                # what takes a part of an axis only has to fill vectors by itself
+                return (at[0], extent) if extent >= _VECTOR or len(fold.parts[at[0]]) == 1 else None
             if rank == len(scope.axes):
                 return only[0], extent
     return None
@@ -150,9 +151,13 @@ def _walks_rows(program: Program, constants: set[str]) -> bool:
     An axis that is read as it is merges with those before it. One that is read with offsets has to be long, and the
     reduction short, for else its rows of data, apart in memory, do not stay close to the core.
     """
+    folds = folded(program)
     for scope in program.scopes:
         if isinstance(scope, Compute) and scope.reduce_axes:
             last = scope.axes[-1]
+            fold = folds.get(scope.tensors[0].name)
+            if fold is not None and len(fold.parts[-1]) > 1:
+                return False
             loads = [n for n in postorder(*scope.values) if isinstance(n, Load) and n.buffer not in constants]
             if all(load.indices[-1] is last for load in loads):
                 return True

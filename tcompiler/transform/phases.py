@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from tcompiler.ir.graph.grammar import Attr, ConstantStore, Graph, Node
 from tcompiler.transform.editing import Editor, ints
 
+_VECTOR = 8
+"""Filters that fill a vector register: with fewer, the phases lie side by side as more filters of one convolution."""
+
 
 @dataclass(frozen=True, slots=True)
 class SplitPhases:
@@ -62,6 +65,10 @@ def _split(editor: Editor, node: Node) -> str | None:
         starts.append(pad - s * first)
         counts.append(last - first + 1)
     filters = weight.shape[1]
+    if groups == 1 and filters >= _VECTOR:
+        parts: dict[str, Attr] = {"sizes": sizes, "pads": pads[:rank]}
+        operands = [x, editor.constant(_deal_phases(weight, strides, pads)), *([b] if b else [])]
+        return editor.emit("conv_phases", operands, parts, like=node)
     attrs: dict[str, Attr] = {"pads": (*before, *after), "groups": groups}
     dealt = editor.constant(_deal(weight, strides, groups))
     operands = [x, dealt]
@@ -79,6 +86,20 @@ def _split(editor: Editor, node: Node) -> str | None:
         return whole
     crop: dict[str, Attr] = {"starts": tuple(starts), "sizes": sizes, "axes": tuple(range(2, 2 + rank))}
     return editor.emit("slice", (whole,), crop, like=node)
+
+
+def _deal_phases(weight: NDArray[Any], strides: tuple[int, ...], pads: tuple[int, ...]) -> NDArray[Any]:
+    """Weights (channels, filters, taps…) as (filters, channels, strides…, taps / s…), phases as the result has them."""
+    rank = len(strides)
+    channels, filters, *taps = weight.shape
+    counts = [-(-t // s) for t, s in zip(taps, strides, strict=True)]
+    whole = np.pad(weight, [(0, 0), (0, 0), *((0, n * s - t) for n, s, t in zip(counts, strides, taps, strict=True))])
+    split = whole.reshape(channels, filters, *(e for pair in zip(counts, strides, strict=True) for e in pair))
+    order = [1, 0, *(3 + 2 * k for k in range(rank)), *(2 + 2 * k for k in range(rank))]
+    dealt = np.flip(split.transpose(order), axis=tuple(2 + rank + k for k in range(rank)))
+    for k, (s, pad) in enumerate(zip(strides, pads, strict=False)):
+        dealt = np.roll(dealt, -(pad % s), axis=2 + k)  # the result's phase p meets the taps (p + pad) % s
+    return np.ascontiguousarray(dealt)
 
 
 def _deal(weight: NDArray[Any], strides: tuple[int, ...], groups: int) -> NDArray[Any]:

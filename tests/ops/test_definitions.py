@@ -473,6 +473,34 @@ def test_conv(
 
 
 @pytest.mark.parametrize(
+    ("x", "taps", "strides", "pads", "sizes"),
+    [
+        ((1, 3, 4, 5), (2, 2), (2, 2), (1, 1), (8, 10)),
+        ((2, 2, 3, 4), (1, 3), (3, 1), (0, 2), (9, 4)),
+        ((1, 2, 5), (3,), (4,), (5,), (13,)),
+    ],
+)
+def test_conv_phases(
+    x: tuple[int, ...], taps: tuple[int, ...], strides: tuple[int, ...], pads: tuple[int, ...], sizes: tuple[int, ...]
+) -> None:
+    """Every phase of the result is a convolution with weights of its own."""
+    data, weight, bias = f32(*x), f32(3, x[1], *strides, *taps), f32(3)
+    want = np.zeros((x[0], 3, *sizes))
+    for n, k, *at in np.ndindex(*want.shape):
+        phase = tuple(y % s for y, s in zip(at, strides, strict=True))
+        for c, *tap in np.ndindex(x[1], *taps):
+            source = tuple(
+                y // s + (q + p) // s - t + 1 + j
+                for y, p, q, s, t, j in zip(at, pads, phase, strides, taps, tap, strict=True)
+            )
+            if all(0 <= i < e for i, e in zip(source, x[2:], strict=True)):
+                want[(n, k, *at)] += float(data[(n, c, *source)]) * weight[(k, c, *phase, *tap)]
+    close(run("conv_phases", [data, weight], sizes=sizes, pads=pads), want, 1e-5)
+    wide = want + bias.reshape(1, -1, *([1] * len(sizes)))
+    close(run("conv_phases", [data, weight, bias], sizes=sizes, pads=pads), wide, 1e-5)
+
+
+@pytest.mark.parametrize(
     ("x", "w", "strides", "pads", "dilations", "groups", "extra"),
     [
         ((2, 4, 5, 4), (4, 3, 3, 2), (2, 3), (1, 0, 2, 1), (1, 1), 2, (1, 2)),

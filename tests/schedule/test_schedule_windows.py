@@ -96,6 +96,7 @@ def test_pooling(op: str, pads: list[int], before: int, tmp_path: Any) -> None:
         ((1, 64, 5, 5), 32, 4, 1, 1),
         ((1, 8, 9, 20), 16, 4, 3, 1),
         ((1, 34, 6, 6), 68, 2, 2, 1),
+        ((1, 19, 9, 13), 38, 19, 5, 1),
     ],
 )
 @pytest.mark.parametrize("before", [0, 5])
@@ -109,3 +110,22 @@ def test_grouped(
     texts = check(raw, tmp_path, 1)
     lines = [line for text in texts.values() for line in text.splitlines()]
     assert not any("_acc = alloc(" in line and "register" not in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("data", "filters", "kernel", "strides", "pads"),
+    [
+        ((1, 16, 4, 4), 8, [4, 4], [2, 2], [1, 1, 1, 1]),
+        ((2, 5, 4, 3), 24, [3, 5], [2, 1], [0, 0, 1, 1]),
+        ((1, 3, 6, 5), 17, [2, 2], [3, 3], [0, 0, 0, 0]),
+        ((1, 4, 5, 7), 9, [9, 9], [4, 4], [4, 4, 4, 3]),
+    ],
+)
+def test_transposed(
+    data: tuple[int, ...], filters: int, kernel: list[int], strides: list[int], pads: list[int], tmp_path: Any
+) -> None:
+    """The phases of the result are stored where they belong, lanes side by side."""
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], strides=strides, pads=pads)
+    texts = check(model(node, data, (data[1], filters, *kernel)), tmp_path, 2)
+    assert any("_phases_acc = alloc" in text for text in texts.values())
+    assert not any("_phases = alloc" in text for text in texts.values())

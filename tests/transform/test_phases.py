@@ -56,6 +56,15 @@ def test_two_axes(strides: tuple[int, int], pads: tuple[int, int, int, int]) -> 
     split((1, 3, 4, 5), (3, 2, 4, 5), True, strides=strides, pads=pads)
 
 
+@pytest.mark.parametrize("strides", [(2, 1), (3, 2), (4, 4)])
+@pytest.mark.parametrize("taps", [(4, 5), (1, 3)])
+@pytest.mark.parametrize("pads", [(0, 0, 0, 0), (1, 2, 0, 1), (-1, 3, 2, -2)])
+def test_many_filters(strides: tuple[int, int], taps: tuple[int, int], pads: tuple[int, int, int, int]) -> None:
+    """Filters that fill vectors: no shuffle of pixels is left."""
+    graph = split((1, 3, 4, 5), (3, 8, *taps), True, strides=strides, pads=pads, output_padding=(0, 0))
+    assert [n.op for n in graph.nodes] == ["conv_phases"]
+
+
 def test_three_axes() -> None:
     split((1, 2, 3, 2, 4), (2, 2, 3, 2, 4), strides=(2, 2, 3), pads=(1, 0, 2, 0, 1, 1))
 

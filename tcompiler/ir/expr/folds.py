@@ -10,43 +10,51 @@ from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int, floordiv, flo
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """A tensor that is read as if two neighbouring dimensions were one: the groups of a convolution and their filters.
+    """A tensor that is read as if it had fewer dimensions: two of its own stand for one of the reader's axes.
 
     Attributes:
-        position: The first of the dimensions.
-        reader: The tensor computed from it, which has one dimension in their place.
+        parts: For each axis of the reader the dimensions that it indexes, outer one first: one or two.
+        reader: The tensor computed from it.
     """
 
-    position: int
+    parts: tuple[tuple[int, ...], ...]
     reader: str
 
 
 def folded(program: Program) -> dict[str, Fold]:
-    """The inner tensors that are only read at (…, a // extent, a % extent, …), a being an axis of the one reader."""
+    """The inner tensors that are read once, some dimensions at a // extent and a % extent, a an axis of the reader."""
     found: dict[str, Fold | None] = {}
     table = tensors(program)
     for scope in program.scopes:
-        reads = scope.values if isinstance(scope, Compute) else ()
-        mentioned = {n.buffer: n for n in postorder(*reads) if isinstance(n, Load)}
         if not isinstance(scope, Compute):
             return {}
-        for name, load in mentioned.items():
-            position = _fold_of(load, scope.axes, table[name].shape)
-            alone = sum(isinstance(n, Load) and n.buffer == name for n in postorder(*reads)) == 1
-            fits = name not in found and alone and position is not None and len(scope.tensors) == 1
-            found[name] = Fold(position or 0, scope.tensors[0].name) if fits else None
+        loads = [n for n in postorder(*scope.values) if isinstance(n, Load)]
+        for load in loads:
+            parts = _parts(load, scope.axes, table[load.buffer].shape)
+            alone = sum(n.buffer == load.buffer for n in loads) == 1 and load.buffer not in found
+            fits = alone and parts is not None and len(scope.tensors) == 1
+            found[load.buffer] = Fold(parts, scope.tensors[0].name) if fits and parts is not None else None
     return {name: fold for name, fold in found.items() if fold is not None}
 
 
-def _fold_of(load: Load, axes: tuple[Var, ...], shape: tuple[Scalar, ...]) -> int | None:
-    """Where a load has an axis in two parts, its other indices being the other axes in order."""
-    if len(load.indices) != len(axes) + 1:
-        return None
-    for k, axis in enumerate(axes):
-        inner = as_int(shape[k + 1])
-        outer = as_int(shape[k])
-        if inner and outer and as_int(axis.extent) == inner * outer:
-            parts = floordiv(axis, index(inner)), floormod(axis, index(inner))
-            if load.indices == (*axes[:k], *parts, *axes[k + 1 :]):
-                return k
-    return None
+def _parts(load: Load, axes: tuple[Var, ...], shape: tuple[Scalar, ...]) -> tuple[tuple[int, ...], ...] | None:
+    """The dimensions that each axis indexes, if they are all and some axis indexes two."""
+    left = dict(enumerate(load.indices))
+    result: list[tuple[int, ...]] = []
+    for axis in axes:
+        places = [k for k, i in left.items() if i is axis]
+        if not places:
+            for k in left:
+                inner = as_int(shape[k])
+                if inner and left[k] is floormod(axis, index(inner)):
+                    quotient = floordiv(axis, index(inner))
+                    places = [*[n for n in left if left[n] is quotient][:1], k]
+        extent = 1
+        for k in places:
+            extent *= as_int(shape[k]) or 0
+        if not places or len(places) > 2 or (as_int(axis.extent) or 0) > extent:
+            return None
+        for k in places:
+            del left[k]
+        result.append(tuple(places))
+    return tuple(result) if not left and any(len(p) == 2 for p in result) else None

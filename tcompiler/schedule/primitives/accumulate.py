@@ -261,6 +261,11 @@ def _tile(b: Block, update: Update, inner: Sequence[Var]) -> _Tile:
         if split is not None and all(often.count(v) == 1 for v, _ in split[1].parts):
             axes.append(split[1])
             done.update(v for v, _ in split[1].parts)
+            continue
+        # a loop that steps through the target is an axis of its own, in its place among the target's dimensions
+        steps = [v for v in running if v in free_vars(node) and v not in done and often.count(v) == 1]
+        axes += [Axis(((v, 1),), extents[v]) for v in steps]
+        done.update(steps)
     axes += [Axis(((v, 1),), extents[v]) for v in running if v not in done]
     units = tuple(v for a in axes if a.extent == 1 for v, _ in a.parts)
     return _Tile(tuple(a for a in axes if a.extent > 1), units)

@@ -44,7 +44,7 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int) -> bool:
         outer = [n for v, n in loop_of.items() if v is not lane]
         extent = shape.extents[lane]
         across = _across(shape, lane)
-        if across is not None and shape.extents[lane] > 1:
+        if across is not None and across in loop_of and shape.extents[lane] > 1:
             _tiled(sch, block, shape, lane, across, target, threads)
             return True
         if outer and sch.loops(block)[-1] != loop:
