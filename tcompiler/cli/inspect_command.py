@@ -38,8 +38,8 @@ def run(
     For each kernel: operations that its definition asks for and that its schedule executes, least traffic, the time
     that the machine needs at least (limit) and what sets it (compute, a cache, memory, the latency of a call), and the
     time measured (beside it the one predicted from the schedule by the analytic model of the machine) with its share
-    of the whole and how much of the limit it attains. The stage asm is annotated: what
-    each inner loop does in an iteration, and the cycles that it takes at the least; --json and --html have that too.
+    of the whole and how much of the limit it attains. The stage asm is annotated: what each inner loop does in an
+    iteration, and the cycles that it takes at the least; --json and --html have that too.
     """
     from tcompiler.cli import models
     from tcompiler.cli.report import facts

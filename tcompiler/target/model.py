@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from tcompiler.target.target import Target
 
@@ -105,10 +105,24 @@ BOUNDS = {
 }
 """What a stretch of code can be bound by."""
 
+
+class _Figures(TypedDict, total=False):
+    """Fields of a Core that a microarchitecture is known by."""
+
+    fma_bits: int
+    fma_latency: int
+    add_pipes: int
+    add_latency: int
+    load_bits: int
+    store_bits: int
+    issue: int
+    divide_cycles: float
+
+
 # Microarchitectures by LLVM's name: what differs from the defaults above.
-_ZEN: dict[str, int | float] = {"add_pipes": 2, "add_latency": 3, "issue": 6}
-_WIDE: dict[str, int | float] = {"fma_bits": 1024, "load_bits": 1024, "store_bits": 512}
-_CORES: dict[str, dict[str, int | float]] = {
+_ZEN: _Figures = {"add_pipes": 2, "add_latency": 3, "issue": 6}
+_WIDE: _Figures = {"fma_bits": 1024, "load_bits": 1024, "store_bits": 512}
+_CORES: dict[str, _Figures] = {
     "haswell": {"fma_latency": 5, "add_latency": 5, "divide_cycles": 14.0},
     "broadwell": {"fma_latency": 5, "add_latency": 3, "divide_cycles": 10.0},
     "skylake": {},
@@ -136,8 +150,7 @@ def core(target: Target) -> Core:
     known = _CORES.get(target.cpu)
     if known is None:
         known = _WIDE if target.vector_bits == 512 else {}
-    plain = Core(target.vector_bits, target.vector_registers)
-    made = replace(plain, **known)  # type: ignore[arg-type]
+    made = Core(target.vector_bits, target.vector_registers, **known)
     scale = {"L1": made.load_bits / 512, "L2": max(1.0, made.load_bits / 512)}
     return replace(
         made,

@@ -15,6 +15,7 @@ from tcompiler.ir.loop.evaluate import evaluate
 from tcompiler.ir.loop.grammar import Function
 from tcompiler.ir.loop.intrinsics import DESCRIPTIONS, description
 from tcompiler.ir.loop.verify import verify
+from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.target.named import get, host
 from tcompiler.target.target import Target
 from tests.backends.kernels import run
@@ -52,7 +53,7 @@ def inputs(function: Function) -> dict[str, np.ndarray]:
     found = {}
     for b in function.buffers:
         if b.name in function.inputs:
-            shape = tuple(int(e.value) for e in b.shape)  # type: ignore[attr-defined]
+            shape = tuple(as_int(e) or 0 for e in b.shape)
             if b.dtype.is_float:
                 found[b.name] = rng.standard_normal(shape).astype(b.dtype.numpy)
             else:
@@ -79,7 +80,7 @@ def test_instructions_of_this_machine_do_what_they_mean(name: str) -> None:
 def test_sums_of_the_largest_products_wrap_around_as_the_reference_does() -> None:
     function = product("x86.dot_i16x8")
     if not available("x86.dot_i16x8", host()):
-        pytest.skip("no AVX2 here")
+        pytest.skip("runs on a processor with AVX2")
     values = {k: np.full_like(v, -32768) for k, v in inputs(function).items()}
     np.testing.assert_array_equal(run(function, values)["C"], evaluate(function, values)["C"])
 
@@ -102,7 +103,9 @@ def test_assembly_has_the_instruction_or_the_target_is_refused(name: str, target
         with pytest.raises(CompileError, match=f"intrinsic '{name}' takes .*, which the target {target} does not have"):
             generate(function, machine, "k")
         return
-    operands, lanes = re.fullmatch(r"x86\.dot_(\w+)x(\d+)", name).groups()  # type: ignore[union-attr]
+    matched = re.fullmatch(r"x86\.dot_(\w+)x(\d+)", name)
+    assert matched is not None
+    operands, lanes = matched.groups()
     lines = [x for x in assembly(function, machine).splitlines() if re.search(rf"\s({_MNEMONICS[operands]})\s", x)]
     # three steps in a loop, two rows and one, two panels each
     assert len(lines) >= 6

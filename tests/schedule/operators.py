@@ -8,6 +8,7 @@ from collections.abc import Callable
 from tcompiler.api import compile_stages
 from tcompiler.frontend import builder as b
 from tcompiler.frontend.module import GraphModule
+from tcompiler.frontend.tensor import SymbolicTensor
 from tcompiler.ir.loop.analysis import loops
 from tcompiler.ir.loop.grammar import Function
 from tcompiler.ir.loop.text import parse_function
@@ -33,9 +34,9 @@ def operator(draw: Draw) -> Draw:
     return draw
 
 
-def traced(model: Callable[..., object], *shapes: tuple[int, ...], dtype: str = "f32") -> GraphModule:
+def traced(model: Callable[..., SymbolicTensor], *shapes: tuple[int, ...], dtype: str = "f32") -> GraphModule:
     """A model of inputs a, b, c … of those shapes."""
-    return b.trace(model, *(b.spec(dtype, shape) for shape in shapes))  # type: ignore[arg-type]
+    return b.trace(model, *(b.spec(dtype, shape) for shape in shapes))
 
 
 @operator

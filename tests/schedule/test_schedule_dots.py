@@ -16,6 +16,7 @@ from tcompiler.ir.loop.grammar import Function, Intrinsic, walk
 from tcompiler.ir.loop.hash import structural_hash
 from tcompiler.ir.loop.text import parse_function, print_function
 from tcompiler.ir.loop.verify import verify
+from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.schedule import Schedule, replay
 from tcompiler.schedule.rules.default import default_schedule
 from tcompiler.schedule.rules.dots import candidates
@@ -100,7 +101,7 @@ def values(function: Function) -> dict[str, np.ndarray]:
     found = {}
     for b in function.buffers:
         if b.name in function.inputs:
-            shape = tuple(int(e.value) for e in b.shape)  # type: ignore[attr-defined]
+            shape = tuple(as_int(e) or 0 for e in b.shape)
             if b.dtype.is_float:
                 found[b.name] = rng.integers(-9, 10, shape).astype(b.dtype.numpy)
             else:
@@ -127,7 +128,7 @@ def checked(function: Function, target: str, threads: int = 1) -> Schedule:
     return sch
 
 
-needs_avx2 = pytest.mark.skipif(not available("x86.dot_i16x8", host()), reason="no AVX2 here")
+needs_avx2 = pytest.mark.skipif(not available("x86.dot_i16x8", host()), reason="runs on a processor with AVX2")
 
 
 @needs_avx2

@@ -32,7 +32,10 @@ CASES = cases(COUNT)
 
 def small(rng: random.Random, prime: bool) -> Function:
     """A product, a convolution or a window, small enough for isl."""
-    n = lambda most=13: size(rng, prime, most)  # noqa: E731
+
+    def n(most: int = 13) -> int:
+        return size(rng, prime, most)
+
     match rng.randrange(4):
         case 0:
             text = programs.matmul_relu(n(), n(), n())

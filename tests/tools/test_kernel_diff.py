@@ -57,7 +57,10 @@ _CODE_CHANGE = """code = _Kernel(function, target, symbol).run()
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A matrix product and a division that no group takes along."""
     node = onnx.helper.make_node
-    value = lambda name: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [4, 4])  # noqa: E731
+
+    def value(name: str) -> onnx.ValueInfoProto:
+        return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [4, 4])
+
     nodes = [node("MatMul", ["a", "b"], ["p"]), node("Div", ["a", "b"], ["q"])]
     graph = onnx.helper.make_graph(nodes, "g", [value("a"), value("b")], [value("p"), value("q")])
     path = tmp_path_factory.mktemp("model") / "m.onnx"

@@ -15,15 +15,14 @@ from math import prod
 from tcompiler.backends.llvm.linear import linear
 from tcompiler.ir.scalar.grammar import Var
 from tcompiler.schedule.rules.accesses import Operand
+from tcompiler.target.model import Pace
 
 HELD = 0.7
 """Share of the level 2 cache that rows and a panel may fill."""
-NEAR_BYTES = 20.0
-"""Bytes per cycle that a copy within the level 2 cache moves."""
 FAR_BYTES = 5.0
 """Bytes per cycle that arrive from beyond the level 2 cache, or leave for it, while others use it too."""
-POINTS_PER_CYCLE = 14.0
-"""Multiply-adds of 32 bits per cycle of a good tile."""
+GOOD = 0.945
+"""Share of the multiply-adds that a core sustains that a good tile attains."""
 TAIL = 1.02
 """What a last block of another size costs, in code and in the caches of instructions."""
 
@@ -58,6 +57,8 @@ class Problem:
         copied: Whether a producer writes the row operand, which a block can have next to it.
         batches: Contractions of this size.
         cache: Bytes of the level 2 cache.
+        width: Lanes of a vector register.
+        pace: What the core sustains.
         threads: Threads to share the work.
     """
 
@@ -71,6 +72,8 @@ class Problem:
     copied: bool
     batches: int
     cache: int
+    width: int
+    pace: Pace
     threads: int
 
     def footprint(self, extents: dict[Var, int]) -> int:
@@ -97,13 +100,11 @@ class Blocking:
     Attributes:
         at: The position of the loop that is cut.
         size: Its iterations in a block; all of them where nothing is cut.
-        held: Whether the rows of a block stay in the cache.
         by_block: Whether blocks, rather than panels, come out evenly for the threads.
     """
 
     at: int
     size: int
-    held: bool
     by_block: bool
 
 
@@ -138,18 +139,17 @@ def _cost(problem: Problem, at: int, size: int) -> tuple[float, Blocking]:
     shared = problem.columns * problem.panel
     capacity = HELD * problem.cache
     everything = problem.footprint(problem.extents)
-    held = rows + problem.panel <= capacity
-    if shared + rows / max(1, size) <= capacity:
+    if shared + rows / size <= capacity:
         moved = everything + shared
-    elif held:
+    elif rows + problem.panel <= capacity:
         moved = blocks * (rows + shared)
     else:
         moved = blocks * (rows * problem.columns + shared)
     copying = 0.0
     if problem.copied:
-        near = rows <= capacity / 2
-        copying = blocks * rows / NEAR_BYTES if near else everything * (1 / NEAR_BYTES + 2 / FAR_BYTES)
-    points = prod(problem.extents.values()) * problem.element / 4 / POINTS_PER_CYCLE
+        near = problem.pace.near_bytes
+        copying = blocks * rows / near if rows <= capacity / 2 else everything * (1 / near + 2 / FAR_BYTES)
+    points = prod(problem.extents.values()) * problem.pace.fma / problem.width / GOOD
     if problem.extents[axis.var] % (size * axis.step):
         points *= TAIL
     moving = problem.batches * moved / FAR_BYTES / problem.threads
@@ -159,7 +159,7 @@ def _cost(problem: Problem, at: int, size: int) -> tuple[float, Blocking]:
     if problem.copied and problem.threads > 1:
         # one thread copies, and the others fetch the copy from its cache
         by_panel += problem.batches * blocks * rows / FAR_BYTES
-    return min(by_block, by_panel), Blocking(at, size, held, by_block <= by_panel)
+    return min(by_block, by_panel), Blocking(at, size, by_block <= by_panel)
 
 
 def _evenness(problem: Problem, at: int, size: int) -> float:

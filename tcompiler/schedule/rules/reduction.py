@@ -251,6 +251,8 @@ def _block_rows(
         copied=bool(producer),
         batches=batches,
         cache=target.l2_bytes,
+        width=target.vector_lanes(element * 8),
+        pace=pace(target),
         threads=threads if shape.points() >= WORTH else 1,
     )
     chosen = choose_blocking(problem)
@@ -319,7 +321,8 @@ def _unroll_steps(sch: Schedule, plan: _Plan, loops: Sequence[tuple[str, int]], 
         spare = target.vector_registers - plan.rows * vectors - vectors
         if k == 0 and spare > 1:
             steps = next((n for n in (8, 4, 2) if extent % n == 0 and extent > n and body * n <= BODY), 0)
-            steps = steps if steps > 2 or extent < 4 * UNROLL else 4
+            if steps < 4 and extent >= 4 * UNROLL:
+                steps = 4  # a tail is worth more than two steps to a jump, or one
             if steps:
                 outer, inner = sch.split(name, [None, steps])
                 sch.unroll(inner)
