@@ -1,0 +1,143 @@
+"""Copies of operands in the order in which a tile reads them: at run time, or once for constants."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from tcompiler.backends.llvm.linear import linear
+from tcompiler.ir.scalar.grammar import Scalar, Var, as_int
+from tcompiler.ir.scalar.rewrite import free_vars
+from tcompiler.schedule.rules.accesses import Operand
+from tcompiler.schedule.rules.attempt import attempt
+from tcompiler.schedule.rules.plan import Plan
+from tcompiler.schedule.schedule import Schedule
+
+REUSE = 4
+"""An operand that is not contiguous along the lanes is packed if each of its elements is used this often."""
+
+
+def _plain(operand: Operand, var: Var) -> int | None:
+    """The index position at which an operand has this iter var alone."""
+    for k, i in enumerate(operand.indices):
+        if i is var:
+            return k
+    return None
+
+
+def _shifted(index: Scalar) -> Var | None:
+    """The iter var of an index that is one iter var plus a constant."""
+    form = linear(index, {})
+    if len(form.terms) != 1:
+        return None
+    ((atom, c),) = form.terms.items()
+    return atom if isinstance(atom, Var) and c == 1 else None
+
+
+def packable(operand: Operand) -> bool:
+    """Whether every index is a constant or a distinct iter var (and an offset), so that a copy is a plain transpose."""
+    live = [_shifted(i) for i in operand.indices if as_int(i) is None]
+    return None not in live and len(set(live)) == len(live)
+
+
+def runtime_packs(sch: Schedule, plan: Plan, constants: Collection[str]) -> list[Operand]:
+    """Operands to copy into panels inside the kernel: read along the lanes, reused by many rows, badly laid out."""
+    shape = plan.shape
+    result = []
+    for o in shape.operands:
+        if not o.moves(plan.lane) or o.buffer in constants or not packable(o):
+            continue
+        reuse = 1
+        for v in shape.spatial:
+            if not o.moves(v):
+                reuse *= shape.extents[v]
+        apart = max((abs(o.strides.get(v) or 0) for v in shape.reduce), default=0)
+        if o.strides.get(plan.lane) != 1 or (reuse >= REUSE * plan.rows and apart > plan.lanes):
+            result.append(o)
+    return result
+
+
+def pack(sch: Schedule, block: str, plan: Plan, operand: Operand, loop: str) -> str:
+    """Copies an operand into a buffer of panels, lanes innermost.
+
+    Args:
+        sch: The schedule.
+        block: The reader.
+        plan: Its plan.
+        operand: What to copy.
+        loop: The loop over blocks of panels under which the copy stands; "" copies the whole operand in front.
+
+    Returns:
+        The copy's loop over panels, "" where there is one only.
+    """
+    (copy,) = sch.cache_read(block, operand.buffer, "local" if loop else "global")
+    cache = sch.written_by(copy)
+    if loop:
+        sch.compute_at(copy, loop)
+    at = next(k for k, i in enumerate(operand.indices) if _shifted(i) is plan.lane)
+    rank = len(operand.indices)
+    names = [f"d{k}" for k in range(rank)]
+    outer = [n for k, n in enumerate(names) if k != at]
+    sch.transform_layout(
+        cache,
+        f"lambda {', '.join(names)}: ({names[at]} // {plan.lanes}, {''.join(n + ', ' for n in outer)}"
+        f"{names[at]} % {plan.lanes})",
+        False,
+    )
+    loops = sch.own_loops(copy)
+    lane_loop, tail_loop = sch.loop_of(copy, at), ""
+    if not lane_loop:
+        return ""
+    extent = sch.extent(lane_loop) or 1
+    if extent > plan.lanes:
+        first, second = sch.split(lane_loop, [None, plan.lanes])
+        order = [n for n in loops if n != lane_loop]
+        # rows are read in runs of a block of panels, which is kinder to caches and pages than panel by panel
+        sch.reorder(*order, first, second)
+        lane_loop, tail_loop = second, first
+    else:
+        order = [n for n in loops if n != lane_loop]
+        if order and loops[-1] != lane_loop:
+            sch.reorder(*order, lane_loop)
+    sch.vectorize(lane_loop)
+    return tail_loop
+
+
+def pack_constants(sch: Schedule, plan: Plan, constants: Collection[str], reduce_order: list[Var]) -> None:
+    """Lays constant operands out in the order in which the tile reads them."""
+    for o in plan.shape.operands:
+        if o.buffer not in constants or not o.moves(plan.lane) or len(o.indices) < 2:
+            continue
+        names = [f"d{k}" for k in range(len(o.indices))]
+        at = _plain(o, plan.lane)
+        fixed = [k for k, i in enumerate(o.indices) if not any(i is v for v in reduce_order)]
+        walked = [p for v in reduce_order if (p := _plain(o, v)) is not None]
+        if at is None:
+            ends = [k for k, i in enumerate(o.indices) if k in fixed and plan.lane in free_vars(i)]
+            if len(ends) != 1 or set(fixed) | set(walked) != set(range(len(names))):
+                continue
+            end, group = names[ends[0]], _group(o.indices[ends[0]], plan)
+            outputs = [*(names[k] for k in fixed if k != ends[0]), *(names[k] for k in walked), end]
+            if group:
+                inside = f"{end} % {group}"
+                panel, lane = f"{inside} // {plan.lanes}", f"{inside} % {plan.lanes}"
+                outputs = [*outputs[: -1 - len(walked)], f"{end} // {group}", panel, *(names[k] for k in walked), lane]
+        else:
+            batch = [k for k in fixed if k != at]
+            if set(fixed) | set(walked) != set(range(len(names))):
+                continue
+            outputs = [
+                *(names[k] for k in batch),
+                f"{names[at]} // {plan.lanes}",
+                *(names[k] for k in walked),
+                f"{names[at]} % {plan.lanes}",
+            ]
+        text = f"lambda {', '.join(names)}: ({', '.join(outputs)})"
+        attempt(sch, sch.transform_layout, o.buffer, text, False)
+
+
+def _group(index: Scalar, plan: Plan) -> int:
+    """Filters of a group, where an index counts groups of as many lanes as there are; 0 where it does not."""
+    form = linear(index, {})
+    size = plan.shape.extents[plan.lane]
+    others = [c for v, c in form.terms.items() if v is not plan.lane]
+    return size if form.const == 0 and others == [size] and form.terms.get(plan.lane) == 1 else 0

@@ -1,0 +1,138 @@
+"""What decides the shape of a contraction's nest: its lanes, its rows, the register tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import gcd, prod
+
+from tcompiler.ir.loop.analysis import find_block
+from tcompiler.ir.loop.grammar import buffer_table
+from tcompiler.ir.scalar.grammar import Var
+from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
+from tcompiler.schedule.rules.partials import contiguous_axes
+from tcompiler.schedule.rules.tile import Registers, Tile, choose_tile
+from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.model import pace
+from tcompiler.target.target import Target
+
+
+@dataclass(slots=True)
+class Plan:
+    """What the rule decided for one reduction."""
+
+    shape: Shape
+    lane: Var
+    row: Var | None
+    line: Var | None
+    tile: Tile
+    shared: Operand
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of the tile."""
+        return self.tile.lanes
+
+    @property
+    def rows(self) -> int:
+        """Rows of the tile along both axes."""
+        return self.tile.rows * self.tile.lines
+
+
+def _own(sch: Schedule, block: str, shape: Shape | None) -> Shape | None:
+    """A block's iterations by its own loops alone: what is bound to loops around others as well stands still."""
+    if shape is None:
+        return None
+    loops = [sch.loop_of(block, k) for k in range(len(sch.iters(block)))]
+    extents = {i.var: (sch.extent(n) or 1) if n else 1 for i, n in zip(sch.iters(block), loops, strict=True)}
+    return replace(shape, extents=extents)
+
+
+def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside: bool = False) -> Plan | None:
+    """Plans a reduction's nest.
+
+    Args:
+        sch: The schedule.
+        block: A block with an Update.
+        target: The machine.
+        lanes: Lanes that the tile has to have, as an operand is laid out for them; 0 for any.
+        inside: Whether the block shares its outer loops with others, which then stand still.
+
+    Returns:
+        The plan; None where the output is not contiguous along an axis that operands are contiguous or constant in.
+    """
+    shape = shape_of(sch.function, find_block(sch.function, block))
+    if inside:
+        shape = _own(sch, block, shape)
+    if shape is None or not shape.reduce or 0 in shape.extents.values():
+        return None
+    lane = shape.innermost()
+    if lane is None:
+        return None
+    bits = buffer_table(sch.function)[shape.target.buffer].dtype.bytes * 8
+    moved = [o for o in shape.operands if o.moves(lane)]
+    if not moved:
+        return None
+    shared, row = None, None
+    for o in moved:
+        candidates = [
+            v
+            for v in shape.spatial
+            if v is not lane and shape.extents[v] > 1 and not o.moves(v) and shape.target.strides.get(v)
+        ]
+        if candidates:
+            shared, row = o, _best_row(shape, candidates)
+            break
+    if shared is None:
+        walked = contiguous_axes(shape)
+        long = prod(shape.extents[v] for v in walked) >= target.vector_lanes(bits)
+        streamed = [o for o in moved if any(o.moves(v) for v in shape.reduce)]
+        if long and all(o.strides.get(lane) != 1 for o in streamed):
+            return None  # nothing is shared between lanes: each row is better reduced as it lies in memory
+        candidates = [
+            v for v in shape.spatial if v is not lane and shape.extents[v] > 1 and shape.target.strides.get(v)
+        ]
+        row = _best_row(shape, candidates) if candidates else None
+        shared = moved[0]
+    extent = shape.extents[lane]
+    rows = shape.extents[row] if row is not None else 1
+    depth = 1
+    for v in shape.reduce:
+        depth *= shape.extents[v]
+    registers = Registers(
+        target.vector_lanes(bits),
+        target.vector_registers,
+        target.vector_bits // 8,
+        target.l2_bytes * 5 // 8,
+        pace(target),
+    )
+    by_row = row is not None and not shared.moves(row)
+    line = _line(shape, lane, row, shared) if by_row else None
+    lines = 1 if line is None else shape.extents[line]
+    apart = 0
+    for o in shape.operands:
+        for v in (x for x in (row, line) if x is not None):
+            if o.moves(v):
+                apart = gcd(apart, (o.strides.get(v) or 0) * bits // 8)
+    tile = choose_tile(rows, extent, depth, registers, by_row, lines, apart, lanes)
+    return Plan(shape, lane, row, line if tile.lines > 1 else None, tile, shared)
+
+
+def _line(shape: Shape, lane: Var, row: Var | None, shared: Operand) -> Var | None:
+    """A second axis of rows: the next one around the row axis in memory."""
+    candidates = [
+        v
+        for v in shape.spatial
+        if v is not lane
+        and v is not row
+        and shape.extents[v] > 1
+        and not shared.moves(v)
+        and shape.target.strides.get(v)
+    ]
+    return min(candidates, key=lambda v: shape.target.strides.get(v) or 0, default=None)
+
+
+def _best_row(shape: Shape, candidates: list[Var]) -> Var:
+    """The axis to tile by rows: of the longer ones the one closest in memory, so that a tile reads near elements."""
+    longest = max(shape.extents[v] for v in candidates)
+    long_enough = [v for v in candidates if shape.extents[v] * 4 >= min(longest, 24)]
+    return min(long_enough, key=lambda v: shape.target.strides.get(v) or 0)
