@@ -10,7 +10,7 @@ import numpy as np
 
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node
 from tcompiler.ir.scalar.grammar import as_int
-from tcompiler.transform import quantization, transposes, weights
+from tcompiler.transform import quantization, reshapes, transposes, weights
 from tcompiler.transform.editing import Editor, ints, scalar_value
 
 Rule = Callable[[Editor, Node], str | None]
@@ -23,9 +23,9 @@ class Canonicalise:
 
     identity; a cast, reshape, transpose, expand, slice, tile or concat that changes nothing; reshape of a
     reshape; transpose of a transpose; a transpose that moves extents of 1 only; operators of transposes that can go
-    first (see transposes.py); products by large transposed constants (see weights.py); dequantized data that are
-    quantized again or only moved (see quantization.py); a reduction whose kept axes are reshaped away; products by 1,
-    differences of 0; powers with small constant exponents; division by a power of two.
+    first (see transposes.py) or of reshapes (see reshapes.py); products by large transposed constants (see weights.py);
+    dequantized data that are quantized again or only moved (see quantization.py); a reduction whose kept axes are
+    reshaped away; products by 1, differences of 0; powers with small constant exponents; division by a power of two.
     """
 
     name: str = "canonicalise"
@@ -65,7 +65,7 @@ def _better(editor: Editor, node: Node) -> str | None:
     if better is None:
         better = quantization.sink(editor, node)
     if better is None and node.op not in ("transpose", "reshape", "identity"):
-        better = transposes.sink(editor, node)
+        better = transposes.sink(editor, node) or reshapes.sink(editor, node)
     return better
 
 

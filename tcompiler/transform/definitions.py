@@ -9,6 +9,7 @@ from tcompiler.ir.graph.grammar import Graph, Node, TensorType, values
 from tcompiler.ir.graph.operators import OperatorLike
 from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import Const, Load, Scalar, Var, as_int, index, postorder, sub
+from tcompiler.ir.scalar.rewrite import substitute
 
 Operators = Callable[[str], OperatorLike]
 
@@ -65,7 +66,9 @@ def is_view(program: Program) -> bool:
     size = _elements(source.shape)
     if size is None or size != _elements(scope.tensors[0].shape):
         return False
-    return simplify(sub(_flat(load.indices, source.shape), _flat(scope.axes, scope.tensors[0].shape))) is index(0)
+    single: dict[Scalar, Scalar] = {a: index(0) for a in scope.axes if as_int(a.extent) == 1}
+    apart = sub(_flat(load.indices, source.shape), _flat(scope.axes, scope.tensors[0].shape))
+    return simplify(substitute(apart, single)) is index(0)
 
 
 def _elements(shape: Sequence[Scalar]) -> int | None:

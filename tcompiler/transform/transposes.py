@@ -39,7 +39,7 @@ def sink(editor: Editor, node: Node) -> str | None:
     if len(perm) != len(node.outputs[0].type.shape):
         return None
     if moved is None and (
-        transposes[0].outputs[0].type.shape != node.outputs[0].type.shape or not _is_pointwise(editor, node)
+        transposes[0].outputs[0].type.shape != node.outputs[0].type.shape or not is_pointwise(editor, node)
     ):
         return None
     if node.op in _ALONG_ROWS and _one_axis(node, perm)["axis"] != len(perm) - 1:
@@ -129,8 +129,13 @@ def _operand(editor: Editor, name: str, perm: tuple[int, ...], broadcasts: bool)
     return editor.constant(np.ascontiguousarray(wide.transpose(np.argsort(perm))))
 
 
-def _is_pointwise(editor: Editor, node: Node) -> bool:
-    """Whether an operator combines elements at one place of (broadcast) operands, whatever the place."""
+def is_pointwise(editor: Editor, node: Node) -> bool:
+    """Whether an operator combines elements at one place of (broadcast) operands, whatever the place.
+
+    Args:
+        editor: The graph under construction.
+        node: A node of the old graph.
+    """
     inputs = editor.inputs(node)
     if any(editor.dims(i) is None for i in inputs if i):
         return False

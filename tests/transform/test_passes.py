@@ -114,6 +114,26 @@ CANONICAL_CASES: list[tuple[str, Callable[..., Any], list[str]]] = [
         ["reshape", "transpose", "exp", "reshape", "add"],
     ),
     (
+        "what follows a reshaped product",
+        lambda x: tb.tanh((x @ constant(x, np.ones((6, 8)))).reshape(1, 4, 8) + constant(x, np.arange(8))),
+        ["matmul", "add", "tanh", "reshape"],
+    ),
+    (
+        "sum of two that are reshaped",
+        lambda x: tb.exp(x).reshape(24) * tb.sin(x).reshape(24),
+        ["exp", "sin", "mul", "reshape"],
+    ),
+    (
+        "a constant is reshaped along",
+        lambda x: tb.exp(x).reshape(2, 12) * constant(x, np.arange(24).reshape(2, 12)),
+        ["exp", "mul", "reshape"],
+    ),
+    (
+        "a reshape that a constant broadcasts along stays",
+        lambda x: tb.exp(x).reshape(2, 12) * constant(x, np.arange(2).reshape(2, 1)),
+        ["exp", "reshape", "mul"],
+    ),
+    (
         "transpose that broadcasts stays",
         lambda x: x.reshape(1, 24).T + constant(x, np.ones((1, 5))),
         ["reshape", "add"],
