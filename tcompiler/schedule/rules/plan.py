@@ -10,7 +10,7 @@ from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var
 from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
 from tcompiler.schedule.rules.partials import contiguous_axes
-from tcompiler.schedule.rules.tile import Registers, Tile, choose_tile
+from tcompiler.schedule.rules.tile import Registers, Tile, choose_flat_tile, choose_tile
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
@@ -18,7 +18,17 @@ from tcompiler.target.target import Target
 
 @dataclass(slots=True)
 class Plan:
-    """What the rule decided for one reduction."""
+    """What the rule decided for one reduction.
+
+    Attributes:
+        shape: How its iter vars move its operands.
+        lane: The axis of lanes.
+        row: The axis of rows, if any.
+        line: The next axis around the rows that they may share a tile with, if any.
+        tile: The register tile.
+        shared: The operand that all rows of a tile read.
+        flat: The best tile over rows and lines fused into one axis, if that is possible.
+    """
 
     shape: Shape
     lane: Var
@@ -26,6 +36,7 @@ class Plan:
     line: Var | None
     tile: Tile
     shared: Operand
+    flat: Tile | None = None
 
     @property
     def lanes(self) -> int:
@@ -114,7 +125,10 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
             if o.moves(v):
                 apart = gcd(apart, (o.strides.get(v) or 0) * bits // 8)
     tile = choose_tile(rows, extent, depth, registers, by_row, lines, apart, lanes)
-    return Plan(shape, lane, row, line if tile.lines > 1 else None, tile, shared)
+    flat = None
+    if line is not None and not lanes:
+        flat = choose_flat_tile(rows, extent, depth, registers, lines, apart)
+    return Plan(shape, lane, row, line, tile, shared, flat)
 
 
 def _line(shape: Shape, lane: Var, row: Var | None, shared: Operand) -> Var | None:

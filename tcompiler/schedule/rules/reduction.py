@@ -113,29 +113,37 @@ def _schedule(
             pieces = [block, *sch.blocks_under(rest_loop)]
             return all(_schedule(sch, piece, target, threads, constants) for piece in pieces)
         by_rows = even == 0
-    lane_outer, lane_inner = sch.split(loop_of[plan.lane], [None, plan.lanes])
-    rows = [(v, n) for v, n in ((plan.line, plan.tile.lines), (plan.row, plan.tile.rows)) if v is not None]
-    split_rows = [sch.split(loop_of[v], [None, n]) for v, n in rows]
-    row_loops, row_inner = [outer for outer, _ in split_rows], [inner for _, inner in split_rows]
     reduce_order = _reduce_order(shape, plan)
     reduce_loops = [loop_of[v] for v in reduce_order]
-    free = [v for v in shape.spatial if v is not plan.lane and all(v is not tiled for tiled, _ in rows)]
-    rest = [loop_of[v] for v in free if v not in lead_vars and shape.extents[v] > 1]
-    units = [loop_of[v] for v in free if shape.extents[v] == 1 and loop_of[v]]
-    lane_block, blocks = "", None
-    if by_rows:
-        outer = [*rest, *row_loops, lane_outer]
-    elif packs and block_panels > 1:
-        lane_block, lane_outer = sch.split(lane_outer, [None, block_panels])
-        outer = [*lead, lane_block, *rest, *row_loops, lane_outer]
-    elif not packs and not lanes and plan.row is not None and not plan.shared.moves(plan.row):
-        rows = [(v, 1) for v in free if loop_of[v] in rest] + rows
-        blocks = block_rows(sch, shape, plan, rows, [*rest, *row_loops], target, threads)
+    blocks = None
+    others = [v for v in shape.spatial if v is not plan.lane and v is not plan.row and v not in lead_vars]
+    units = [loop_of[v] for v in (*lead_vars, *others) if shape.extents[v] == 1 and loop_of[v]]
+    others = [v for v in others if shape.extents[v] > 1]
+    lane_block = ""
+    if not packs and not lanes and plan.row is not None and not plan.shared.moves(plan.row):
+        plan, blocks = block_rows(sch, plan, others, loop_of, target, threads)
+        row_loops, row_inner = [], blocks.inner
+    lane_outer, lane_inner = sch.split(loop_of[plan.lane], [None, plan.lanes])
+    if blocks is not None:
         outer = [*lead, *blocks.around, lane_outer, *blocks.inside]
-    elif packs or columns * panel > target.l2_bytes // 2:
-        outer = [*lead, lane_outer, *rest, *row_loops]
     else:
-        outer = [*lead, *rest, lane_outer, *row_loops]
+        tiled = [
+            (v, n)
+            for v, n in ((plan.line, plan.tile.lines), (plan.row, plan.tile.rows))
+            if v is not None and (v is plan.row or n > 1)
+        ]
+        split_rows = [sch.split(loop_of[v], [None, n]) for v, n in tiled]
+        row_loops, row_inner = [o for o, _ in split_rows], [i for _, i in split_rows]
+        rest = [loop_of[v] for v in others if all(v is not t for t, _ in tiled)]
+        if by_rows:
+            outer = [*rest, *row_loops, lane_outer]
+        elif packs and block_panels > 1:
+            lane_block, lane_outer = sch.split(lane_outer, [None, block_panels])
+            outer = [*lead, lane_block, *rest, *row_loops, lane_outer]
+        elif packs or columns * panel > target.l2_bytes // 2:
+            outer = [*lead, lane_outer, *rest, *row_loops]
+        else:
+            outer = [*lead, *rest, lane_outer, *row_loops]
     inner = [*row_inner, lane_inner]
     sch.reorder(*units, *outer, *reduce_loops, *inner)
     for name in units:
@@ -158,9 +166,9 @@ def _schedule(
     shared = outer
     if blocks is not None and not lead:
         shared = blocks.around if blocks.by_block else [lane_outer, *blocks.inside]
-    tiled = [lane_block, lane_outer, *row_loops] if blocks is None else [lane_outer, *blocks.cut]
-    parallelize(sch, block, shared, work, threads, [n for n in tiled if n])
-    for name in (*copies, *tiled):
+    keep = [lane_block, lane_outer, *row_loops] if blocks is None else [lane_outer, *blocks.cut]
+    parallelize(sch, block, shared, work, threads, [n for n in keep if n])
+    for name in (*copies, *keep):
         if name:
             peel_tails(sch, name)
     return True
