@@ -94,7 +94,7 @@ def stage_accumulate(function: Function, block: str, loop: str, scope: str) -> R
 
     The tile has an axis per dimension of the target in which loops inside the given one run, in the order of the
     dimensions; a loop that makes up dimensions in another way than a digit makes up a number (one of a fused index,
-    say) is an axis of its own, at the first of them. What the predicate says of spatial loops holds for the init and the
+    say) is an axis of its own, at the first of them. What the predicate says of spatial loops holds for init and
     write-back too, so that a peel cuts all three alike.
 
     If the block has an init and all its reduce loops are inside the loop, the accumulator starts from the init and

@@ -161,7 +161,14 @@ def _schedule(
     for name in row_inner:
         sch.unroll(name)
     sch.vectorize(lane_inner)
-    _unroll_steps(sch, plan, [(loop_of[v], shape.extents[v]) for v in reversed(reduce_order)], element * 8, target)
+    streamed = columns * panel > target.l2_bytes // 2 and panel <= target.l2_bytes * 5 // 8
+    turns = blocks.inside[-1] if blocks is not None and blocks.inside and columns > 1 and streamed else ""
+    walked = [(loop_of[v], shape.extents[v]) for v in reversed(reduce_order)]
+    groups, step = _unroll_steps(sch, plan, walked, element * 8, target)
+    if step and turns and plan.shared.buffer in constants and walked[0][1] % (sch.extent(step) or 1) == 0:
+        attempt(sch, sch.prefetch, block, plan.shared.buffer, lane_outer, turns, step)
+    if groups:
+        peel_tails(sch, groups)
     work = shape.points()
     shared = outer
     if blocks is not None and not lead:
@@ -190,10 +197,15 @@ def _spread_rows(sch: Schedule, block: str) -> None:
             attempt(sch, sch.pad_stride, name, rows[-1], close, line)
 
 
-def _unroll_steps(sch: Schedule, plan: Plan, loops: Sequence[tuple[str, int]], bits: int, target: Target) -> None:
+def _unroll_steps(
+    sch: Schedule, plan: Plan, loops: Sequence[tuple[str, int]], bits: int, target: Target
+) -> tuple[str, str]:
     """Expands reduce loops from the innermost (first) on: all of the short ones, else some steps of the innermost.
 
     A jump back after every step costs a third of the speed of a core that works for two threads.
+
+    Returns:
+        The loop over groups of steps, which may have a tail, and that over the steps of one; "" and "" without groups.
     """
     vectors = -(-plan.lanes // target.vector_lanes(bits))
     body = plan.rows * vectors
@@ -210,8 +222,9 @@ def _unroll_steps(sch: Schedule, plan: Plan, loops: Sequence[tuple[str, int]], b
             if steps:
                 outer, inner = sch.split(name, [None, steps])
                 sch.unroll(inner)
-                peel_tails(sch, outer)
-        return
+                return outer, inner
+        break
+    return "", ""
 
 
 def _reduce_order(shape: Shape, plan: Plan) -> list[Var]:
