@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tcompiler.ir.loop.analysis import accesses
-from tcompiler.ir.loop.grammar import Block, Function, Intrinsic, IterVar, Region
+from tcompiler.ir.loop.grammar import Block, Buffer, Function, Intrinsic, IterVar, Region, Store, Update
 from tcompiler.ir.loop.intrinsics import PREFETCH
 from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import (
@@ -13,17 +13,20 @@ from tcompiler.ir.scalar.grammar import (
     as_int,
     floormod,
     index,
+    maximum,
     minimum,
     mul,
+    sub,
 )
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
 from tcompiler.schedule.legality import Result, condition, primitive, refuse
 from tcompiler.schedule.primitives.boxes import ZERO
-from tcompiler.schedule.primitives.motion import rebuilt
+from tcompiler.schedule.primitives.motion import lanes_above, rebuilt
 from tcompiler.schedule.tree import block_named, buffer_named, fresh, loop_named, names_used, tree
 
 NEST = condition("prefetch.nest", "the three loops surround the block, ahead outside turn outside step")
-EXTENT = condition("prefetch.extent", "the loops have constant extents, and step and those inside it are not parallel")
+EXTENT = condition("prefetch.extent", "the three loops have constant extents")
+LANES = condition("prefetch.lanes", "neither step nor a loop around it is vectorized")
 READ = condition("prefetch.read", "the block reads the buffer by one plain load, and the buffer is an input")
 LINE_BYTES = 64
 
@@ -49,7 +52,8 @@ def prefetch(function: Function, block: str, buffer: str, ahead: str, turn: str,
 
     Each iteration of `turn` asks for its part of the iterations of `step`, so that all is asked for once `turn` has
     run as often as they are many; one cache line of each is asked for, and all lines of the lanes of a vectorized loop.
-    It changes no result. Panels that wait in the cache are what Goto and van de Geijn assume of a matrix product.
+    What would lie outside the buffer is clamped into it, and no result changes. That panels wait in the cache is what
+    Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), assume.
 
     Args:
         function: The function.
@@ -72,19 +76,16 @@ def prefetch(function: Function, block: str, buffer: str, ahead: str, turn: str,
     if -1 in places or sorted(set(places)) != places:
         names = ", ".join(s.var.name for s in above) or "none"
         refuse(NEST, b, f"the loops around {block} are {names}", "name three of them, outermost first")
-    extents = [as_int(s.var.extent) for s in above]
-    if None in extents or any(s.kind == "parallel" for s in above[places[2] :]):
-        refuse(
-            EXTENT, inner, f"{step} or a loop beside it is parallel or has no constant extent", "choose another loop"
-        )
+    for s in (outer, middle, inner):
+        if as_int(s.var.extent) is None:
+            refuse(EXTENT, s, f"{s.var.name} has the extent {s.var.extent!r}", "choose loops of constant extents")
+    lanes_above(LANES, function, inner, "loops")
     found = [r for r in accesses(b).reads if r.buffer == buffer]
-    if len(found) != 1 or buffer not in function.inputs:
-        refuse(
-            READ,
-            b,
-            f"{block} reads {buffer} {len(found)} times" if buffer in function.inputs else f"{buffer} is no input",
-            "choose an input that it reads once",
-        )
+    plain = isinstance(b.body, Store | Update)
+    if len(found) != 1 or buffer not in function.inputs or not plain:
+        times = f"{block} reads {buffer} {len(found)} times" if plain else f"{block} has statements inside"
+        what = times if buffer in function.inputs else f"{buffer} is no input"
+        refuse(READ, b, what, "choose an input that a block of one statement reads once")
     used = names_used(function)
     (name,) = fresh(used, [f"{buffer}_prefetch"])
     running = above[: places[2]]
@@ -107,7 +108,7 @@ def prefetch(function: Function, block: str, buffer: str, ahead: str, turn: str,
         for lane in reach:
             values = {**following, inner.var: which}
             values.update({s.var: index(lane) if s is lanes else ZERO for s in above[places[2] + 1 :]})
-            regions.append(_element(b, buffer, found[0].indices, values))
+            regions.append(_element(b, held, found[0].indices, values))
     named = {v for r in regions for start, _ in r.ranges for v in free_vars(start)}
     kept = [(it, s.var) for it, s in zip(iters, running, strict=True) if it.var in named]
     made = Block(
@@ -119,9 +120,13 @@ def prefetch(function: Function, block: str, buffer: str, ahead: str, turn: str,
     return Result(rebuilt(function, {}, before={inner: made}), (name,))
 
 
-def _element(b: Block, buffer: str, indices: tuple[Scalar, ...], values: dict[Scalar, Scalar]) -> Region:
+def _element(b: Block, buffer: Buffer, indices: tuple[Scalar, ...], values: dict[Scalar, Scalar]) -> Region:
     """The element that a load of a block's body reads, at given values of the loops around it."""
     bound: dict[Scalar, Scalar] = {
         it.var: substitute(binding, values) for it, binding in zip(b.iters, b.bindings, strict=True)
     }
-    return Region(buffer, tuple((simplify(substitute(i, bound)), index(1)) for i in indices))
+    places = [
+        simplify(maximum(minimum(substitute(i, bound), sub(extent, index(1))), ZERO))
+        for i, extent in zip(indices, buffer.shape, strict=True)
+    ]
+    return Region(buffer.name, tuple((place, index(1)) for place in places))

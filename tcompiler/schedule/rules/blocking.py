@@ -61,6 +61,7 @@ class Problem:
         pace: What the core sustains.
         threads: Threads to share the work.
         slowness: How much more cycles the tile takes than another one would.
+        chunks: Parts of the reduction, one after the other; extents and panels are those of one.
         fused: Whether the last two row loops become one, which only equal blocks of lines allow.
     """
 
@@ -78,6 +79,7 @@ class Problem:
     pace: Pace
     threads: int
     slowness: float = 1.0
+    chunks: int = 1
     fused: bool = False
 
     def footprint(self, extents: dict[Var, int]) -> int:
@@ -156,16 +158,17 @@ def _cost(problem: Problem, at: int, size: int) -> tuple[float, Blocking]:
     if problem.copied:
         near = problem.pace.near_bytes
         copying = blocks * rows / near if rows <= capacity / 2 else everything * (1 / near + 2 / FAR_BYTES)
-    points = prod(problem.extents.values()) * problem.pace.fma / problem.width / GOOD * problem.slowness
+    times = problem.batches * problem.chunks
+    points = prod(problem.extents.values()) * problem.pace.fma / problem.width / GOOD * problem.slowness * times
     if problem.extents[axis.var] % (size * axis.step):
         points *= TAIL
-    moving = problem.batches * moved / FAR_BYTES / problem.threads
-    copying *= problem.batches
+    moving = times * moved / FAR_BYTES / problem.threads
+    copying *= times
     by_block = points / _evenness(problem, at, size) + moving + copying / problem.threads
     by_panel = points / _even(problem.batches * problem.columns, problem.threads) + moving + copying
     if problem.copied and problem.threads > 1:
         # one thread copies, and the others fetch the copy from its cache
-        by_panel += problem.batches * blocks * rows / FAR_BYTES
+        by_panel += times * blocks * rows / FAR_BYTES
     return min(by_block, by_panel), Blocking(at, size, by_block <= by_panel)
 
 

@@ -18,8 +18,9 @@ from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.schedule.rules.accesses import Shape, element_strides, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
+from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.packing import pack, pack_constants, packable, runtime_packs
-from tcompiler.schedule.rules.plan import Plan, make_plan
+from tcompiler.schedule.rules.plan import Plan, chunked, make_plan, near_bytes
 from tcompiler.schedule.rules.row_blocks import block_rows, place_producer
 from tcompiler.schedule.rules.threads import WORTH, parallelize
 from tcompiler.schedule.rules.tile import WAY_BYTES
@@ -114,18 +115,24 @@ def _schedule(
             return all(_schedule(sch, piece, target, threads, constants) for piece in pieces)
         by_rows = even == 0
     reduce_order = _reduce_order(shape, plan)
-    reduce_loops = [loop_of[v] for v in reduce_order]
     blocks = None
     others = [v for v in shape.spatial if v is not plan.lane and v is not plan.row and v not in lead_vars]
     units = [loop_of[v] for v in (*lead_vars, *others) if shape.extents[v] == 1 and loop_of[v]]
     others = [v for v in others if shape.extents[v] > 1]
     lane_block = ""
     if not packs and not lanes and plan.row is not None and not plan.shared.moves(plan.row):
+        plan = chunked(plan, reduce_order, element, near_bytes(target))
+        panel //= plan.chunks
         plan, blocks = block_rows(sch, plan, others, loop_of, target, threads)
         row_loops, row_inner = [], blocks.inner
     lane_outer, lane_inner = sch.split(loop_of[plan.lane], [None, plan.lanes])
+    parts: list[str] = []
+    for v, n in plan.chunk.items():
+        if n > 1:
+            part, loop_of[v] = sch.split(loop_of[v], [None, n])
+        parts.append(part if n > 1 else loop_of[v])
     if blocks is not None:
-        outer = [*lead, *blocks.around, lane_outer, *blocks.inside]
+        outer = [*lead, *blocks.around, *parts, lane_outer, *blocks.inside]
     else:
         tiled = [
             (v, n)
@@ -144,6 +151,7 @@ def _schedule(
             outer = [*lead, lane_outer, *rest, *row_loops]
         else:
             outer = [*lead, *rest, lane_outer, *row_loops]
+    reduce_loops = [loop_of[v] for v in reduce_order if loop_of[v] not in parts]
     inner = [*row_inner, lane_inner]
     sch.reorder(*units, *outer, *reduce_loops, *inner)
     for name in units:
@@ -154,16 +162,19 @@ def _schedule(
         place_producer(sch, blocks.producer, blocks.around[-1], target)
         _spread_rows(sch, block)
     pack_constants(sch, plan, constants, reduce_order)
-    init, write = sch.stage_accumulate(block, outer[-1] if outer else sch.loops(block)[0], "register")
-    inline_epilogues(sch, write)
+    init, write, *start = sch.stage_accumulate(block, outer[-1] if outer else sch.loops(block)[0], "register")
+    for name in start:
+        schedule_map(sch, name, target, 1 if blocks is not None and blocks.around else threads)
+    if not parts:
+        inline_epilogues(sch, write)
     lanes_and_rows(sch, init)
     lanes_and_rows(sch, write)
     for name in row_inner:
         sch.unroll(name)
     sch.vectorize(lane_inner)
-    streamed = columns * panel > target.l2_bytes // 2 and panel <= target.l2_bytes * 5 // 8
+    streamed = columns * panel > target.l2_bytes // 2 and panel <= near_bytes(target)
     turns = blocks.inside[-1] if blocks is not None and blocks.inside and columns > 1 and streamed else ""
-    walked = [(loop_of[v], shape.extents[v]) for v in reversed(reduce_order)]
+    walked = [(loop_of[v], plan.extents[v]) for v in reversed(reduce_order) if loop_of[v] not in parts]
     groups, step = _unroll_steps(sch, plan, walked, element * 8, target)
     if step and turns and plan.shared.buffer in constants and walked[0][1] % (sch.extent(step) or 1) == 0:
         attempt(sch, sch.prefetch, block, plan.shared.buffer, lane_outer, turns, step)
@@ -173,7 +184,7 @@ def _schedule(
     shared = outer
     if blocks is not None and not lead:
         shared = blocks.around if blocks.by_block else [lane_outer, *blocks.inside]
-    keep = [lane_block, lane_outer, *row_loops] if blocks is None else [lane_outer, *blocks.cut]
+    keep = [lane_block, lane_outer, *row_loops] if blocks is None else [*parts, lane_outer, *blocks.cut]
     parallelize(sch, block, shared, work, threads, [n for n in keep if n])
     for name in (*copies, *keep):
         if name:

@@ -107,20 +107,21 @@ def _problem(
     element = buffers[shape.target.buffer].dtype.bytes
     producer = _row_producer(sch, streamed)
     return producer, Problem(
-        extents={v: e for v, e in shape.extents.items() if not (plan.shared.moves(v) and v in shape.spatial)}
+        extents={v: e for v, e in plan.extents.items() if not (plan.shared.moves(v) and v in shape.spatial)}
         | {plan.lane: shape.extents[plan.lane]},
         rows=tuple(RowAxis(v, n, -(-shape.extents[v] // n)) for v, n in rows),
         streamed=streamed,
         shapes={o.buffer: tuple(as_int(e) or 1 for e in buffers[o.buffer].shape) for o in streamed},
         element=element,
         columns=-(-shape.extents[plan.lane] // tile.lanes),
-        panel=tile.lanes * element * prod(shape.extents[v] for v in shape.reduce),
+        panel=tile.lanes * element * prod(plan.extents[v] for v in shape.reduce),
         copied=bool(producer),
         batches=prod(shape.extents[v] for v in shape.spatial if plan.shared.moves(v) and v is not plan.lane),
         cache=target.l2_bytes,
         width=target.vector_lanes(element * 8),
         pace=pace(target),
         threads=threads if shape.points() >= WORTH else 1,
+        chunks=plan.chunks,
     )
 
 
