@@ -2,19 +2,22 @@
 
 A reduction starts a group; elementwise nodes that consume a group's only result, point by point, join it; so do
 elementwise producers of a node that reads its rows a few times (softmax, norms), and those that widen integers for
-a contraction, which takes narrow ones better. Nodes that only look at the same memory in another shape make no kernel.
+a contraction, which takes narrow ones better. A result that several elementwise nodes read counts as read once where
+they come together again, as in `x * sigmoid(x)`. Nodes that only look at the same memory in another shape make no
+kernel.
 A group runs where its last node stood: nobody reads its inner values, so all that it needs is there by then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tcompiler.ir.expr.grammar import Compute, Program
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node, TensorType
 from tcompiler.ir.scalar.grammar import Binary, Load, postorder
 from tcompiler.transform.definitions import Definitions, Operators, is_map, is_view, points, reads_pointwise
+from tcompiler.transform.regions import closed_regions
 
 VIEW = "view"
 """The group of nodes that make no kernel."""
@@ -56,13 +59,17 @@ class Group:
         sources = {v.name for v in graph.inputs} | constants
         roots: dict[str, str] = {}
         swallowed: dict[str, str] = {}
+        regions = closed_regions(graph, definitions, self.limit)
+        entered: dict[str, _Group | None] = {}
         for node in graph.nodes:
             program = definitions.program(node)
             if is_view(program) and self._may_alias(node, outputs, sources, roots):
                 names.append(VIEW)
                 roots[node.outputs[0].name] = roots.get(node.inputs[0], node.inputs[0])
                 continue
-            joined = self._join(node, program, definitions, uses, groups, made_by, outputs)
+            joined = self._region(regions.of(node), regions.sizes, groups, made_by, entered)
+            if joined is None:
+                joined = self._join(node, program, definitions, uses, groups, made_by, outputs)
             if joined is None:
                 joined = _Group(f"g{len(groups)}", len(groups), "", is_map(program), 0)
                 groups[joined.name] = joined
@@ -107,6 +114,24 @@ class Group:
         if root in sources or root in outputs:
             return False
         return not any(roots.get(o) == root for o in outputs)
+
+    def _region(
+        self,
+        roots: Sequence[str],
+        sizes: Mapping[str, int],
+        groups: Mapping[str, _Group],
+        made_by: Mapping[str, str],
+        entered: dict[str, _Group | None],
+    ) -> _Group | None:
+        """The group of the value that a node's region starts from; the whole region joins it, or none of it does."""
+        for root in roots:
+            if root not in entered:
+                group = groups.get(made_by.get(root, ""))
+                fits = group is not None and group.result == root and group.size + sizes[root] <= self.limit
+                entered[root] = group if fits else None
+            if entered[root] is not None:
+                return entered[root]
+        return None
 
     def _join(
         self,

@@ -20,14 +20,20 @@ that doubles sixty times would be computed with sixty operations and never be pr
 
 
 def inline_maps(sch: Schedule) -> None:
-    """Inlines elementwise producers into their consumers where that computes nothing expensive again."""
-    for name in list(sch.blocks()):
-        block = find_block(sch.function, name)
-        if not _is_map(block) or _is_output(sch, block):
-            continue
-        users = sch.consumers(name)
-        if users and all(_worth_inlining(sch, block, find_block(sch.function, u), len(users)) for u in users):
-            attempt(sch, sch.compute_inline, name)
+    """Inlines elementwise producers into their consumers where that computes nothing expensive again.
+
+    What two blocks read may afterwards be read by one, so it is tried again as long as anything changes.
+    """
+    changed = True
+    while changed:
+        changed = False
+        for name in list(sch.blocks()):
+            block = find_block(sch.function, name)
+            if not _is_map(block) or _is_output(sch, block):
+                continue
+            users = sch.consumers(name)
+            if users and all(_worth_inlining(sch, block, find_block(sch.function, u), len(users)) for u in users):
+                changed |= attempt(sch, sch.compute_inline, name)
 
 
 def inline_again(sch: Schedule, name: str) -> bool:
