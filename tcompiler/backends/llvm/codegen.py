@@ -16,8 +16,8 @@ from tcompiler.backends.llvm.addresses import constant, constant_strides
 from tcompiler.backends.llvm.code import KernelCode
 from tcompiler.backends.llvm.linear import Linear
 from tcompiler.backends.llvm.registers import Lazy, OpenLoop, Place, forced, merge_places
-from tcompiler.backends.llvm.ssa import Value, value_type
-from tcompiler.backends.llvm.values import Values
+from tcompiler.backends.llvm.ssa import Value, next_power, value_type
+from tcompiler.backends.llvm.tiles import Tiles
 from tcompiler.backends.llvm.writer import Writer
 from tcompiler.errors import CompileError
 from tcompiler.ir import dtypes as dt
@@ -70,11 +70,7 @@ def buffer_bytes(buffer: Buffer) -> int:
     return (last + 1) * buffer.dtype.bytes
 
 
-def _next_power(n: int) -> int:
-    return 1 << max(0, n - 1).bit_length()
-
-
-class _Kernel(Values):
+class _Kernel(Tiles):
     """Emits one function."""
 
     def __init__(self, function: Function, target: Target, symbol: str) -> None:
@@ -186,10 +182,7 @@ class _Kernel(Values):
         extent = constant(s.var.extent)
         match s.kind:
             case "unrolled":
-                for k in range(extent):
-                    self.env[s.var] = Linear(k, {})
-                    self.statement(s.body)
-                self.env.pop(s.var, None)
+                self._unrolled(s, extent)
             case "vectorized":
                 self._vectorized(s, extent)
             case "parallel" if not self.in_parallel and self.lane is None and extent != 1:
@@ -199,6 +192,17 @@ class _Kernel(Values):
             case _:
                 raise CompileError(f"loop {s.var.name} is bound to {s.kind}, which a CPU does not have")
 
+    def _unrolled(self, s: For, extent: int) -> None:
+        tile = self.transposed(s)
+        for k in range(extent):
+            self.env[s.var] = Linear(k, {})
+            if tile is not None:
+                self.given = tile[k]
+            self.statement(s.body)
+        if tile is not None:
+            self.given = {}
+        self.env.pop(s.var, None)
+
     def _vectorized(self, s: For, extent: int) -> None:
         if extent == 1 or self.lane is not None:
             # one lane, or a vector loop inside another: lanes of the inner one follow each other
@@ -207,7 +211,7 @@ class _Kernel(Values):
                 self.statement(s.body)
             self.env.pop(s.var, None)
         elif extent > 1:
-            self.lane, self.lanes = s.var, _next_power(extent)
+            self.lane, self.lanes = s.var, next_power(extent)
             self.loop_values[s.var] = ("", 0)
             self.statement(s.body)
             self.lane, self.lanes = None, 0
