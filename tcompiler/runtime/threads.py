@@ -8,7 +8,7 @@ taken where the environment asks for it. The functions
 while the workers still spin.
 
 How long idle workers spin is the OpenMP runtime's matter: 200 ms for LLVM's and Intel's (`KMP_BLOCKTIME`), some
-milliseconds for GNU's (`GOMP_SPINCOUNT`, `OMP_WAIT_POLICY`). Ours spin for 0.2 ms and then sleep.
+milliseconds for GNU's (`GOMP_SPINCOUNT`, `OMP_WAIT_POLICY`). Ours spin for 2 ms and then sleep.
 
 GNU's runtime does not survive a fork: a child of a process that used it gets the pool. LLVM's and Intel's handle forks
 themselves, and the pool is reset in the child.

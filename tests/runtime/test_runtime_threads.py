@@ -135,6 +135,13 @@ print(counts_of("loop", 3, times=5000))
 """  # fmt: skip
 
 
+def test_each_part_is_run_once_where_threads_outnumber_processors() -> None:
+    # Most workers come too late here, so that the caller takes their parts back.
+    assert run("pool", """print(counts_of("loop", 7, times=3000))""") == (
+        "{(0, 7): 3000, (1, 7): 3000, (2, 7): 3000, (3, 7): 3000, (4, 7): 3000, (5, 7): 3000, (6, 7): 3000}\n"
+    )
+
+
 def test_every_team_does_all_of_its_work_when_many_call_at_once(kind: str) -> None:
     # Teams may be smaller than asked for, but each must be complete: as many calls for thread 0 of a size as for all.
     assert run(kind, """

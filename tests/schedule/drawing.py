@@ -84,6 +84,11 @@ def arguments(rng: random.Random, sch: Schedule, name: str) -> tuple[object, ...
         count = min(len(loops), rng.choice([2, 2, 3]))
         return tuple(rng.sample(loops, count))
     block = _block(rng, sch)
+    if name == "prefetch":
+        read = [n for n in touched(tree(sch.function).blocks[block]).reads if n in sch.function.inputs]
+        above = sch.loops(block)
+        chosen = sorted(rng.sample(range(len(above)), min(3, len(above))))
+        return block, rng.choice(sorted(read) or ["none"]), *([above[k] for k in chosen] + ["none"] * 3)[:3]
     result: list[object] = []
     buffer = ""
     for parameter in list(inspect.signature(PRIMITIVES[name]).parameters.values())[1:]:

@@ -432,28 +432,36 @@ class Arithmetic:
 
     def branch_value(self, cond: Value, then: Callable[[], Value], other: Callable[[], Value]) -> Value:
         """A value computed on one of two sides of a branch."""
+        return self.branch_values(cond, lambda: [then()], lambda: [other()])[0]
+
+    def branch_values(
+        self, cond: Value, then: Callable[[], list[Value]], other: Callable[[], list[Value]]
+    ) -> list[Value]:
+        """Values computed on one of two sides of a branch; scalars are put in every lane where the others have them."""
         w = self.w
         names = [w.fresh_label("then"), w.fresh_label("else"), w.fresh_label("join")]
-        values: list[Value] = []
+        values: list[list[Value]] = []
         levels: list[Level] = []
         for name, side in zip(names[:2], (then, other), strict=True):
             with w.level("branch", name) as level:
                 values.append(side())
                 levels.append(level)
-        if values[0].lanes != values[1].lanes:
-            for k, level in enumerate(levels):
-                w.levels.append(level)
-                values[k] = self.splat(values[k])
-                w.levels.pop()
-        sides = [(x, level.label, level.lines) for x, level in zip(values, levels, strict=True)]
+        vectors = [a.lanes != b.lanes for a, b in zip(*values, strict=True)]
+        for k, level in enumerate(levels):
+            w.levels.append(level)
+            values[k] = [self.splat(x) if vector else x for x, vector in zip(values[k], vectors, strict=True)]
+            w.levels.pop()
         w.line(f"br i1 {cond.ssa}, label %{names[0]}, label %{names[1]}")
-        for name, (_, _, lines) in zip(names[:2], sides, strict=True):
+        for name, level in zip(names[:2], levels, strict=True):
             w.top.lines.append(f"{name}:")
-            w.top.lines.extend(lines)
+            w.top.lines.extend(level.lines)
             w.line(f"br label %{names[2]}")
         w.label(names[2])
-        (a, from_a, _), (b, from_b, _) = sides
-        return Value(w.effect(f"phi {a.type} [ {a.ssa}, %{from_a} ], [ {b.ssa}, %{from_b} ]"), a.dtype, a.lanes)
+        ends = [level.label for level in levels]
+        return [
+            Value(w.effect(f"phi {a.type} [ {a.ssa}, %{ends[0]} ], [ {b.ssa}, %{ends[1]} ]"), a.dtype, a.lanes)
+            for a, b in zip(*values, strict=True)
+        ]
 
 
 def _literal_int(x: Value) -> int | None:

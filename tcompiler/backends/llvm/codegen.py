@@ -16,8 +16,9 @@ from tcompiler.backends.llvm.addresses import constant, constant_strides
 from tcompiler.backends.llvm.code import KernelCode
 from tcompiler.backends.llvm.linear import Linear
 from tcompiler.backends.llvm.registers import Lazy, OpenLoop, Place, forced, merge_places
-from tcompiler.backends.llvm.ssa import Value, value_type
-from tcompiler.backends.llvm.values import Values
+from tcompiler.backends.llvm.shares import WORD_BYTES, declarations, reset_shares, take_shares
+from tcompiler.backends.llvm.ssa import Value, next_power, value_type
+from tcompiler.backends.llvm.tiles import Tiles
 from tcompiler.backends.llvm.writer import Writer
 from tcompiler.errors import CompileError
 from tcompiler.ir import dtypes as dt
@@ -41,8 +42,6 @@ from tcompiler.ir.loop.grammar import (
 from tcompiler.ir.scalar.grammar import FALSE, TRUE, Binary, Scalar, Var
 from tcompiler.target.target import Target
 
-CHUNKS = 8
-"""Chunks of a parallel loop per thread, where it has as many iterations."""
 ALIGNMENT = 64
 """Bytes to which buffers in the scratch area and the workspace are aligned."""
 
@@ -70,11 +69,7 @@ def buffer_bytes(buffer: Buffer) -> int:
     return (last + 1) * buffer.dtype.bytes
 
 
-def _next_power(n: int) -> int:
-    return 1 << max(0, n - 1).bit_length()
-
-
-class _Kernel(Values):
+class _Kernel(Tiles):
     """Emits one function."""
 
     def __init__(self, function: Function, target: Target, symbol: str) -> None:
@@ -85,6 +80,7 @@ class _Kernel(Values):
         self.in_parallel = False
         self.scratch: dict[str, int] = {}
         self.scratch_bytes = 0
+        self.shares = -1  # where the scratch area has what is taken of a parallel loop, if there is one
         self.passed: tuple[str, ...] = ()
         self._written_cache: dict[int, frozenset[str]] = {}
 
@@ -186,10 +182,7 @@ class _Kernel(Values):
         extent = constant(s.var.extent)
         match s.kind:
             case "unrolled":
-                for k in range(extent):
-                    self.env[s.var] = Linear(k, {})
-                    self.statement(s.body)
-                self.env.pop(s.var, None)
+                self._unrolled(s, extent)
             case "vectorized":
                 self._vectorized(s, extent)
             case "parallel" if not self.in_parallel and self.lane is None and extent != 1:
@@ -199,6 +192,17 @@ class _Kernel(Values):
             case _:
                 raise CompileError(f"loop {s.var.name} is bound to {s.kind}, which a CPU does not have")
 
+    def _unrolled(self, s: For, extent: int) -> None:
+        tile = self.transposed(s)
+        for k in range(extent):
+            self.env[s.var] = Linear(k, {})
+            if tile is not None:
+                self.given = tile[k]
+            self.statement(s.body)
+        if tile is not None:
+            self.given = {}
+        self.env.pop(s.var, None)
+
     def _vectorized(self, s: For, extent: int) -> None:
         if extent == 1 or self.lane is not None:
             # one lane, or a vector loop inside another: lanes of the inner one follow each other
@@ -207,7 +211,7 @@ class _Kernel(Values):
                 self.statement(s.body)
             self.env.pop(s.var, None)
         elif extent > 1:
-            self.lane, self.lanes = s.var, _next_power(extent)
+            self.lane, self.lanes = s.var, next_power(extent)
             self.loop_values[s.var] = ("", 0)
             self.statement(s.body)
             self.lane, self.lanes = None, 0
@@ -302,7 +306,7 @@ class _Kernel(Values):
             self.registers.write(place, Value(ssa, x.dtype, x.lanes), self._extracted)
 
     def _parallel(self, s: For) -> None:
-        """Outlines the body; threads take chunks of the iterations."""
+        """Outlines the body; threads share the iterations."""
         extent = constant(s.var.extent)
         if extent == 0:
             return
@@ -310,9 +314,12 @@ class _Kernel(Values):
         passed = [self.pointers[n] for n in self.passed]
         live = [(v, ssa) for v, (ssa, _) in self.loop_values.items() if isinstance(v, Var) and ssa]
         fields = [("ptr", p) for p in passed] + [("i64", ssa) for _, ssa in live]
-        closure = outer.alloca(f"[{len(fields) + 1} x i64]")
-        taken = outer.instruction(f"getelementptr i64, ptr {closure}, i64 {len(fields)}", 0)
-        outer.line(f"store i64 0, ptr {taken}, align 8")
+        if self.shares < 0:
+            self.shares = self.scratch_bytes
+            self.scratch_bytes += WORD_BYTES
+            self.declarations.update(declarations())
+        reset_shares(outer, self.shares)
+        closure = outer.alloca(f"[{max(len(fields), 1)} x i64]")
         for k, (kind, ssa) in enumerate(fields):
             place = outer.instruction(f"getelementptr i64, ptr {closure}, i64 {k}", 0)
             outer.line(f"store {kind} {ssa}, ptr {place}, align 8")
@@ -328,7 +335,13 @@ class _Kernel(Values):
         for k, (v, _) in enumerate(live):
             self.loop_values[v] = (self._field("i64", len(passed) + k), 0)
         self._scratch_pointers("%thread")
-        self._chunks(s, extent, len(fields))
+        written = self._writes(s.body)
+
+        def piece(first: str, stop: str) -> None:
+            self.w.forget_loads(written)
+            self._range(s.var, first, stop, lambda: self.statement(s.body), written)
+
+        take_shares(self.w, self.shares, extent, piece)
         self.bodies[slot] = _function(
             f"define internal void @{name}(ptr %ctx, ptr %closure, i64 %thread, i64 %threads) #0", self.w
         )
@@ -336,42 +349,9 @@ class _Kernel(Values):
         self.in_parallel = False
         self.pointers, self.loop_values = saved[0], saved[1]
         saved[2]()
-        self.w.forget_loads(self._writes(s.body))
+        self.w.forget_loads(written)
         fn = outer.effect("load ptr, ptr %ctx, align 8")
         outer.line(f"call void {fn}(ptr %ctx, ptr @{name}, ptr {closure}, i64 {extent})")
-
-    def _chunks(self, s: For, extent: int, taken: int) -> None:
-        """Takes chunks of the iterations, each as soon as the one before is done, until none are left.
-
-        Which thread computes a chunk changes nothing about it. A share that is fixed beforehand waits for the slowest
-        core, and cores that others use as well are seldom equally fast.
-
-        Args:
-            s: The parallel loop.
-            extent: Its iterations.
-            taken: The field of the closure that counts the chunks that are taken.
-        """
-        w = self.w
-        place = w.effect(f"getelementptr i64, ptr %closure, i64 {taken}")
-        shares = w.effect(f"mul i64 %threads, {CHUNKS}")
-        size = w.effect(f"udiv i64 {extent}, {shares}")
-        small = w.effect(f"icmp eq i64 {size}, 0")
-        chunk = w.effect(f"select i1 {small}, i64 1, i64 {size}")
-        head, work, done = w.fresh_label("take"), w.fresh_label("chunk"), w.fresh_label("done")
-        w.line(f"br label %{head}")
-        w.label(head)
-        first = w.effect(f"atomicrmw add ptr {place}, i64 {chunk} monotonic, align 8")
-        some = w.effect(f"icmp ult i64 {first}, {extent}")
-        w.line(f"br i1 {some}, label %{work}, label %{done}")
-        w.label(work)
-        after = w.effect(f"add i64 {first}, {chunk}")
-        over = w.effect(f"icmp ugt i64 {after}, {extent}")
-        stop = w.effect(f"select i1 {over}, i64 {extent}, i64 {after}")
-        written = self._writes(s.body)
-        w.forget_loads(written)
-        self._range(s.var, first, stop, lambda: self.statement(s.body), written)
-        w.line(f"br label %{head}")
-        w.label(done)
 
     def _field(self, kind: str, k: int) -> str:
         place = self.w.effect(f"getelementptr i64, ptr %closure, i64 {k}")

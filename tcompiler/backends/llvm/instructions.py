@@ -16,7 +16,7 @@ from tcompiler.backends.llvm.values import Values
 from tcompiler.errors import CompileError
 from tcompiler.ir.dtypes import DType
 from tcompiler.ir.loop.grammar import Intrinsic, Region
-from tcompiler.ir.loop.intrinsics import description
+from tcompiler.ir.loop.intrinsics import PREFETCH, description
 from tcompiler.target.target import Target
 
 
@@ -97,6 +97,9 @@ def emit(values: Values, s: Intrinsic) -> None:
     Raises:
         CompileError: If there is no code for it, or the target does not have it.
     """
+    if s.name == PREFETCH:
+        _prefetch(values, s)
+        return
     instruction = INSTRUCTIONS.get(s.name)
     if instruction is None:
         raise CompileError(f"intrinsic {s.name!r} has no LLVM code; there is code for {', '.join(INSTRUCTIONS)}")
@@ -114,6 +117,14 @@ def emit(values: Values, s: Intrinsic) -> None:
     every = _in_all_lanes(values, first, lanes)
     second = _value(values, b, d.buffers["B"].dtype, lanes, pack)
     _write(values, s.writes[0], instruction.accumulate(values, accumulator, every, second))
+
+
+def _prefetch(values: Values, s: Intrinsic) -> None:
+    """Asks for cache lines: into the level 2 cache, as what comes soon would only crowd level 1."""
+    values.declarations.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+    for region in s.reads:
+        pointer = values.pointer(region.buffer, _place(values, region))
+        values.w.line(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 2, i32 1)")
 
 
 def _place(values: Values, region: Region) -> Linear:

@@ -157,8 +157,8 @@ class RegisterAccess(Addresses):
         return Value(result, d, n)
 
     def _shuffled(self, a: Value, b: Value, picks: list[int], lanes: int) -> Value:
-        """Lanes picked from two vectors, one behind the other; those past the picks hold nothing."""
-        chosen = ", ".join([f"i32 {p}" for p in picks] + ["i32 poison"] * (lanes - len(picks)))
+        """Lanes picked from two vectors, one behind the other; those past the picks and those of -1 hold nothing."""
+        chosen = ", ".join([f"i32 {p if p >= 0 else 'poison'}" for p in picks] + ["i32 poison"] * (lanes - len(picks)))
         text = f"shufflevector {a.typed}, {b.typed}, <{lanes} x i32> <{chosen}>"
         return Value(self.w.effect(text), a.dtype, lanes)
 

@@ -68,3 +68,8 @@ def _widen_f32(bits: int) -> int:
         shift = 24 - mantissa.bit_length()
         return sign << 63 | (1 - shift - 127 + 1023) << 52 | ((mantissa << shift) & 0x7FFFFF) << 29
     return sign << 63 | (exponent - 127 + 1023) << 52 | mantissa << 29
+
+
+def next_power(n: int) -> int:
+    """The least power of two that is not below n."""
+    return 1 << max(0, n - 1).bit_length()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import inf
 
 from tcompiler.backends.llvm import math
@@ -34,11 +35,13 @@ class Values(Memory):
 
     Attributes:
         values: Values of the variables that are not indices (a reducer's operands).
+        given: Values of nodes that were computed for a whole tile.
     """
 
     def __init__(self, target: Target, buffers: dict[str, Buffer]) -> None:
         super().__init__(target, buffers)
         self.values: dict[Var, Value] = {}
+        self.given: Mapping[Scalar, Value] = {}
 
     def root(self, node: Scalar) -> Value:
         """The value of a whole expression, after whatever was written before it."""
@@ -72,6 +75,8 @@ class Values(Memory):
 
     def _known(self, node: Scalar) -> Value | None:
         """The value if it was computed before where it can be used here: under no mask that is not in force."""
+        if node in self.given:
+            return self.given[node]
         for level in reversed(self.w.levels):
             for mask in self.masks:
                 found = level.values.get((node, mask))

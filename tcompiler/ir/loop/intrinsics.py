@@ -19,6 +19,9 @@ from tcompiler.ir.loop.memory import Array, IntrinsicMeaning
 from tcompiler.ir.loop.text import parse_function
 from tcompiler.ir.scalar.grammar import as_int
 
+PREFETCH = "prefetch"
+"""Asks for the cache lines of the elements that it names as reads, and does nothing to any."""
+
 _DOT = """
 @loop.function
 def dot(A: {a}[{p}], B: {b}[{j}, {p}], C: out({c}[{j}])):
@@ -94,7 +97,7 @@ def description(name: str) -> Description:
 @cache
 def meanings() -> dict[str, IntrinsicMeaning]:
     """What every instruction does to arrays: its description at all points at once, for interpreter and evaluator."""
-    return {name: _meaning(description(name)) for name in DESCRIPTIONS}
+    return {name: _meaning(description(name)) for name in DESCRIPTIONS} | {PREFETCH: lambda writes, reads, args: None}
 
 
 def _meaning(d: Description) -> IntrinsicMeaning:

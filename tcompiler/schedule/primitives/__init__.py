@@ -16,6 +16,7 @@ from tcompiler.schedule.primitives.inline import compute_inline, reverse_compute
 from tcompiler.schedule.primitives.pad_einsum import pad_einsum
 from tcompiler.schedule.primitives.parallel import parallel
 from tcompiler.schedule.primitives.peel import peel
+from tcompiler.schedule.primitives.prefetch import prefetch
 from tcompiler.schedule.primitives.reduction import decompose_reduction
 from tcompiler.schedule.primitives.reindex import reindex
 from tcompiler.schedule.primitives.reorder import reorder
@@ -54,6 +55,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "decompose_padding": decompose_padding,
     "blockize": blockize,
     "tensorize": tensorize,
+    "prefetch": prefetch,
     "annotate": annotate,
     "bind": bind,
 }

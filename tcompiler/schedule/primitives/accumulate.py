@@ -93,8 +93,8 @@ def stage_accumulate(function: Function, block: str, loop: str, scope: str) -> R
                     C[vi] = C_acc[a0]
 
     The tile has an axis per dimension of the target in which loops inside the given one run, in the order of the
-    dimensions; loops that make up a dimension in another way than digits make up a number (those of a fused index,
-    say) are axes of their own, behind. What the predicate says of spatial loops holds for the init and the
+    dimensions; a loop that makes up dimensions in another way than a digit makes up a number (one of a fused index,
+    say) is an axis of its own, at the first of them. What the predicate says of spatial loops holds for init and
     write-back too, so that a peel cuts all three alike.
 
     If the block has an init and all its reduce loops are inside the loop, the accumulator starts from the init and
@@ -263,7 +263,7 @@ def _tile(b: Block, update: Update, inner: Sequence[Var]) -> _Tile:
             done.update(v for v, _ in split[1].parts)
             continue
         # a loop that steps through the target is an axis of its own, in its place among the target's dimensions
-        steps = [v for v in running if v in free_vars(node) and v not in done and often.count(v) == 1]
+        steps = [v for v in running if v in free_vars(node) and v not in done]
         axes += [Axis(((v, 1),), extents[v]) for v in steps]
         done.update(steps)
     axes += [Axis(((v, 1),), extents[v]) for v in running if v not in done]

@@ -60,6 +60,9 @@ class Problem:
         width: Lanes of a vector register.
         pace: What the core sustains.
         threads: Threads to share the work.
+        slowness: How much more cycles the tile takes than another one would.
+        chunks: Parts of the reduction, one after the other; extents and panels are those of one.
+        fused: Whether the last two row loops become one, which only equal blocks of lines allow.
     """
 
     extents: dict[Var, int]
@@ -75,6 +78,9 @@ class Problem:
     width: int
     pace: Pace
     threads: int
+    slowness: float = 1.0
+    chunks: int = 1
+    fused: bool = False
 
     def footprint(self, extents: dict[Var, int]) -> int:
         """Bytes of the row operands that iter vars of these extents touch."""
@@ -108,22 +114,25 @@ class Blocking:
     by_block: bool
 
 
-def choose_blocking(problem: Problem) -> Blocking:
+def choose_blocking(problem: Problem) -> tuple[float, Blocking]:
     """The blocking with the fewest cycles: of computing, shared among threads, and of what moves past the cache."""
     best: tuple[float, Blocking] | None = None
-    for at, size in _candidates(problem.rows):
+    for at, size in _candidates(problem.rows, problem.fused):
         cost, blocking = _cost(problem, at, size)
         if best is None or cost < best[0] * 0.999:
             best = cost, blocking
     assert best is not None
-    return best[1]
+    return best
 
 
-def _candidates(rows: Sequence[RowAxis]) -> Iterator[tuple[int, int]]:
+def _candidates(rows: Sequence[RowAxis], fused: bool) -> Iterator[tuple[int, int]]:
     """Larger blocks first; one block of everything is the first."""
-    for at, axis in enumerate(rows):
+    line = len(rows) - 2
+    for at, axis in enumerate(rows[: line + 1] if fused else rows):
         sizes = sorted({-(-axis.extent // n) for n in range(1, axis.extent + 1)}, reverse=True)
         for size in sizes:
+            if fused and at == line and (size == 1 or axis.extent % size):
+                continue
             if at == 0 or size < axis.extent:
                 yield at, size
 
@@ -149,16 +158,17 @@ def _cost(problem: Problem, at: int, size: int) -> tuple[float, Blocking]:
     if problem.copied:
         near = problem.pace.near_bytes
         copying = blocks * rows / near if rows <= capacity / 2 else everything * (1 / near + 2 / FAR_BYTES)
-    points = prod(problem.extents.values()) * problem.pace.fma / problem.width / GOOD
+    times = problem.batches * problem.chunks
+    points = prod(problem.extents.values()) * problem.pace.fma / problem.width / GOOD * problem.slowness * times
     if problem.extents[axis.var] % (size * axis.step):
         points *= TAIL
-    moving = problem.batches * moved / FAR_BYTES / problem.threads
-    copying *= problem.batches
+    moving = times * moved / FAR_BYTES / problem.threads
+    copying *= times
     by_block = points / _evenness(problem, at, size) + moving + copying / problem.threads
     by_panel = points / _even(problem.batches * problem.columns, problem.threads) + moving + copying
     if problem.copied and problem.threads > 1:
         # one thread copies, and the others fetch the copy from its cache
-        by_panel += problem.batches * blocks * rows / FAR_BYTES
+        by_panel += times * blocks * rows / FAR_BYTES
     return min(by_block, by_panel), Blocking(at, size, by_block <= by_panel)
 
 

@@ -1,18 +1,32 @@
-"""Maps without a reduction: vectors along the axis in which the output is contiguous, the rest on threads."""
+"""Maps without a reduction: vectors along the axis in which the output is contiguous, the rest on threads.
+
+Axes that all accesses walk in step are fused first, so that short rows become long ones. What a copy reads along
+another axis than it writes goes in tiles that the code generator transposes in registers; borders that read nothing, or
+something else, are peeled off.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tcompiler.ir import dtypes as dt
 from tcompiler.ir.loop.analysis import find_block
-from tcompiler.ir.loop.grammar import buffer_table
-from tcompiler.ir.scalar.grammar import Var
-from tcompiler.schedule.rules.accesses import Shape, element_strides, shape_of
+from tcompiler.ir.loop.grammar import Block, Store, buffer_table
+from tcompiler.ir.scalar.canonical import linear
+from tcompiler.ir.scalar.grammar import Binary, Load, Select, Var, children, postorder
+from tcompiler.schedule.rules.accesses import Shape, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
 
-ACROSS = 16
-"""Elements of a cache line, or more: how far a transposition goes across its lanes before it goes along."""
+LINE_BYTES = 64
+"""A line of a cache: how far a transposition goes across its lanes before it goes along."""
+SHUFFLED_BYTES = 16
+"""Bytes of a row that a tile reads at once: vectors are shuffled within as many at full speed."""
+CUTS = 4
+"""Borders that are peeled off an axis, at most."""
 
 
 def schedule_map(sch: Schedule, block: str, target: Target, threads: int) -> bool:
@@ -24,32 +38,49 @@ def schedule_map(sch: Schedule, block: str, target: Target, threads: int) -> boo
     return attempt(sch, _schedule, sch, block, target, threads)
 
 
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """A loop over one iter var, or over several that all accesses walk in step.
+
+    Attributes:
+        var: The iter var; of several the innermost.
+        loop: The loop.
+        extent: Its iterations.
+    """
+
+    var: Var
+    loop: str
+    extent: int
+
+
 def _schedule(sch: Schedule, block: str, target: Target, threads: int) -> bool:
-    shape = shape_of(sch.function, find_block(sch.function, block))
+    node = find_block(sch.function, block)
+    shape = shape_of(sch.function, node)
     if shape is None or shape.reduce or 0 in shape.extents.values():
         return False
     loop_of = _loops_by_iter(sch, block)
-    if _flat(sch, shape) and len(loop_of) > 1:
-        if sch.loops(block) != [*loop_of.values()]:
-            sch.reorder(*loop_of.values())
-        (loop,) = sch.fuse(*loop_of.values())
-        outer: list[str] = []
-        extent = shape.points()
+    var = shape.innermost()
+    if var is None or var not in loop_of:
+        parallelize(sch, block, list(loop_of.values()), shape.points(), threads)
+        return True
+    other = _across(shape, var)
+    axes = [[var]] if other is None or other not in loop_of else [[var], [other]]
+    for vars_ in axes:
+        _in_step(sch, node, shape, vars_, [v for a in axes for v in a], loop_of)
+    merged = {v for a in axes for v in a}
+    kept = {n for v, n in loop_of.items() if v not in merged}
+    outer = [n for n in sch.loops(block) if n in kept]
+    inner = [[loop_of[v] for v in a] for a in reversed(axes)]
+    wanted = [*outer, *(n for names in inner for n in names)]
+    if sch.loops(block)[-len(wanted) :] != wanted:
+        sch.reorder(*wanted)
+    loops = [names[0] if len(names) == 1 else sch.fuse(*names)[0] for names in inner]
+    lane, *across = [_Axis(a[-1], n, sch.extent(n) or 1) for a, n in zip(axes, reversed(loops), strict=True)]
+    outer = [n for n in outer if sch.extent(n) != 1]
+    if across:
+        _crossing(sch, block, shape, lane, across[0], outer, target, threads)
     else:
-        lane = shape.innermost()
-        if lane is None:
-            parallelize(sch, block, list(loop_of.values()), shape.points(), threads)
-            return True
-        loop = loop_of[lane]
-        outer = [n for v, n in loop_of.items() if v is not lane]
-        extent = shape.extents[lane]
-        across = _across(shape, lane)
-        if across is not None and across in loop_of and shape.extents[lane] > 1:
-            _tiled(sch, block, shape, lane, across, target, threads)
-            return True
-        if outer and sch.loops(block)[-1] != loop:
-            sch.reorder(*outer, loop)
-    vectorize_tail(sch, block, loop, extent, shape, outer, target, threads)
+        _straight(sch, block, lane, shape, outer, target, threads)
     return True
 
 
@@ -60,62 +91,150 @@ def _loops_by_iter(sch: Schedule, block: str) -> dict[Var, str]:
 
 
 def _across(shape: Shape, lane: Var) -> Var | None:
-    """The axis along which an operand is contiguous that is not along the lanes: its cache lines are shared by it."""
+    """The axis along which an operand is contiguous that is not along the lanes."""
     for o in shape.operands:
         if o.moves(lane) and o.strides.get(lane) != 1:
             for v in shape.spatial:
-                if v is not lane and o.strides.get(v) == 1 and shape.extents[v] >= ACROSS:
+                if v is not lane and o.strides.get(v) == 1 and shape.extents[v] > 1:
                     return v
     return None
 
 
-def _tiled(sch: Schedule, block: str, shape: Shape, lane: Var, across: Var, target: Target, threads: int) -> None:
-    """A transposition in tiles: what one iteration leaves of a cache line, the next ones take."""
-    loop_of = _loops_by_iter(sch, block)
-    bits = buffer_table(sch.function)[shape.target.buffer].dtype.bytes * 8
-    width = min(max(target.vector_lanes(bits), 2), shape.extents[lane])
-    first, lanes = sch.split(loop_of[lane], [None, width])
-    strips, strip = sch.split(loop_of[across], [None, ACROSS])
-    outer = [n for v, n in loop_of.items() if v is not lane and v is not across]
-    sch.reorder(*outer, strips, first, strip, lanes)
+def _in_step(
+    sch: Schedule, block: Block, shape: Shape, axis: list[Var], taken: Sequence[Var], loop_of: dict[Var, str]
+) -> None:
+    """Extends an axis by the iter vars around it that every access walks as if they were one.
+
+    Args:
+        sch: The schedule.
+        block: The block.
+        shape: Its accesses.
+        axis: Iter vars, outermost first; it is extended in place.
+        taken: Iter vars that stay by themselves.
+        loop_of: The iter vars' loops.
+    """
+    accesses = (shape.target, *shape.operands)
+    indices_only = _only_in_indices(block)
+
+    def whole(v: Var) -> bool:
+        return v in loop_of and sch.extent(loop_of[v]) == shape.extents[v] and v in indices_only
+
+    size, last = shape.extents[axis[0]], axis[-1]
+    while whole(axis[0]):
+        for v in shape.spatial:
+            if v in taken or v in axis or shape.extents[v] == 1 or not whole(v):
+                continue
+            steps = [(o.strides.get(v, 0), o.strides.get(last, 0)) for o in accesses]
+            if all(a is not None and b is not None and a == b * size for a, b in steps):
+                axis.insert(0, v)
+                size *= shape.extents[v]
+                break
+        else:
+            return
+
+
+def _only_in_indices(block: Block) -> set[Var]:
+    """Iter vars that a map's value depends on through the elements that it reads alone."""
+    if not isinstance(block.body, Store):
+        return set()
+    found = {i.var for i in block.iters}
+    pending, seen = [block.body.value], {block.body.value}
+    while pending:
+        node = pending.pop()
+        if isinstance(node, Var):
+            found.discard(node)
+        new = [] if isinstance(node, Load) else [c for c in children(node) if c not in seen]
+        seen.update(new)
+        pending += new
+    return found
+
+
+def _crossing(
+    sch: Schedule,
+    block: str,
+    shape: Shape,
+    lane: _Axis,
+    across: _Axis,
+    outer: list[str],
+    target: Target,
+    threads: int,
+) -> None:
+    """A transposition in tiles, between borders that are peeled off."""
+    points = sorted(p for p in _turns(find_block(sch.function, block), across.var) if 0 < p < across.extent)
+    pieces = [across.loop]
+    if 0 < len(points) <= CUTS and across.extent == shape.extents[across.var]:
+        pieces = list(sch.peel(across.loop, points))
+    for loop in pieces:
+        (name,) = sch.blocks_under(loop)
+        piece = shape_of(sch.function, find_block(sch.function, name))
+        assert piece is not None
+        var = next(v for v in piece.spatial if v.name == lane.var.name)
+        lanes = _Axis(var, sch.loops(name)[-1], lane.extent)
+        other = _across(piece, var)
+        if other is None:
+            _straight(sch, name, lanes, piece, [], target, 1)
+        else:
+            _tiled(sch, name, piece, lanes, _Axis(other, loop, sch.extent(loop) or 1), outer, target, threads)
+
+
+def _turns(block: Block, var: Var) -> set[int]:
+    """Where a condition on an iter var alone, and a constant, turns from true to false or back."""
+    found: set[int] = set()
+    if not isinstance(block.body, Store):
+        return found
+    for node in postorder(block.body.value):
+        if not isinstance(node, Select):
+            continue
+        for c in postorder(node.cond):
+            if isinstance(c, Binary) and c.op in ("lt", "le", "gt", "ge") and c.a.dtype is dt.i64:
+                form = linear(c.a - c.b)
+                if set(form.terms) == {var} and abs(form.terms[var]) == 1:
+                    # s · (var - point) compared with 0, where s is the sign of the coefficient
+                    point = -form.const * form.terms[var]
+                    strict = c.op in ("le", "gt") if form.terms[var] > 0 else c.op in ("ge", "lt")
+                    found.add(point + strict)
+    return found
+
+
+def _tiled(
+    sch: Schedule,
+    block: str,
+    shape: Shape,
+    lane: _Axis,
+    across: _Axis,
+    outer: list[str],
+    target: Target,
+    threads: int,
+) -> None:
+    """Tiles of a few elements along the read and a vector along the write, as many as share cache lines in a row."""
+    buffers = buffer_table(sch.function)
+    width = min(max(target.vector_lanes(buffers[shape.target.buffer].dtype.bytes * 8), 2), lane.extent)
+    read = max(buffers[o.buffer].dtype.bytes for o in shape.operands if o.strides.get(across.var) == 1)
+    unit = max(SHUFFLED_BYTES // read, 2)
+    line = min(LINE_BYTES // read, -(-across.extent // unit) * unit)
+    first, lanes = sch.split(lane.loop, [None, width])
+    strips, strip = sch.split(across.loop, [None, line])
+    steps, step = sch.split(strip, [None, unit])
+    sch.reorder(strips, first, steps, step, lanes)
+    sch.unroll(step)
     sch.vectorize(lanes)
     parallelize(sch, block, [*outer, strips], shape.points(), threads, keep=[strips])
-    for name in (strips, first):
+    for name in (strips, first, steps):
         peel_tails(sch, name)
 
 
-def vectorize_tail(
-    sch: Schedule, block: str, loop: str, extent: int, shape: Shape, outer: list[str], target: Target, threads: int
+def _straight(
+    sch: Schedule, block: str, lane: _Axis, shape: Shape, outer: list[str], target: Target, threads: int
 ) -> None:
-    """Splits a loop into vectors, peels its tail and puts the rest on threads."""
+    """Vectors along an axis in which the output is contiguous; its tail is peeled, the rest goes on threads."""
     bits = buffer_table(sch.function)[shape.target.buffer].dtype.bytes * 8
     width = max(target.vector_lanes(bits), target.vector_lanes(32))
-    if extent <= width:
-        sch.vectorize(loop)
+    if lane.extent <= width:
+        sch.vectorize(lane.loop)
         parallelize(sch, block, outer, shape.points(), threads)
         return
-    first, lanes = sch.split(loop, [None, width])
+    first, lanes = sch.split(lane.loop, [None, width])
     sch.vectorize(lanes)
     parallelize(sch, block, [*outer, first], shape.points(), threads, keep=[first])
-    if extent % width:
+    if lane.extent % width:
         peel_tails(sch, first)
-
-
-def _flat(sch: Schedule, shape: Shape) -> bool:
-    """Whether all accesses walk memory in step, so that the whole nest is one long loop."""
-    buffers = buffer_table(sch.function)
-    moving = [v for v in shape.spatial if shape.extents[v] > 1]
-    step = 1
-    for v in reversed(shape.spatial):
-        if shape.extents[v] > 1:
-            if shape.target.strides.get(v) != step:
-                return False
-            step *= shape.extents[v]
-    for o in shape.operands:
-        if element_strides(buffers[o.buffer]) is None:
-            return False
-        if any(o.strides.get(v, 0) for v in moving) and any(
-            o.strides.get(v) != shape.target.strides.get(v) for v in moving
-        ):
-            return False
-    return True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import gcd, prod
 
 from tcompiler.ir.loop.analysis import find_block
@@ -10,15 +11,29 @@ from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var
 from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
 from tcompiler.schedule.rules.partials import contiguous_axes
-from tcompiler.schedule.rules.tile import Registers, Tile, choose_tile
+from tcompiler.schedule.rules.tile import Registers, Tile, choose_flat_tile, choose_tile
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
 
+NEVER = 1 << 60
+"""More bytes than there are."""
+
 
 @dataclass(slots=True)
 class Plan:
-    """What the rule decided for one reduction."""
+    """What the rule decided for one reduction.
+
+    Attributes:
+        shape: How its iter vars move its operands.
+        lane: The axis of lanes.
+        row: The axis of rows, if any.
+        line: The next axis around the rows that they may share a tile with, if any.
+        tile: The register tile.
+        shared: The operand that all rows of a tile read.
+        flat: The best tile over rows and lines fused into one axis, if that is possible.
+        chunk: How far a part of the reduction goes along its axes, where it is done in parts.
+    """
 
     shape: Shape
     lane: Var
@@ -26,6 +41,18 @@ class Plan:
     line: Var | None
     tile: Tile
     shared: Operand
+    flat: Tile | None = None
+    chunk: Mapping[Var, int] = field(default_factory=dict)
+
+    @property
+    def extents(self) -> dict[Var, int]:
+        """Extents of the iter vars, of those of the reduction in one part of it."""
+        return {**self.shape.extents, **self.chunk}
+
+    @property
+    def chunks(self) -> int:
+        """Parts of the reduction."""
+        return prod(-(-self.shape.extents[v] // n) for v, n in self.chunk.items())
 
     @property
     def lanes(self) -> int:
@@ -98,14 +125,15 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
     depth = 1
     for v in shape.reduce:
         depth *= shape.extents[v]
+    by_row = row is not None and not shared.moves(row)
     registers = Registers(
         target.vector_lanes(bits),
         target.vector_registers,
         target.vector_bits // 8,
-        target.l2_bytes * 5 // 8,
+        # longer reductions over rows are done in parts, whose panels stay close
+        NEVER if by_row else near_bytes(target),
         pace(target),
     )
-    by_row = row is not None and not shared.moves(row)
     line = _line(shape, lane, row, shared) if by_row else None
     lines = 1 if line is None else shape.extents[line]
     apart = 0
@@ -114,7 +142,38 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
             if o.moves(v):
                 apart = gcd(apart, (o.strides.get(v) or 0) * bits // 8)
     tile = choose_tile(rows, extent, depth, registers, by_row, lines, apart, lanes)
-    return Plan(shape, lane, row, line if tile.lines > 1 else None, tile, shared)
+    flat = None
+    if line is not None and not lanes:
+        flat = choose_flat_tile(rows, extent, depth, registers, lines, apart)
+    return Plan(shape, lane, row, line, tile, shared, flat)
+
+
+def near_bytes(target: Target) -> int:
+    """Bytes of a panel that stay close to the core while tiles read it: over half of the level 2 cache."""
+    return target.l2_bytes * 5 // 8
+
+
+def chunked(plan: Plan, order: Sequence[Var], element: int, near: int) -> Plan:
+    """Does a reduction in parts where a panel of the shared operand is more than stays close to the core.
+
+    Args:
+        plan: The plan.
+        order: The axes of the reduction, outermost first.
+        element: Bytes of an element.
+        near: Bytes that stay close.
+    """
+    chunk: dict[Var, int] = {}
+    extents = plan.shape.extents
+    panel = plan.lanes * element * prod(extents[v] for v in order)
+    for v in order:
+        if panel <= near:
+            break
+        each = panel // extents[v]
+        size = -(-extents[v] // -(-extents[v] // max(near // each, 1)))
+        even = max(n for n in range(1, size + 1) if extents[v] % n == 0)
+        chunk[v] = even if 2 * even >= size else size
+        panel = each * chunk[v]
+    return replace(plan, chunk=chunk)
 
 
 def _line(shape: Shape, lane: Var, row: Var | None, shared: Operand) -> Var | None:

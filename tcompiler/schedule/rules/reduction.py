@@ -18,8 +18,9 @@ from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.schedule.rules.accesses import Shape, element_strides, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
+from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.packing import pack, pack_constants, packable, runtime_packs
-from tcompiler.schedule.rules.plan import Plan, make_plan
+from tcompiler.schedule.rules.plan import Plan, chunked, make_plan, near_bytes
 from tcompiler.schedule.rules.row_blocks import block_rows, place_producer
 from tcompiler.schedule.rules.threads import WORTH, parallelize
 from tcompiler.schedule.rules.tile import WAY_BYTES
@@ -113,29 +114,44 @@ def _schedule(
             pieces = [block, *sch.blocks_under(rest_loop)]
             return all(_schedule(sch, piece, target, threads, constants) for piece in pieces)
         by_rows = even == 0
-    lane_outer, lane_inner = sch.split(loop_of[plan.lane], [None, plan.lanes])
-    rows = [(v, n) for v, n in ((plan.line, plan.tile.lines), (plan.row, plan.tile.rows)) if v is not None]
-    split_rows = [sch.split(loop_of[v], [None, n]) for v, n in rows]
-    row_loops, row_inner = [outer for outer, _ in split_rows], [inner for _, inner in split_rows]
     reduce_order = _reduce_order(shape, plan)
-    reduce_loops = [loop_of[v] for v in reduce_order]
-    free = [v for v in shape.spatial if v is not plan.lane and all(v is not tiled for tiled, _ in rows)]
-    rest = [loop_of[v] for v in free if v not in lead_vars and shape.extents[v] > 1]
-    units = [loop_of[v] for v in free if shape.extents[v] == 1 and loop_of[v]]
-    lane_block, blocks = "", None
-    if by_rows:
-        outer = [*rest, *row_loops, lane_outer]
-    elif packs and block_panels > 1:
-        lane_block, lane_outer = sch.split(lane_outer, [None, block_panels])
-        outer = [*lead, lane_block, *rest, *row_loops, lane_outer]
-    elif not packs and not lanes and plan.row is not None and not plan.shared.moves(plan.row):
-        rows = [(v, 1) for v in free if loop_of[v] in rest] + rows
-        blocks = block_rows(sch, shape, plan, rows, [*rest, *row_loops], target, threads)
-        outer = [*lead, *blocks.around, lane_outer, *blocks.inside]
-    elif packs or columns * panel > target.l2_bytes // 2:
-        outer = [*lead, lane_outer, *rest, *row_loops]
+    blocks = None
+    others = [v for v in shape.spatial if v is not plan.lane and v is not plan.row and v not in lead_vars]
+    units = [loop_of[v] for v in (*lead_vars, *others) if shape.extents[v] == 1 and loop_of[v]]
+    others = [v for v in others if shape.extents[v] > 1]
+    lane_block = ""
+    if not packs and not lanes and plan.row is not None and not plan.shared.moves(plan.row):
+        plan = chunked(plan, reduce_order, element, near_bytes(target))
+        panel //= plan.chunks
+        plan, blocks = block_rows(sch, plan, others, loop_of, target, threads)
+        row_loops, row_inner = [], blocks.inner
+    lane_outer, lane_inner = sch.split(loop_of[plan.lane], [None, plan.lanes])
+    parts: list[str] = []
+    for v, n in plan.chunk.items():
+        if n > 1:
+            part, loop_of[v] = sch.split(loop_of[v], [None, n])
+        parts.append(part if n > 1 else loop_of[v])
+    if blocks is not None:
+        outer = [*lead, *blocks.around, *parts, lane_outer, *blocks.inside]
     else:
-        outer = [*lead, *rest, lane_outer, *row_loops]
+        tiled = [
+            (v, n)
+            for v, n in ((plan.line, plan.tile.lines), (plan.row, plan.tile.rows))
+            if v is not None and (v is plan.row or n > 1)
+        ]
+        split_rows = [sch.split(loop_of[v], [None, n]) for v, n in tiled]
+        row_loops, row_inner = [o for o, _ in split_rows], [i for _, i in split_rows]
+        rest = [loop_of[v] for v in others if all(v is not t for t, _ in tiled)]
+        if by_rows:
+            outer = [*rest, *row_loops, lane_outer]
+        elif packs and block_panels > 1:
+            lane_block, lane_outer = sch.split(lane_outer, [None, block_panels])
+            outer = [*lead, lane_block, *rest, *row_loops, lane_outer]
+        elif packs or columns * panel > target.l2_bytes // 2:
+            outer = [*lead, lane_outer, *rest, *row_loops]
+        else:
+            outer = [*lead, *rest, lane_outer, *row_loops]
+    reduce_loops = [loop_of[v] for v in reduce_order if loop_of[v] not in parts]
     inner = [*row_inner, lane_inner]
     sch.reorder(*units, *outer, *reduce_loops, *inner)
     for name in units:
@@ -146,21 +162,31 @@ def _schedule(
         place_producer(sch, blocks.producer, blocks.around[-1], target)
         _spread_rows(sch, block)
     pack_constants(sch, plan, constants, reduce_order)
-    init, write = sch.stage_accumulate(block, outer[-1] if outer else sch.loops(block)[0], "register")
-    inline_epilogues(sch, write)
+    init, write, *start = sch.stage_accumulate(block, outer[-1] if outer else sch.loops(block)[0], "register")
+    for name in start:
+        schedule_map(sch, name, target, 1 if blocks is not None and blocks.around else threads)
+    if not parts:
+        inline_epilogues(sch, write)
     lanes_and_rows(sch, init)
     lanes_and_rows(sch, write)
     for name in row_inner:
         sch.unroll(name)
     sch.vectorize(lane_inner)
-    _unroll_steps(sch, plan, [(loop_of[v], shape.extents[v]) for v in reversed(reduce_order)], element * 8, target)
+    streamed = columns * panel > target.l2_bytes // 2 and panel <= near_bytes(target)
+    turns = blocks.inside[-1] if blocks is not None and blocks.inside and columns > 1 and streamed else ""
+    walked = [(loop_of[v], plan.extents[v]) for v in reversed(reduce_order) if loop_of[v] not in parts]
+    groups, step = _unroll_steps(sch, plan, walked, element * 8, target)
+    if step and turns and plan.shared.buffer in constants and walked[0][1] % (sch.extent(step) or 1) == 0:
+        attempt(sch, sch.prefetch, block, plan.shared.buffer, lane_outer, turns, step)
+    if groups:
+        peel_tails(sch, groups)
     work = shape.points()
     shared = outer
     if blocks is not None and not lead:
         shared = blocks.around if blocks.by_block else [lane_outer, *blocks.inside]
-    tiled = [lane_block, lane_outer, *row_loops] if blocks is None else [lane_outer, *blocks.cut]
-    parallelize(sch, block, shared, work, threads, [n for n in tiled if n])
-    for name in (*copies, *tiled):
+    keep = [lane_block, lane_outer, *row_loops] if blocks is None else [*parts, lane_outer, *blocks.cut]
+    parallelize(sch, block, shared, work, threads, [n for n in keep if n])
+    for name in (*copies, *keep):
         if name:
             peel_tails(sch, name)
     return True
@@ -182,10 +208,15 @@ def _spread_rows(sch: Schedule, block: str) -> None:
             attempt(sch, sch.pad_stride, name, rows[-1], close, line)
 
 
-def _unroll_steps(sch: Schedule, plan: Plan, loops: Sequence[tuple[str, int]], bits: int, target: Target) -> None:
+def _unroll_steps(
+    sch: Schedule, plan: Plan, loops: Sequence[tuple[str, int]], bits: int, target: Target
+) -> tuple[str, str]:
     """Expands reduce loops from the innermost (first) on: all of the short ones, else some steps of the innermost.
 
     A jump back after every step costs a third of the speed of a core that works for two threads.
+
+    Returns:
+        The loop over groups of steps, which may have a tail, and that over the steps of one; "" and "" without groups.
     """
     vectors = -(-plan.lanes // target.vector_lanes(bits))
     body = plan.rows * vectors
@@ -202,8 +233,9 @@ def _unroll_steps(sch: Schedule, plan: Plan, loops: Sequence[tuple[str, int]], b
             if steps:
                 outer, inner = sch.split(name, [None, steps])
                 sch.unroll(inner)
-                peel_tails(sch, outer)
-        return
+                return outer, inner
+        break
+    return "", ""
 
 
 def _reduce_order(shape: Shape, plan: Plan) -> list[Var]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var, as_int
-from tcompiler.schedule.rules.accesses import Operand, Shape
+from tcompiler.schedule.rules.accesses import Operand
 from tcompiler.schedule.rules.attempt import attempt
-from tcompiler.schedule.rules.blocking import Problem, RowAxis, choose_blocking
+from tcompiler.schedule.rules.blocking import Blocking, Problem, RowAxis, choose_blocking
 from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.plan import Plan
 from tcompiler.schedule.rules.threads import WORTH
+from tcompiler.schedule.rules.tile import Tile
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
@@ -27,6 +28,7 @@ class Blocks:
     Attributes:
         around: Those that blocks of rows are made of, the block's own loop last.
         inside: The others.
+        inner: The rows of a tile.
         cut: The loops among both that tiles or blocks made, and that may have a tail.
         by_block: Whether threads share the blocks rather than the panels.
         producer: A block that writes the row operand, which each block of rows has next to it; "" if there is none.
@@ -34,65 +36,93 @@ class Blocks:
 
     around: list[str]
     inside: list[str]
+    inner: list[str]
     cut: list[str]
     by_block: bool
     producer: str
 
 
 def block_rows(
-    sch: Schedule,
-    shape: Shape,
-    plan: Plan,
-    rows: Sequence[tuple[Var, int]],
-    loops: Sequence[str],
-    target: Target,
-    threads: int,
-) -> Blocks:
-    """Cuts a loop over rows where that keeps what passes the level 2 cache small.
+    sch: Schedule, plan: Plan, others: Sequence[Var], loop_of: Mapping[Var, str], target: Target, threads: int
+) -> tuple[Plan, Blocks]:
+    """Makes tiles of rows, and blocks of tiles where that keeps what passes the level 2 cache small.
 
     Args:
         sch: The schedule.
-        shape: The reduction's.
-        plan: What was decided on its tile.
-        rows: Row axes, and how many values of each a loop's iteration takes.
-        loops: Their loops.
+        plan: What was decided; its row axis does not move the shared operand.
+        others: Further axes that do not, outermost first.
+        loop_of: The loops of the iter vars.
         target: The machine.
         threads: Threads that the kernel may use.
+
+    Returns:
+        The plan with the tile that was taken, and the loops; those of the row axes stand in no order yet.
     """
+    tiles = [plan.tile] if plan.flat is None else [plan.tile, plan.flat]
+    best: tuple[float, Tile, Problem, Blocking] | None = None
+    producer = ""
+    for tile in tiles:
+        lines = [(plan.line, tile.lines)] if plan.line is not None else []
+        rows = [(v, 1) for v in others if v is not plan.line]
+        rows += [(v, n) for v, n in (*lines, (plan.row, tile.rows)) if v is not None]
+        producer, problem = _problem(sch, plan, tile, rows, target, threads)
+        cost, blocking = choose_blocking(replace(problem, slowness=tile.cost / plan.tile.cost, fused=tile.flat))
+        if best is None or cost < best[0]:
+            best = cost, tile, problem, blocking
+    assert best is not None
+    _, tile, problem, chosen = best
+    plan = replace(plan, tile=tile)
+    loops, inner, cut = [], [], []
+    for axis in problem.rows:
+        name = loop_of[axis.var]
+        if axis.step > 1 and not tile.flat:
+            name, within = sch.split(name, [None, axis.step])
+            inner.append(within)
+            cut.append(name)
+        loops.append(name)
+    around, inside = loops[: chosen.at], loops[chosen.at + 1 :]
+    if chosen.size == 1:
+        around.append(loops[chosen.at])
+    elif chosen.size < problem.rows[chosen.at].extent:
+        outer, within = sch.split(loops[chosen.at], [None, chosen.size])
+        around.append(outer)
+        inside.insert(0, within)
+        cut = [outer, *(within if name == loops[chosen.at] else name for name in cut)]
+    else:
+        inside.insert(0, loops[chosen.at])
+    if tile.flat:
+        sch.reorder(*around, *inside)
+        fused, within = sch.split(sch.fuse(*inside[-2:])[0], [None, tile.rows])
+        inside, inner, cut = [*inside[:-2], fused], [within], [*cut, fused]
+    return plan, Blocks(around, inside, inner, cut, chosen.by_block, producer if around else "")
+
+
+def _problem(
+    sch: Schedule, plan: Plan, tile: Tile, rows: Sequence[tuple[Var, int]], target: Target, threads: int
+) -> tuple[str, Problem]:
+    """What blocking depends on, and the block that computes the row operand ("" if there is none)."""
+    shape = plan.shape
     streamed = tuple(o for o in shape.operands if any(o.moves(v) for v, _ in rows))
-    element = buffer_table(sch.function)[shape.target.buffer].dtype.bytes
-    shapes = {o.buffer: tuple(as_int(e) or 1 for e in buffer_table(sch.function)[o.buffer].shape) for o in streamed}
-    batches = prod(shape.extents[v] for v in shape.spatial if plan.shared.moves(v) and v is not plan.lane)
+    buffers = buffer_table(sch.function)
+    element = buffers[shape.target.buffer].dtype.bytes
     producer = _row_producer(sch, streamed)
-    problem = Problem(
-        extents={v: e for v, e in shape.extents.items() if not (plan.shared.moves(v) and v in shape.spatial)}
+    return producer, Problem(
+        extents={v: e for v, e in plan.extents.items() if not (plan.shared.moves(v) and v in shape.spatial)}
         | {plan.lane: shape.extents[plan.lane]},
         rows=tuple(RowAxis(v, n, -(-shape.extents[v] // n)) for v, n in rows),
         streamed=streamed,
-        shapes=shapes,
+        shapes={o.buffer: tuple(as_int(e) or 1 for e in buffers[o.buffer].shape) for o in streamed},
         element=element,
-        columns=-(-shape.extents[plan.lane] // plan.lanes),
-        panel=plan.lanes * element * prod(shape.extents[v] for v in shape.reduce),
+        columns=-(-shape.extents[plan.lane] // tile.lanes),
+        panel=tile.lanes * element * prod(plan.extents[v] for v in shape.reduce),
         copied=bool(producer),
-        batches=batches,
+        batches=prod(shape.extents[v] for v in shape.spatial if plan.shared.moves(v) and v is not plan.lane),
         cache=target.l2_bytes,
         width=target.vector_lanes(element * 8),
         pace=pace(target),
         threads=threads if shape.points() >= WORTH else 1,
+        chunks=plan.chunks,
     )
-    chosen = choose_blocking(problem)
-    around, inside = list(loops[: chosen.at]), list(loops[chosen.at + 1 :])
-    cut = [name for name, axis in zip(loops, problem.rows, strict=True) if axis.step > 1]
-    if chosen.size == 1:
-        around.append(loops[chosen.at])
-    elif chosen.size < problem.rows[chosen.at].extent:
-        outer, inner = sch.split(loops[chosen.at], [None, chosen.size])
-        around.append(outer)
-        inside.insert(0, inner)
-        cut = [outer, *(inner if name == loops[chosen.at] else name for name in cut)]
-    else:
-        inside.insert(0, loops[chosen.at])
-    return Blocks(around, inside, cut, chosen.by_block, producer if around else "")
 
 
 def _row_producer(sch: Schedule, streamed: Sequence[Operand]) -> str:

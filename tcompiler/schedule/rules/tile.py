@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from math import gcd
@@ -11,6 +11,10 @@ from tcompiler.target.model import Pace
 
 LINES_COST = 1.03
 """What a tile over two axes of rows has to save before it is worth its tails' code."""
+ADDRESSES = 10
+"""Rows with addresses of their own that the integer registers hold, beside the panel's and the loops'."""
+ADDRESS_CYCLES = 4.0
+"""Cycles in which a row's address follows from its number."""
 WAY_BYTES = 4096
 """Addresses this far apart share a set of the level 1 cache, which is looked up by the offset within a page."""
 CROWD = 6
@@ -25,11 +29,15 @@ class Tile:
         rows: Rows along the row axis.
         lanes: Lanes.
         lines: Rows along the second row axis: the tile has rows × lines rows altogether.
+        cost: Cycles that a reduction step of all tiles takes.
+        flat: Whether both row axes are fused into one, and rows run on from line to line.
     """
 
     rows: int
     lanes: int
     lines: int = 1
+    cost: float = 0.0
+    flat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +120,30 @@ def choose_tile(
                 for (many, v), (tall, lined), (count, r) in product(panels, _pieces(lines, ml), _pieces(rows, mr)):
                     panel = depth * v * registers.vector_bytes
                     cost += many * tall * count * step_cycles(r * lined, v, shared, panel, registers)
-                key = (cost * (1.0 if ml == 1 else LINES_COST), -mr * ml * vectors, -mr)
+                cost *= 1.0 if ml == 1 else LINES_COST
+                key = (cost, -mr * ml * vectors, -mr)
                 if best is None or key < best[:3]:
-                    best = (*key, Tile(mr, lanes, ml))
+                    best = (*key, Tile(mr, lanes, ml, cost))
     return best[3] if best is not None else Tile(1, min(width, columns))
+
+
+def choose_flat_tile(rows: int, columns: int, depth: int, registers: Registers, lines: int, apart: int) -> Tile | None:
+    """The tile over one axis that both row axes are fused into: few tails, but an address of its own for every row.
+
+    Args:
+        rows: Extent of the row loop.
+        columns: Extent of the vectorized loop.
+        depth: Steps of the reduction.
+        registers: The machine.
+        lines: Extent of the loop over rows around it.
+        apart: Bytes that divide the distance between any two rows in memory.
+
+    Returns:
+        The tile; None where it would need more addresses than there are registers for.
+    """
+    tile = choose_tile(rows * lines, columns, depth, registers, True, 1, apart)
+    addresses = -(-rows * lines * columns // tile.lanes) * ADDRESS_CYCLES / depth
+    return replace(tile, cost=tile.cost + addresses, flat=True) if tile.rows <= ADDRESSES else None
 
 
 def _pieces(extent: int, tile: int) -> list[tuple[int, int]]:

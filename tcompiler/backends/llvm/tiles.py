@@ -1,0 +1,206 @@
+"""Tiles that are read along one axis and written along another: read as they lie, transposed in registers.
+
+An unrolled loop around a vectorized one is a tile. Where its store runs along the lanes but a load runs along the
+unrolled loop, every lane's elements are a row side by side in memory. Taken lane by lane they cost a load each; here
+every row is one load of a vector, and shuffles turn the rows into the vectors that the iterations of the unrolled loop
+would have put together. Registers are read in the same way. The meaning is that of the loops as they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from tcompiler.backends.llvm.addresses import constant, has_load
+from tcompiler.backends.llvm.linear import Linear
+from tcompiler.backends.llvm.ssa import Value, next_power
+from tcompiler.backends.llvm.values import Values
+from tcompiler.ir import dtypes as dt
+from tcompiler.ir.loop.grammar import Block, For, Store
+from tcompiler.ir.scalar.grammar import TRUE, Const, Load, Scalar, Select, Var, children, postorder
+from tcompiler.ir.scalar.rewrite import free_vars
+
+LANE_BYTES = 16
+"""Bytes within which vectors are shuffled at full speed, on every target that has vectors."""
+
+
+class Tiles(Values):
+    """Emits the values of tiles."""
+
+    def transposed(self, outer: For) -> list[dict[Scalar, Value]] | None:
+        """What the iterations of an unrolled loop read along it, each as vectors of the loop inside.
+
+        Args:
+            outer: An unrolled loop, before it is expanded.
+
+        Returns:
+            For each iteration the values of the nodes that read so; None where the loop is no such tile.
+        """
+        inner = outer.body
+        if not isinstance(inner, For) or inner.kind != "vectorized" or self.lane is not None:
+            return None
+        block = inner.body
+        if not isinstance(block, Block) or not isinstance(block.body, Store) or block.predicate is not TRUE:
+            return None
+        count, rows = constant(outer.var.extent), constant(inner.var.extent)
+        if count < 2 or rows < 2 or block.init is not None:
+            return None
+        with self._inside(block):
+            found = self._across(block.body, outer.var, inner.var)
+        if not found:
+            return None
+        result: list[dict[Scalar, Value]] = [{} for _ in range(count)]
+        for node in found:
+            for known, value in zip(result, self._columns(node, outer, inner, block), strict=True):
+                known[node] = value
+        return result
+
+    @contextmanager
+    def _inside(self, block: Block) -> Iterator[None]:
+        """The block's iter vars as forms over the loops around it, for a while."""
+        forms = [self.linear(b) for b in block.bindings]
+        shadowed = {i.var: self.env.get(i.var) for i in block.iters}
+        self.env.update({i.var: form for i, form in zip(block.iters, forms, strict=True)})
+        try:
+            yield
+        finally:
+            for var, old in shadowed.items():
+                if old is None:
+                    del self.env[var]
+                else:
+                    self.env[var] = old
+
+    def _across(self, store: Store, outer: Var, inner: Var) -> list[Scalar]:
+        """The largest parts of a stored value that are read along the outer loop: elements, or padded elements."""
+        kinds: dict[Scalar, bool | None] = {}
+        for node in postorder(store.value):
+            match node:
+                case Load():
+                    kinds[node] = node.buffer != store.buffer and self._runs_along(node, outer, inner)
+                case Const():
+                    kinds[node] = None
+                case Select(cond=cond, a=a, b=b) if not has_load(cond) and False not in (kinds[a], kinds[b]):
+                    kinds[node] = kinds[a] or kinds[b]
+                case _:
+                    kinds[node] = False
+        found: list[Scalar] = []
+        pending, seen = [store.value], {store.value}
+        while pending:
+            node = pending.pop()
+            if kinds[node]:
+                found.append(node)
+                continue
+            # what a condition guards must not be read where it does not hold
+            below = (node.cond,) if isinstance(node, Select) else () if isinstance(node, Load) else children(node)
+            new = [c for c in below if c not in seen]
+            seen.update(new)
+            pending += new
+        return found
+
+    def _runs_along(self, node: Load, outer: Var, inner: Var) -> bool:
+        """Whether an element's neighbours in memory belong to the next iterations of the outer loop, not the inner."""
+        if any(has_load(i) for i in node.indices):
+            return False
+        terms = self.offset(node.buffer, node.indices).terms
+        alone = not any(outer in free_vars(a) for a in terms if a is not outer)
+        moves = any(inner in free_vars(a) for a in terms)
+        return alone and moves and terms.get(outer) == 1 and terms.get(inner) != 1
+
+    def _columns(self, node: Scalar, outer: For, inner: For, block: Block) -> list[Value]:
+        """The values of a node for each iteration of the outer loop, as vectors over the inner one."""
+        if isinstance(node, Select):
+            with self._inside(block):
+                own = [self.env[v] for v in free_vars(node.cond) if v in self.env]
+                uniform = not any({outer.var, inner.var} & free_vars(a) for form in own for a in form.terms)
+                if uniform:
+                    self.begin()
+                    condition = self.value(node.cond)
+            if uniform:
+                if condition.ssa in ("true", "false"):
+                    return self._columns(node.a if condition.ssa == "true" else node.b, outer, inner, block)
+                return self.branch_values(
+                    condition,
+                    lambda: self._columns(node.a, outer, inner, block),
+                    lambda: self._columns(node.b, outer, inner, block),
+                )
+        count = constant(outer.var.extent)
+        if isinstance(node, Const):
+            one = self.constant(node)
+            return [Value(f"splat ({one.typed})", one.dtype, next_power(constant(inner.var.extent)))] * count
+        rows = [self._row(node, outer.var, inner.var, k, block) for k in range(constant(inner.var.extent))]
+        return self.transpose(rows, count)
+
+    def _row(self, node: Scalar, outer: Var, inner: Var, k: int, block: Block) -> Value:
+        """The values of one lane for all iterations of the outer loop, as one vector."""
+        self.env[inner] = Linear(k, {})
+        self.lane, self.lanes = outer, next_power(constant(outer.extent))
+        self.loop_values[outer] = ("", 0)
+        try:
+            with self._inside(block):
+                return self.splat(self.root(node))
+        finally:
+            self.lane, self.lanes = None, 0
+            del self.loop_values[outer]
+            del self.env[inner]
+
+    def transpose(self, rows: Sequence[Value], count: int) -> list[Value]:
+        """Columns of a matrix whose rows are vectors.
+
+        Pieces of rows come side by side in one vector, each in 16 bytes of its own; then pairs of vectors are
+        interleaved within these, as often as two divides their elements: the perfect shuffle of the FFT.
+
+        Args:
+            rows: Vectors of one length.
+            count: Columns to return.
+
+        Returns:
+            Vectors whose length is the least power of two that holds all rows.
+        """
+        d, length = rows[0].dtype, rows[0].lanes
+        if d is dt.bool_:
+            rows = [Value(self.w.effect(f"zext {r.typed} to <{length} x i8>"), dt.u8, length) for r in rows]
+            bytes_ = self.transpose(rows, count)
+            nonzero = [self.w.effect(f"icmp ne {c.typed}, zeroinitializer") for c in bytes_]
+            return [Value(ssa, d, c.lanes) for ssa, c in zip(nonzero, bytes_, strict=True)]
+        unit = LANE_BYTES // d.bytes
+        lanes = next_power(len(rows))
+        wide = max(lanes, unit)
+        padded = [*rows, *[None] * (wide - len(rows))]
+        columns: list[Value] = []
+        for start in range(0, count, unit):
+            vectors = [self._side_by_side(padded[first::unit], start, unit) for first in range(unit)]
+            for _ in range(unit.bit_length() - 1):
+                pairs = list(zip(vectors[: unit // 2], vectors[unit // 2 :], strict=True))
+                vectors = [self._interleaved(a, b, high, unit) for a, b in pairs for high in (0, 1)]
+            columns += [v for v in vectors[: count - start] if v is not None]
+        if wide == lanes:
+            return columns
+        return [self._shuffled(c, c, list(range(lanes)), lanes) for c in columns]
+
+    def _side_by_side(self, rows: Sequence[Value | None], start: int, unit: int) -> Value | None:
+        """Elements [start, start + unit) of every row in one vector; missing rows hold nothing."""
+        parts: list[Value | None] = []
+        for r in rows:
+            if r is not None and (start, unit) != (0, r.lanes):
+                r = self._shuffled(r, r, list(range(start, min(start + unit, r.lanes))), unit)
+            parts.append(r)
+        while len(parts) > 1:
+            parts = [self._joined(a, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        return parts[0]
+
+    def _joined(self, a: Value | None, b: Value | None) -> Value | None:
+        if a is None:
+            return None  # rows are missing at the end alone
+        return self._shuffled(a, b or a, list(range(2 * a.lanes if b else a.lanes)), 2 * a.lanes)
+
+    def _interleaved(self, a: Value | None, b: Value | None, high: int, unit: int) -> Value | None:
+        """The lower or higher halves of every 16 bytes of two vectors, element by element in turn."""
+        one = a or b
+        if one is None:
+            return None
+        n, half = one.lanes, unit // 2
+        picks: list[int] = []
+        for start in range(0, n, unit):
+            for k in range(start + high * half, start + high * half + half):
+                picks += [k if a else -1, n + k if b else -1]
+        return self._shuffled(a or one, b or one, picks, n)

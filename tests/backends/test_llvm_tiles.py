@@ -1,0 +1,218 @@
+"""Tiles that are transposed in registers: every type, sizes that do not fit, guards, and what must not be read.
+
+Every buffer ends right before a page that nobody may touch, and then begins right behind one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+
+import numpy as np
+import pytest
+
+from tcompiler.backends.llvm.codegen import generate
+from tcompiler.ir.loop.grammar import buffer_table
+from tcompiler.ir.loop.interpret import interpret
+from tcompiler.ir.scalar.grammar import as_int
+from tcompiler.target.named import get
+from tests.backends.guarded import Case, Result, run_guarded
+from tests.backends.kernels import assert_same, parsed
+
+CASES: dict[str, Case] = {}
+
+
+def case(name: str, text: str, **given: object) -> None:
+    """A function from its text, on the given arrays and otherwise on numbers that differ."""
+    function = parsed("@loop.function\n" + text.strip("\n") + "\n")
+    inputs = {}
+    for k, n in enumerate(function.inputs):
+        b = buffer_table(function)[n]
+        shape = tuple(as_int(e) or 0 for e in b.shape)
+        numbers = np.random.default_rng(k).integers(0, 2 if b.dtype.kind == "bool" else 100, shape)
+        inputs[n] = np.array(given.get(n, numbers)).astype(b.dtype.numpy).reshape(shape)
+    CASES[name] = Case(name, function, inputs)
+
+
+def copy(dtype: str, count: int, lanes: int, value: str = "A[vj, vi]", rows: int = 3) -> str:
+    """A matrix of rows × count tiles, read along the unrolled loop and written along the lanes."""
+    return f"""
+def f(A: {dtype}[{lanes}, {rows * count}], B: out({dtype}[{rows * count}, {lanes}])):
+    for i in range({rows}):
+        for u in unrolled({count}):
+            for j in vectorized({lanes}):
+                with block("b"):
+                    vi = spatial({rows * count}, i * {count} + u)
+                    vj = spatial({lanes}, j)
+                    B[vi, vj] = {value}
+"""
+
+
+for dtype in ("f32", "f64", "f16", "u8", "bool"):
+    for count in (2, 3, 7, 16):
+        for lanes in (2, 3, 13):
+            case(f"{dtype} {count} x {lanes}", copy(dtype, count, lanes))
+case("more lanes than a register has", copy("f32", 4, 32))
+case("arithmetic on it", copy("f32", 4, 8, "max(A[vj, vi] * f32(2.0), f32(30.0)) + A[vj, vi]"))
+
+# Guards that depend on the rows alone, on the place in a row, and on both.
+for name, guard in (
+    ("rows", "vi < 7"),
+    ("the tile's row", "vi // 4 < 2"),
+    ("lanes", "vj < 5"),
+    ("both", "(vi < 6) & (vj >= 3)"),
+    ("a comparison of the two", "vi < vj"),
+    ("nothing inside", "vi < 0"),
+):
+    inside = f"select({guard}, A[vj, vi], f32(0.5))"
+    case(f"guard on {name}", copy("f32", 4, 8, inside))
+    case(f"guard on {name}, twice", copy("f32", 4, 8, f"select(vj < 7, {inside}, f32(1.5)) + f32(1.0)"))
+    case(f"guard on {name} of bytes", copy("u8", 16, 8, f"select({guard}, A[vj, vi], u8(9))"))
+
+case(
+    "rows of a padded tile lie outside",
+    """
+def f(A: f32[8, 4], B: out(f32[3, 4, 8])):
+    for i in range(3):
+        for u in unrolled(4):
+            for j in vectorized(8):
+                with block("b"):
+                    vi = spatial(3, i)
+                    vu = spatial(4, u)
+                    vj = spatial(8, j)
+                    B[vi, vu, vj] = select((vi >= 1) & (vi < 2), A[vj, vi - 1 + vu], f32(0.0))
+""",
+)
+case(
+    "columns of a padded tile lie outside",
+    """
+def f(A: f32[8, 6], B: out(f32[8, 8])):
+    for i in range(2):
+        for u in unrolled(4):
+            for j in vectorized(8):
+                with block("b"):
+                    vi = spatial(8, i * 4 + u)
+                    vj = spatial(8, j)
+                    B[vi, vj] = select((vi >= 1) & (vi < 7), A[vj, vi - 1], f32(0.0))
+""",
+)
+case(
+    "what other data guards is read where they say so",
+    """
+def f(A: f32[8, 8], C: bool[8, 8], B: out(f32[8, 8])):
+    for i in range(2):
+        for u in unrolled(4):
+            for j in vectorized(8):
+                with block("b"):
+                    vi = spatial(8, i * 4 + u)
+                    vj = spatial(8, j)
+                    B[vi, vj] = select(C[vi, vj], A[vj, vi + 4], f32(0.0))
+""",
+    C=np.arange(64).reshape(8, 8) < 32,
+)
+case(
+    "an operand along the lanes beside one across them",
+    """
+def f(A: f32[8, 8], D: f32[8, 8], C: f32[8], E: f32[8], B: out(f32[8, 8])):
+    for i in range(2):
+        for u in unrolled(4):
+            for j in vectorized(8):
+                with block("b"):
+                    vi = spatial(8, i * 4 + u)
+                    vj = spatial(8, j)
+                    B[vi, vj] = A[vj, vi] * C[vj] + D[vi, vj] * E[vi]
+""",
+)
+case(
+    "a matrix that is updated in place stays in order",
+    """
+def f(A: f32[8, 8], B: out(f32[8, 8])):
+    for i in range(8):
+        for j in range(8):
+            with block("first"):
+                vi = spatial(8, i)
+                vj = spatial(8, j)
+                B[vi, vj] = A[vi, vj]
+    for u in unrolled(8):
+        for k in vectorized(8):
+            with block("second"):
+                vu = ordered(8, u)
+                vk = spatial(8, k)
+                B[vu, vk] = B[vu, vk] + A[vk, vu]
+""",
+)
+case(
+    "read from registers",
+    """
+def f(A: f32[6, 16], B: out(f32[16, 6])):
+    R = alloc(f32[6, 16], scope="register")
+    for i in unrolled(6):
+        for j in vectorized(16):
+            with block("in"):
+                vi = spatial(6, i)
+                vj = spatial(16, j)
+                R[vi, vj] = A[vi, vj] + f32(1.0)
+    for u in unrolled(16):
+        for k in vectorized(6):
+            with block("out"):
+                vu = spatial(16, u)
+                vk = spatial(6, k)
+                B[vu, vk] = R[vk, vu]
+""",
+)
+case(
+    "widened behind the transposition",
+    """
+def f(A: u8[8, 32], B: out(f32[32, 8])):
+    for i in range(2):
+        for u in unrolled(16):
+            for j in vectorized(8):
+                with block("b"):
+                    vi = spatial(32, i * 16 + u)
+                    vj = spatial(8, j)
+                    B[vi, vj] = cast(f32, A[vj, vi])
+""",
+)
+case(
+    "fused axes come together again",
+    """
+def f(A: f32[8, 4, 6], B: out(f32[4, 6, 8])):
+    for i in range(6):
+        for u in unrolled(4):
+            for j in vectorized(8):
+                with block("b"):
+                    vh = spatial(4, (i * 4 + u) // 6)
+                    vw = spatial(6, (i * 4 + u) % 6)
+                    vj = spatial(8, j)
+                    B[vh, vw, vj] = A[vj, vh, vw]
+""",
+)
+
+
+@cache
+def results(machine: str) -> Mapping[str, Result]:
+    return run_guarded(list(CASES.values()), get(machine))
+
+
+@pytest.mark.parametrize("machine", ["host", "x86-64-v2"])
+@pytest.mark.parametrize("name", CASES)
+def test_tile(name: str, machine: str) -> None:
+    found = results(machine)[name]
+    assert not isinstance(found, str), found
+    for output, array in interpret(CASES[name].function, CASES[name].inputs).items():
+        assert_same(found[1][output], array, f"{output} on {machine}")
+
+
+@pytest.mark.parametrize("dtype, unit", [("f32", 4), ("f64", 2), ("i16", 8), ("u8", 16)])
+def test_rows_are_loaded_whole(dtype: str, unit: int) -> None:
+    text = generate(parsed("@loop.function" + copy(dtype, unit, 16)), get("host"), "k").text
+    loads = re.findall(r"= load (\S+ x \S+|\w+), ptr %v", text)
+    assert len([x for x in loads if x.startswith(f"<{unit} x")]) == 16
+    assert "insertelement" not in text and "gather" not in text
+
+
+def test_a_guard_of_the_whole_tile_is_asked_once() -> None:
+    text = generate(CASES["rows of a padded tile lie outside"].function, get("host"), "k").text
+    assert text.count("= phi <8 x float>") == 4
+    assert len(re.findall("br i1 .*label %then", text)) == 1

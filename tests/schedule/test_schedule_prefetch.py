@@ -1,0 +1,46 @@
+"""prefetch: what it asks for, that it changes nothing, and that code comes of it."""
+
+from __future__ import annotations
+
+from tcompiler.backends.llvm.codegen import generate
+from tcompiler.ir.loop.text import print_function
+from tcompiler.schedule import Schedule
+from tcompiler.target.named import get
+from tests.schedule.data.checking import check
+from tests.schedule.programs import PROGRAMS
+
+
+def test_a_panel_is_asked_for_while_the_one_before_is_used() -> None:
+    start = PROGRAMS["matmul_97"]()
+    sch = Schedule(start, debug=True)
+    sch.split("j", [None, 16])
+    sch.split("i", [None, 6])
+    sch.split("k", [None, 8])
+    sch.reorder("j_0", "i_0", "k_0", "k_1", "i_1", "j_1")
+    sch.vectorize("j_1")
+    sch.unroll("i_1")
+    assert sch.prefetch("C", "B", "j_0", "i_0", "k_1") == ("B_prefetch",)
+    text = print_function(check(start, sch))
+    place = "span(min(v_k_0 * 8 + v_i_0 % 8, 52), 1), span(min(v_j_0 + 1, 3) * 16, 1)"
+    assert f'intrinsic("prefetch", reads=(B[{place}],))' in text
+    sch.peel("i_0")
+    sch.peel("j_0")
+    function = check(start, sch)
+    code = generate(function, get("x86-64-v3"), "k")
+    # one in each of the nests that the peels made
+    assert code.text.count("call void @llvm.prefetch.p0(ptr") == 4
+
+
+def test_few_turns_ask_for_more_lines_each() -> None:
+    start = PROGRAMS["matmul"]()
+    sch = Schedule(start, debug=True)
+    sch.split("j", [None, 32])
+    sch.split("i", [None, 16])
+    sch.split("k", [None, 8])
+    sch.reorder("j_0", "i_0", "k_0", "k_1", "i_1", "j_1")
+    sch.vectorize("j_1")
+    sch.prefetch("C", "B", "j_0", "i_0", "k_1")
+    text = print_function(check(start, sch))
+    # four turns for eight steps of two lines each
+    lines = [f"B[span(v_k_0 * 8 + v_i_0 * 2{at}, 1), span({lane}, 1)]" for at in ("", " + 1") for lane in (0, 16)]
+    assert f'intrinsic("prefetch", reads=({", ".join(lines)}))' in text
