@@ -97,7 +97,9 @@ def _exponentials(name: str, types: Types, attrs: Attrs, log: bool) -> Program:
 
     if log:
         total = d.reduce("sum", "total", parts.shape, parts.over, lambda *at: power(parts.at(at)))
-        y = d.compute("y", x.shape, lambda *at: cast(x.dtype, minus(centered(at), unary("log", total[kept(at)]))))
+        # one logarithm for a row
+        shift = d.compute("shift", parts.shape, lambda *at: unary("log", total[at]))
+        y = d.compute("y", x.shape, lambda *at: cast(x.dtype, minus(centered(at), shift[kept(at)])))
         return d.program(y)
     e = d.compute("e", x.shape, lambda *at: power(at))
     total = d.reduce("sum", "total", parts.shape, parts.over, lambda *at: e[parts.at(at)])

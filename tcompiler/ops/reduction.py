@@ -167,14 +167,18 @@ def _log_sum_exp(types: Types, attrs: Attrs) -> Program:
         lambda *at: Select(unary("isinf", most[at]), const(wide, 0.0), most[at]),
     )
     n = len(parts.shape)
-    total = d.reduce(
-        "sum",
-        "total",
-        parts.shape,
-        parts.over,
-        lambda *at: unary("exp", minus(cast(wide, x[parts.at(at)]), shift[at[:n]])),
-    )
-    y = d.compute("y", parts.shape, lambda *at: cast(x.dtype, plus(unary("log", total[at]), shift[at])))
+
+    def power(*at: Scalar) -> Scalar:
+        # nothing is greater than the maximum, if it is finite: said again, so that code for exp knows it
+        return unary("exp", binary("min", minus(cast(wide, x[parts.at(at)]), shift[at[:n]]), const(wide, 0.0)))
+
+    total = d.reduce("sum", "total", parts.shape, parts.over, power)
+
+    def finish(*at: Scalar) -> Scalar:
+        value = plus(unary("log", total[at]), shift[at])
+        return cast(x.dtype, Select(unary("isinf", most[at]), most[at], value))
+
+    y = d.compute("y", parts.shape, finish)
     return d.program(y)
 
 

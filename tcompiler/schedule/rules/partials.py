@@ -12,11 +12,14 @@ from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var
 from tcompiler.schedule.rules.accesses import Shape, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
+from tcompiler.schedule.rules.placement import CHEAP, operations
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
 
 VECTORS = 4
 """Vectors of partial results: as many as hide the latency of an addition at two a cycle, about."""
+FEW = 2
+"""The same where an element takes many operations (an exponential), which hide it too and need registers themselves."""
 LAST = 4
 """Lanes that are combined one by one at the end."""
 
@@ -56,7 +59,10 @@ def _reduce(sch: Schedule, block: str, target: Target) -> bool:
     width = target.vector_lanes(buffer_table(sch.function)[shape.target.buffer].dtype.bits)
     if width < 2 or extent < width:
         return False
-    lanes = width * (VECTORS if extent >= width * VECTORS else 1)
+    vectors = VECTORS if operations(find_block(sch.function, block)) <= CHEAP else FEW
+    if extent < width * vectors:
+        vectors = 1
+    lanes = lanes_at_once = width * vectors
     steps, lane = sch.split(loop, [None, lanes])
     combining = _factored(sch, block, lane, [*others, steps], spatial)
     while lanes > LAST:
@@ -66,7 +72,7 @@ def _reduce(sch: Schedule, block: str, target: Target) -> bool:
         sch.unroll(halves)
         lanes = half
     sch.unroll(combining)
-    if extent % (width * VECTORS if extent >= width * VECTORS else width):
+    if extent % lanes_at_once:
         peel_tails(sch, steps)
     return True
 

@@ -108,8 +108,14 @@ def _has_select(value: Scalar) -> bool:
 
 
 def operations(block: Block) -> int:
-    """What a map computes for an element, by the measure of CHEAP."""
-    return _cost(block.body.value) if isinstance(block.body, Store) else 0
+    """What a map or an Update computes for an element, by the measure of CHEAP."""
+    match block.body:
+        case Store(value=value):
+            return _cost(value)
+        case Update(values=values):
+            return sum(_cost(v) for v in values)
+        case _:
+            return 0
 
 
 def _cost(value: Scalar) -> int:
