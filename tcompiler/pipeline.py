@@ -39,7 +39,8 @@ from tcompiler.transform.chain import ChainContractions
 from tcompiler.transform.group import VIEW, Group
 from tcompiler.transform.layout import ChooseLayouts
 from tcompiler.transform.narrow import NarrowConstants
-from tcompiler.transform.passes import SIMPLIFY
+from tcompiler.transform.passes import SIMPLIFY, EliminateDeadCode
+from tcompiler.transform.zero_points import FoldZeroPoints
 
 if TYPE_CHECKING:
     from tcompiler.ir.loop.grammar import Function
@@ -64,6 +65,8 @@ class GraphPass(Protocol):
 
 GRAPH_PASSES: tuple[GraphPass, ...] = (
     *SIMPLIFY,
+    FoldZeroPoints(),
+    EliminateDeadCode(),
     NarrowConstants(operator),
     Group(operator),
     ChainContractions(operator),
