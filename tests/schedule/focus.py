@@ -35,6 +35,7 @@ _SUITED: dict[str, tuple[str, ...]] = {
     "transform_layout": _CHAINS,
     "pad_stride": _CHAINS,
     "set_scope": _CHAINS,
+    "write_over": ("softmax", "pad"),
     "prefetch": (*_PRODUCTS, *_WINDOWS),
 }
 _UNTOUCHED = ("pad_einsum", "reindex", "decompose_padding", "compute_inline", "reverse_compute_inline")

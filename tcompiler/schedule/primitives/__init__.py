@@ -27,6 +27,7 @@ from tcompiler.schedule.primitives.storage import compact, pad_stride, set_scope
 from tcompiler.schedule.primitives.tensorize import tensorize
 from tcompiler.schedule.primitives.unroll import unroll
 from tcompiler.schedule.primitives.vectorize import vectorize
+from tcompiler.schedule.primitives.write_over import write_over
 
 PRIMITIVES: dict[str, Primitive] = {
     "split": split,
@@ -50,6 +51,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "compact": compact,
     "transform_layout": transform_layout,
     "pad_stride": pad_stride,
+    "write_over": write_over,
     "reindex": reindex,
     "pad_einsum": pad_einsum,
     "decompose_padding": decompose_padding,
