@@ -15,7 +15,7 @@ from tcompiler.schedule.rules.pieces import cut_parts
 from tcompiler.schedule.rules.placement import gather_rows, inline_maps
 from tcompiler.schedule.rules.reduction import schedule_reduction
 from tcompiler.schedule.rules.rows import schedule_row_blocks
-from tcompiler.schedule.rules.threads import parallelize
+from tcompiler.schedule.rules.threads import parallelize, share_rest
 from tcompiler.schedule.rules.windows import schedule_windows
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
@@ -34,9 +34,15 @@ def default_schedule(function: Function, target: Target, threads: int = 1, const
         The schedule, with its trace.
     """
     sch = Schedule(function)
+    _schedule(sch, target, threads, constants)
+    share_rest(sch, threads)
+    return sch
+
+
+def _schedule(sch: Schedule, target: Target, threads: int, constants: Collection[str]) -> None:
     inline_maps(sch)
     if schedule_chain(sch, target, threads):
-        return sch
+        return
     done: set[str] = set()
     for name in _reductions(sch):
         before = set(sch.blocks())
@@ -60,7 +66,6 @@ def default_schedule(function: Function, target: Target, threads: int = 1, const
                 schedule_map(sch, part, target, threads)
         else:
             _schedule_rows(sch, name, target, threads)
-    return sch
 
 
 def _schedule_rows(sch: Schedule, name: str, target: Target, threads: int) -> None:
