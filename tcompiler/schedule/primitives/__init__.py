@@ -25,6 +25,7 @@ from tcompiler.schedule.primitives.rfactor import rfactor
 from tcompiler.schedule.primitives.split import split
 from tcompiler.schedule.primitives.storage import compact, pad_stride, set_scope, transform_layout
 from tcompiler.schedule.primitives.tensorize import tensorize
+from tcompiler.schedule.primitives.unfold import unfold
 from tcompiler.schedule.primitives.unroll import unroll
 from tcompiler.schedule.primitives.vectorize import vectorize
 from tcompiler.schedule.primitives.write_over import write_over
@@ -60,5 +61,6 @@ PRIMITIVES: dict[str, Primitive] = {
     "prefetch": prefetch,
     "annotate": annotate,
     "bind": bind,
+    "unfold": unfold,
 }
 """Every primitive by name; `Schedule` has a method for each."""

@@ -14,6 +14,7 @@ from tcompiler.schedule.rules.partials import reduce_in_lanes
 from tcompiler.schedule.rules.pieces import cut_parts
 from tcompiler.schedule.rules.placement import gather_rows, inline_maps
 from tcompiler.schedule.rules.reduction import schedule_reduction
+from tcompiler.schedule.rules.residues import cut_residues
 from tcompiler.schedule.rules.rows import schedule_row_blocks
 from tcompiler.schedule.rules.threads import parallelize, share_rest
 from tcompiler.schedule.rules.windows import schedule_windows
@@ -43,6 +44,8 @@ def _schedule(sch: Schedule, target: Target, threads: int, constants: Collection
     inline_maps(sch)
     if schedule_chain(sch, target, threads):
         return
+    for name in sch.blocks():
+        cut_residues(sch, name)
     done: set[str] = set()
     for name in _reductions(sch):
         before = set(sch.blocks())
