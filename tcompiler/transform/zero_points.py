@@ -25,7 +25,10 @@ _SIGNED = 128
 
 @dataclass(frozen=True, slots=True)
 class FoldZeroPoints:
-    """Subtracts the zero point of a product's bytes from its result, where the other factor is constant."""
+    """Subtracts the zero point of a product's bytes from its result, where the other factor is constant.
+
+    Several products of the same bytes widen them each for itself.
+    """
 
     name: str = "fold-zero-points"
 
@@ -62,7 +65,11 @@ def _fold(editor: Editor, node: Node) -> str | None:
         return None
     signed = editor.types[factor.x].dtype is dt.i8
     if factor.zero is None and not signed:
-        return None
+        # a widening of its own can be part of the product's kernel
+        if editor.uses[node.inputs[0]] < 2:
+            return None
+        wide = editor.emit("cast", (factor.x,), {"to": dt.i32}, like=node)
+        return editor.emit(node.op, (wide, *inputs[1:]), dict(node.attrs), like=node)
     over = tuple(range(1, weights.ndim)) if node.op == "conv" else (weights.ndim - 2,)
     if np.prod([weights.shape[k] for k in over]) < LEAST:
         return None
