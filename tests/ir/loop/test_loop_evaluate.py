@@ -13,7 +13,7 @@ from tcompiler.errors import ArgumentError, VerifyError
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.loop.evaluate import evaluate
 from tcompiler.ir.loop.interpret import interpret
-from tcompiler.ir.loop.intrinsics import DESCRIPTIONS
+from tcompiler.ir.loop.intrinsics import meanings
 from tcompiler.ir.loop.text import parse_function
 from tcompiler.ir.loop.verify import verify
 from tests.ir.loop.programs import TILED, Case, cases, numbers
@@ -320,7 +320,7 @@ def f(A: f32[8], C: out(f32[4])):
     assert str(e.value) == "b: intrinsic 'copy' has no meaning here; known: none"
     with pytest.raises(VerifyError) as e:
         interpret(f, {"A": a})
-    assert str(e.value) == f"b: intrinsic 'copy' has no meaning here; known: {', '.join(sorted(DESCRIPTIONS))}"
+    assert str(e.value) == f"b: intrinsic 'copy' has no meaning here; known: {', '.join(sorted(meanings()))}"
 
 
 def test_large_grids_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
