@@ -32,6 +32,8 @@ UNROLL = 8
 """Innermost reduce loops up to this extent are expanded."""
 BODY = 192
 """FMAs that an innermost loop may hold."""
+TURNS = 40
+"""Tiles up to which a panel is asked for ahead: among more of them, the first one's waiting does not show."""
 LINE_BYTES = 64
 """A line of a cache."""
 
@@ -177,6 +179,8 @@ def _schedule(
     sch.vectorize(lane_inner)
     streamed = columns * panel > target.l2_bytes // 2 and panel <= near_bytes(target)
     turns = blocks.inside[-1] if blocks is not None and blocks.inside and columns > 1 and streamed else ""
+    if turns and (sch.extent(turns) or 0) > TURNS:
+        turns = ""
     walked = [(loop_of[v], plan.extents[v]) for v in reversed(reduce_order) if loop_of[v] not in parts]
     groups, step = _unroll_steps(sch, plan, walked, element * 8, target)
     if step and turns and plan.shared.buffer in constants and walked[0][1] % (sch.extent(step) or 1) == 0:
