@@ -39,6 +39,7 @@ from tcompiler.transform.chain import ChainContractions
 from tcompiler.transform.group import VIEW, Group
 from tcompiler.transform.layout import ChooseLayouts
 from tcompiler.transform.narrow import NarrowConstants
+from tcompiler.transform.parts import PlaceParts
 from tcompiler.transform.passes import SIMPLIFY
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ GRAPH_PASSES: tuple[GraphPass, ...] = (
     Group(operator),
     ChainContractions(operator),
     ChooseLayouts(operator),
+    PlaceParts(operator, VIEW),
 )
 
 
