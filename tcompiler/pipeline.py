@@ -41,6 +41,7 @@ from tcompiler.transform.layout import ChooseLayouts
 from tcompiler.transform.narrow import NarrowConstants
 from tcompiler.transform.parts import PlaceParts
 from tcompiler.transform.passes import SIMPLIFY
+from tcompiler.transform.siblings import MergeSiblings
 
 if TYPE_CHECKING:
     from tcompiler.ir.loop.grammar import Function
@@ -65,6 +66,7 @@ class GraphPass(Protocol):
 
 GRAPH_PASSES: tuple[GraphPass, ...] = (
     *SIMPLIFY,
+    MergeSiblings(operator),
     NarrowConstants(operator),
     Group(operator),
     ChainContractions(operator),
