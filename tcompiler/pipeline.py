@@ -40,8 +40,9 @@ from tcompiler.transform.group import VIEW, Group
 from tcompiler.transform.layout import ChooseLayouts
 from tcompiler.transform.narrow import NarrowConstants
 from tcompiler.transform.parts import PlaceParts
-from tcompiler.transform.passes import SIMPLIFY
+from tcompiler.transform.passes import SIMPLIFY, EliminateDeadCode
 from tcompiler.transform.siblings import MergeSiblings
+from tcompiler.transform.zero_points import FoldZeroPoints
 
 if TYPE_CHECKING:
     from tcompiler.ir.loop.grammar import Function
@@ -66,6 +67,8 @@ class GraphPass(Protocol):
 
 GRAPH_PASSES: tuple[GraphPass, ...] = (
     *SIMPLIFY,
+    FoldZeroPoints(),
+    EliminateDeadCode(),
     MergeSiblings(operator),
     NarrowConstants(operator),
     Group(operator),

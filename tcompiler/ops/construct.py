@@ -146,6 +146,8 @@ class GraphWriter:
     def _fold(
         self, op: str, inputs: Sequence[Value | None], types: Sequence[TensorType], attrs: Mapping[str, Attr]
     ) -> tuple[Value, ...] | None:
+        if op == "dequantize" and len(types[0].shape) > 1:
+            return None  # weights: a product of them wants the integers
         sizes = [extent_product(t) for t in (*types, *(v.type for v in inputs if v is not None))]
         if any(s is None or s > FOLD_ELEMENTS for s in sizes) or self._folded > FOLDED_IN_ALL:
             return None

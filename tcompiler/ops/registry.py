@@ -30,6 +30,7 @@ _FAMILIES = (
     "contraction",
     "convolution",
     "phases",
+    "residues",
     "reduction",
     "normalization",
     "pooling",

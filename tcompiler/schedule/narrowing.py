@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.dtypes import DType
+from tcompiler.ir.loop.analysis import touched
+from tcompiler.ir.loop.grammar import Block, Function, Intrinsic, Store, Update, buffer_table, walk
 from tcompiler.ir.scalar.grammar import Binary, Cast, Const, Scalar, Select, Unary, postorder
 
 _EXACT_IN = {dt.f16: {dt.f32, dt.f64}, dt.bf16: {dt.f32, dt.f64}, dt.f32: {dt.f64}}
@@ -37,6 +39,25 @@ def value_range(node: Scalar) -> tuple[int, int]:
             low, high = _range(n, ranges)
             ranges[n] = (low, high) if whole[0] <= low and high <= whole[1] else whole
     return ranges[node]
+
+
+def buffer_range(function: Function, name: str) -> tuple[int, int]:
+    """The least and the largest value that a buffer of integers can hold, by what is stored there; else its type's."""
+    whole = _limits(buffer_table(function)[name].dtype)
+    if name in function.inputs:
+        return whole
+    low, high = whole[1], whole[0]
+    for s in walk(function.body):
+        if isinstance(s, Block) and name in touched(s).writes and s.opaque:
+            return whole
+        if isinstance(s, Update) and any(t.buffer == name for t in s.targets):
+            return whole
+        if isinstance(s, Intrinsic) and any(r.buffer == name for r in s.writes):
+            return whole
+        if isinstance(s, Store) and s.buffer == name:
+            least, most = value_range(s.value)
+            low, high = min(low, least), max(high, most)
+    return (low, high) if low <= high else whole
 
 
 def _limits(dtype: DType) -> tuple[int, int]:

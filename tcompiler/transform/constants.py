@@ -27,6 +27,7 @@ class FoldConstants:
             as `spare` more: every one of them stays in memory.
         work: Evaluating them takes at most as many elements' work as there are in the model's constants times this,
             and `spare` more.
+        leave: Operators that are not evaluated: what they are made of is still wanted.
     """
 
     small: int = 1 << 14
@@ -35,6 +36,7 @@ class FoldConstants:
     most: int = 8
     work: int = 64
     spare: int = 1 << 25
+    leave: frozenset[str] = frozenset()
     name: str = "fold-constants"
 
     def run(self, graph: Graph, store: ConstantStore) -> Graph:
@@ -51,6 +53,7 @@ class FoldConstants:
             # A copy of a constant is an output's own buffer, or goes away in canonical form.
             if (
                 node.op == "identity"
+                or node.op in self.leave
                 or any(n and a is None for n, a in zip(names, arrays, strict=True))
                 or not self._fits(node.outputs, names, arrays)
             ):

@@ -63,6 +63,7 @@ class Group:
         memory = Memories(graph, definitions)
         regions = closed_regions(graph, definitions, self.limit)
         entered: dict[str, _Group | None] = {}
+        widenings = _widenings(graph, definitions, uses, outputs)
         for node in graph.nodes:
             program = definitions.program(node)
             if is_view(program) and self._may_alias(node, outputs, sources, roots) and memory.reshapes(node):
@@ -79,6 +80,10 @@ class Group:
             joined = self._region(regions.of(node), regions.sizes, groups, made_by, entered)
             if joined is None:
                 joined = self._join(node, program, definitions, uses, groups, made_by, outputs)
+                if joined is not None and node.outputs[0].name in widenings:
+                    # it stays apart from what makes the narrow numbers, which are all that memory has to hold
+                    narrow = joined.maps_only and joined.source_bits < node.outputs[0].type.dtype.bits
+                    joined = joined if narrow else None
             if joined is None:
                 joined = _Group(f"g{len(groups)}", len(groups), "", is_map(program), 0)
                 groups[joined.name] = joined
@@ -177,6 +182,25 @@ def _uses(graph: Graph) -> dict[str, int]:
             result.setdefault(v.name, 0)
         for name in set(n.inputs):
             result[name] += 1
+    return result
+
+
+def _widenings(graph: Graph, definitions: Definitions, uses: Mapping[str, int], outputs: set[str]) -> set[str]:
+    """Values that elementwise nodes make of narrower integers for one contraction alone."""
+    bits: dict[str, int] = {}
+    for node in graph.nodes:
+        out = node.outputs[0].type.dtype
+        tensors = [i for i in node.inputs if i and _elements(definitions.types[i]) > 1]
+        if len(tensors) == 1 and out.is_integer and is_map(definitions.program(node)):
+            source = definitions.types[tensors[0]].dtype
+            if source.is_integer:
+                bits[node.outputs[0].name] = bits.get(tensors[0], source.bits)
+    result: set[str] = set()
+    for node in reversed(graph.nodes):
+        if node.outputs[0].name in result or _is_contraction(definitions.program(node)):
+            for i in node.inputs:
+                if i in bits and uses[i] == 1 and i not in outputs and bits[i] < definitions.types[i].dtype.bits:
+                    result.add(i)
     return result
 
 

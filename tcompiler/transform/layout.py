@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from tcompiler.ir.expr.folds import folded
+from tcompiler.ir.expr.folds import carried, folded
 from tcompiler.ir.expr.grammar import Compute, Program, tensors
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node, TensorType, Value
 from tcompiler.ir.layout import Layout, permutation
@@ -116,7 +116,7 @@ class ChooseLayouts:
                 elif value.name not in fixed:
                     orders[value.name] = order
                     outputs.append(replace(value, type=permuted(value.type, order)))
-                elif node.group in contractions and order != tuple(range(len(order))):
+                elif node.group in contractions:
                     # a contraction that has to come out row-major is computed in its own order and copied
                     inner = Value(f"{value.name}_laid", permuted(value.type, order))
                     outputs.append(inner)
@@ -217,6 +217,9 @@ def columns(program: Program, constants: set[str]) -> tuple[int, int] | None:
                 return (at[0], extent) if extent >= _VECTOR or len(fold.parts[at[0]]) == 1 else None
             if rank == len(scope.axes):
                 return only[0], extent
+            place = carried(program, scope.tensors[0].name, only[0])
+            if place is not None and extent >= _VECTOR:
+                return place, extent
     return None
 
 

@@ -3,6 +3,7 @@
 from tcompiler.transform.canonicalise import Canonicalise
 from tcompiler.transform.cleanup import EliminateDeadCode, ShareCommonSubexpressions
 from tcompiler.transform.constants import FoldConstants
+from tcompiler.transform.dequantized import MultiplyIntegers
 from tcompiler.transform.editing import GraphPass
 from tcompiler.transform.norms import FoldBatchNorms
 from tcompiler.transform.pads import FoldPads
@@ -11,6 +12,9 @@ from tcompiler.transform.phases import SplitPhases
 SIMPLIFY: tuple[GraphPass, ...] = (
     EliminateDeadCode(),
     Canonicalise(),
+    FoldConstants(leave=frozenset({"dequantize"})),
+    Canonicalise(),
+    MultiplyIntegers(),
     FoldConstants(),
     ShareCommonSubexpressions(),
     Canonicalise(),
@@ -30,6 +34,7 @@ __all__ = [
     "FoldConstants",
     "FoldPads",
     "GraphPass",
+    "MultiplyIntegers",
     "ShareCommonSubexpressions",
     "SplitPhases",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,23 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcompiler.ir.graph.grammar import Attr, ConstantStore, Graph, Node
+from tcompiler.ops.residues import VECTOR, Residues, combinations, tap_places
 from tcompiler.transform.editing import Editor, ints
-
-_VECTOR = 8
-"""Filters that fill a vector register: with fewer, the phases lie side by side as more filters of one convolution."""
 
 
 @dataclass(frozen=True, slots=True)
 class SplitPhases:
-    """Turns a strided transposed convolution into a convolution at the input's resolution and a shuffle of its pixels.
+    """Turns a strided transposed convolution into sums at the input's resolution, one for each phase of the result.
 
     Output position s·q + r of an axis with stride s only meets the taps s·j + r, at input positions q - j. So the
-    taps are dealt out to s phases, which become filters of one dense convolution with ceil(taps / s) taps and stride
-    1; its results are interleaved and cropped. Nothing is multiplied by the zeros that spreading the data would
-    insert. Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional
-    Neural Network" (2016), use the same identity the other way around.
+    taps are dealt out to the phases. Nothing is multiplied by the zeros that spreading the data would insert. Shi et
+    al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network"
+    (2016), use the same identity the other way around. Many filters and kernels that the strides divide have phases of
+    one shape (`conv_phases`); otherwise phases with equal taps form classes (`conv_residues`).
 
-    Convolutions whose weight or bias is not constant, dilated ones and those of symbolic extents stay as they are.
+    Convolutions whose weight is not constant and those of symbolic extents stay as they are.
     """
 
     name: str = "split-phases"
@@ -44,48 +43,38 @@ class SplitPhases:
 
 def _split(editor: Editor, node: Node) -> str | None:
     x, w, b = (*editor.inputs(node), "")[:3]
-    dims, weight, bias = editor.dims(x), editor.array(w), editor.array(b) if b else None
-    if dims is None or weight is None or (b and bias is None):
+    dims, weight = editor.dims(x), editor.array(w)
+    if dims is None or weight is None:
         return None
     rank = weight.ndim - 2
     ones, zeros = (1,) * rank, (0,) * (2 * rank)
-    strides = ints(node, "strides") or ones
-    if (ints(node, "dilations") or ones) != ones or strides == ones or 0 in dims:
+    strides, dilations = ints(node, "strides") or ones, ints(node, "dilations") or ones
+    if strides == ones or 0 in dims:
         return None
     groups = node.attr("groups", 1)
     assert isinstance(groups, int)
-    sizes, pads = node.outputs[0].type.dims()[2:], (ints(node, "pads") or zeros)
-    before, after, starts, counts = [], [], [], []
-    for extent, taps, s, size, pad in zip(dims[2:], weight.shape[2:], strides, sizes, pads[:rank], strict=True):
-        reach = -(-taps // s) - 1
-        # positions q of the dense result, from first on, that hold the outputs from pad on; no less than the data
-        first, last = min(pad // s, reach), max((size - 1 + pad) // s, extent - 1)
-        before.append(reach - first)
-        after.append(last - (extent - 1))
-        starts.append(pad - s * first)
-        counts.append(last - first + 1)
-    filters = weight.shape[1]
-    if groups == 1 and filters >= _VECTOR:
-        parts: dict[str, Attr] = {"sizes": sizes, "pads": pads[:rank]}
-        operands = [x, editor.constant(_deal_phases(weight, strides, pads)), *([b] if b else [])]
+    sizes, pads = node.outputs[0].type.dims()[2:], (ints(node, "pads") or zeros)[:rank]
+    taps, filters = weight.shape[2:], weight.shape[1]
+    even = all(t % s == 0 for t, s in zip(taps, strides, strict=True)) and dilations == ones
+    bias = [b] if b else []
+    if groups == 1 and filters >= VECTOR and even:
+        parts: dict[str, Attr] = {"sizes": sizes, "pads": pads}
+        operands = [x, editor.constant(_deal_phases(weight, strides, pads)), *bias]
         return editor.emit("conv_phases", operands, parts, like=node)
-    attrs: dict[str, Attr] = {"pads": (*before, *after), "groups": groups}
-    dealt = editor.constant(_deal(weight, strides, groups))
-    operands = [x, dealt]
-    if bias is not None:
-        each = np.broadcast_to(bias.reshape(groups, filters, *(1,) * rank), (groups, filters, *strides))
-        operands.append(editor.constant(np.ascontiguousarray(each).reshape(-1)))
-    dense = editor.emit("conv", operands, attrs, like=node)
-    channels = groups * filters
-    apart = editor.emit("reshape", (dense,), {"shape": (dims[0], channels, *strides, *counts)}, like=node)
-    order = [0, 1, *(2 + k for axis in range(rank) for k in (rank + axis, axis))]
-    mixed = editor.emit("transpose", (apart,), {"perm": tuple(order)}, like=node)
-    grown = tuple(n * s for n, s in zip(counts, strides, strict=True))
-    whole = editor.emit("reshape", (mixed,), {"shape": (dims[0], channels, *grown)}, like=node)
-    if not any(starts) and grown == sizes:
-        return whole
-    crop: dict[str, Attr] = {"starts": tuple(starts), "sizes": sizes, "axes": tuple(range(2, 2 + rank))}
-    return editor.emit("slice", (whole,), crop, like=node)
+    attrs: dict[str, Attr] = {
+        "sizes": sizes,
+        "pads": pads,
+        "strides": strides,
+        "dilations": dilations,
+        "taps": taps,
+        "groups": groups,
+        "biased": bool(b),
+    }
+    dealt = [
+        editor.constant(_deal(weight, classes, strides, dilations, pads, groups))
+        for classes in combinations(taps, strides, dilations, pads, sizes)
+    ]
+    return editor.emit("conv_residues", [x, *dealt, *bias], attrs, like=node)
 
 
 def _deal_phases(weight: NDArray[Any], strides: tuple[int, ...], pads: tuple[int, ...]) -> NDArray[Any]:
@@ -102,17 +91,23 @@ def _deal_phases(weight: NDArray[Any], strides: tuple[int, ...], pads: tuple[int
     return np.ascontiguousarray(dealt)
 
 
-def _deal(weight: NDArray[Any], strides: tuple[int, ...], groups: int) -> NDArray[Any]:
-    """Weights (channels, filters, taps…) as those of the dense convolution: (filters × phases, channels, taps / s…)."""
-    rank = len(strides)
+def _deal(
+    weight: NDArray[Any],
+    classes: Sequence[Residues],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    pads: Sequence[int],
+    groups: int,
+) -> NDArray[Any]:
+    """Weights (channels, filters, taps…) as a class has them: (filters, channels of a group, residues…, taps…)."""
     channels, filters, *taps = weight.shape
-    counts = [-(-t // s) for t, s in zip(taps, strides, strict=True)]
-    widths = [(0, n * s - t) for n, s, t in zip(counts, strides, taps, strict=True)]
-    whole = np.pad(weight, [(0, 0), (0, 0), *widths])
-    split = whole.reshape(
-        groups, channels // groups, filters, *(e for pair in zip(counts, strides, strict=True) for e in pair)
-    )
-    flipped = np.flip(split, axis=tuple(3 + 2 * k for k in range(rank)))
-    phases, steps = [4 + 2 * k for k in range(rank)], [3 + 2 * k for k in range(rank)]
-    dealt = flipped.transpose(0, 2, *phases, 1, *steps)
-    return np.ascontiguousarray(dealt).reshape(-1, channels // groups, *counts)
+    rank = len(taps)
+    dealt = np.pad(weight, [(0, 0), (0, 0), *((0, 1) for _ in taps)])  # a tap of zeros, for places that have none
+    for k, (r, t, s, d, pad) in enumerate(zip(classes, taps, strides, dilations, pads, strict=True)):
+        places = [tap_places(p, t, s, d, pad) for p in range(r.first, r.first + r.count)]
+        chosen = [[found.get(r.start + r.step * j, t) for j in range(r.taps)] for found in places]
+        dealt = np.take(dealt, chosen, axis=2 + 2 * k)
+    split = dealt.reshape(groups, channels // groups, filters, *dealt.shape[2:])
+    order = [0, 2, 1, *(3 + 2 * k for k in range(rank)), *(4 + 2 * k for k in range(rank))]
+    moved = split.transpose(order)
+    return np.ascontiguousarray(moved).reshape(groups * filters, channels // groups, *moved.shape[3:])

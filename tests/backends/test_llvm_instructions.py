@@ -21,7 +21,14 @@ from tcompiler.target.target import Target
 from tests.backends.kernels import run
 from tests.schedule.data.test_tensorize import dot
 
-_MNEMONICS = {"i16": "vpmaddwd|pmaddwd|vpdpwssd", "u8i8": "vpdpbusd", "i8u8": "vpdpbusd", "bf16": "vdpbf16ps"}
+_MNEMONICS = {
+    "dot_i16": "vpmaddwd|pmaddwd|vpdpwssd",
+    "dot_u8i8": "vpdpbusd",
+    "dot_i8u8": "vpdpbusd",
+    "madd_u8i8": "vpmaddubsw",
+    "madd_i8u8": "vpmaddubsw",
+    "dot_bf16": "vdpbf16ps",
+}
 _REGISTER = {4: "xmm", 8: "ymm", 16: "zmm"}
 
 
@@ -103,7 +110,7 @@ def test_assembly_has_the_instruction_or_the_target_is_refused(name: str, target
         with pytest.raises(CompileError, match=f"intrinsic '{name}' takes .*, which the target {target} does not have"):
             generate(function, machine, "k")
         return
-    matched = re.fullmatch(r"x86\.dot_(\w+)x(\d+)", name)
+    matched = re.fullmatch(r"x86\.(\w+)x(\d+)", name)
     assert matched is not None
     operands, lanes = matched.groups()
     lines = [x for x in assembly(function, machine).splitlines() if re.search(rf"\s({_MNEMONICS[operands]})\s", x)]

@@ -35,7 +35,9 @@ _SUITED: dict[str, tuple[str, ...]] = {
     "transform_layout": _CHAINS,
     "pad_stride": _CHAINS,
     "set_scope": _CHAINS,
+    "write_over": ("softmax", "pad"),
     "prefetch": (*_PRODUCTS, *_WINDOWS),
+    "unfold": ("pad", "transposed_convolution", "mean", "softmax", "layer_norm"),
 }
 _UNTOUCHED = ("pad_einsum", "reindex", "decompose_padding", "compute_inline", "reverse_compute_inline")
 """They look for nests as lowering leaves them."""
@@ -74,6 +76,8 @@ def _reached(sch: Schedule, rng: random.Random, name: str) -> bool:
     """Applies a rare primitive after what it needs, if this program takes it."""
     if name == "tensorize":
         return _tensorized(sch, rng)
+    if name == "unfold":
+        _tried(sch, rng, "fuse", 20)
     if name not in _UNTOUCHED:
         for _ in range(rng.randrange(3)):
             attempt(sch, rng, "split")

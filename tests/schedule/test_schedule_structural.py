@@ -144,6 +144,27 @@ def test_peel_cuts_the_tail_off() -> None:
     assert sch.loops("Y_t") == ["i_1_t"]
 
 
+def test_unfold_speaks_of_the_loops_one_by_one() -> None:
+    sch = start("""
+@loop.function
+def shuffle(X: f32[2, 8], Y: out(f32[16])):
+    for i in range(16):
+        with block("Y"):
+            vi = spatial(16, i)
+            Y[vi] = X[vi % 2, vi // 2]
+""")
+    sch.split("i", [None, 2])
+    assert sch.unfold("Y") == ()
+    assert body(sch) == expected("""
+        for i_0 in range(8):
+            for i_1 in range(2):
+                with block("Y"):
+                    v_i_0 = spatial(8, i_0)
+                    v_i_1 = spatial(2, i_1)
+                    Y[v_i_0 * 2 + v_i_1] = X[v_i_1, v_i_0]
+    """)
+
+
 def test_peel_where_no_iteration_is_whole_tightens_the_loop() -> None:
     sch = start(COPY)
     sch.split("i", [None, 2000])

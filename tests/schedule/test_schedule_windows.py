@@ -116,9 +116,9 @@ def test_grouped(
     ("data", "filters", "kernel", "strides", "pads"),
     [
         ((1, 16, 4, 4), 8, [4, 4], [2, 2], [1, 1, 1, 1]),
-        ((2, 5, 4, 3), 24, [3, 5], [2, 1], [0, 0, 1, 1]),
-        ((1, 3, 6, 5), 17, [2, 2], [3, 3], [0, 0, 0, 0]),
-        ((1, 4, 5, 7), 9, [9, 9], [4, 4], [4, 4, 4, 3]),
+        ((2, 5, 4, 3), 24, [4, 5], [2, 1], [0, 0, 1, 1]),
+        ((1, 3, 6, 5), 17, [3, 3], [3, 3], [0, 0, 0, 0]),
+        ((1, 4, 5, 7), 9, [8, 12], [4, 4], [4, 4, 4, 3]),
     ],
 )
 def test_transposed(
@@ -129,3 +129,36 @@ def test_transposed(
     texts = check(model(node, data, (data[1], filters, *kernel)), tmp_path, 2)
     assert any("_phases_acc = alloc" in text for text in texts.values())
     assert not any("_phases = alloc" in text for text in texts.values())
+
+
+@pytest.mark.parametrize(
+    ("data", "filters", "groups", "kernel", "strides", "pads", "dilations"),
+    [
+        ((1, 16, 9, 20), 1, 1, [9, 9], [4, 4], [4, 4, 4, 4], [1, 1]),
+        ((2, 5, 4, 3), 3, 1, [3, 5], [2, 1], [0, 0, 1, 1], [1, 1]),
+        ((1, 3, 6, 5), 17, 1, [3, 3], [2, 2], [1, 1, 1, 1], [1, 1]),
+        ((1, 6, 5, 7), 4, 3, [5, 4], [3, 2], [2, 0, 1, 3], [1, 3]),
+        ((1, 7, 6, 11), 1, 7, [4, 4], [2, 2], [1, 1, 1, 1], [1, 1]),
+        ((1, 4, 1, 2), 2, 1, [2, 1], [3, 5], [0, 0, 0, 0], [2, 1]),
+    ],
+)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_transposed_by_residues(
+    data: tuple[int, ...],
+    filters: int,
+    groups: int,
+    kernel: list[int],
+    strides: list[int],
+    pads: list[int],
+    dilations: list[int],
+    threads: int,
+    tmp_path: Any,
+) -> None:
+    """Every class of positions is summed by itself and stored where it belongs, without a copy of the sums."""
+    node = helper.make_node(
+        "ConvTranspose", ["x", "w"], ["y"], strides=strides, pads=pads, dilations=dilations, group=groups
+    )
+    texts = check(model(node, data, (data[1], filters, *kernel)), tmp_path, threads)
+    lines = [line for text in texts.values() for line in text.splitlines() if "_residues" in line and "alloc(" in line]
+    assert lines
+    assert all("register" in line or "_pad" in line for line in lines)

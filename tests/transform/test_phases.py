@@ -13,6 +13,7 @@ from tcompiler.ir.graph.evaluate import evaluate
 from tcompiler.ir.graph.grammar import Graph
 from tcompiler.ir.graph.verify import verify
 from tcompiler.ops.registry import get
+from tcompiler.ops.residues import MOST_CLASSES
 from tcompiler.transform.passes import SplitPhases
 
 
@@ -47,7 +48,7 @@ def split(shape: tuple[int, ...], weight: tuple[int, ...], bias: bool = False, *
 def test_one_axis(bias: bool, groups: int, stride: int, taps: int, pad: tuple[int, int]) -> None:
     extra = stride - 1
     graph = split((2, 4, 5), (4, 3, taps), bias, strides=(stride,), pads=pad, groups=groups, output_padding=(extra,))
-    assert "conv" in {n.op for n in graph.nodes}
+    assert {n.op for n in graph.nodes} == {"conv_residues"}
 
 
 @pytest.mark.parametrize("strides", [(2, 1), (1, 3), (2, 3), (4, 4)])
@@ -60,9 +61,10 @@ def test_two_axes(strides: tuple[int, int], pads: tuple[int, int, int, int]) -> 
 @pytest.mark.parametrize("taps", [(4, 5), (1, 3)])
 @pytest.mark.parametrize("pads", [(0, 0, 0, 0), (1, 2, 0, 1), (-1, 3, 2, -2)])
 def test_many_filters(strides: tuple[int, int], taps: tuple[int, int], pads: tuple[int, int, int, int]) -> None:
-    """Filters that fill vectors: no shuffle of pixels is left."""
+    """Filters that fill vectors; phases of one shape where the strides divide the kernel."""
     graph = split((1, 3, 4, 5), (3, 8, *taps), True, strides=strides, pads=pads, output_padding=(0, 0))
-    assert [n.op for n in graph.nodes] == ["conv_phases"]
+    even = all(t % s == 0 for t, s in zip(taps, strides, strict=True))
+    assert [n.op for n in graph.nodes] == ["conv_phases" if even else "conv_residues"]
 
 
 def test_three_axes() -> None:
@@ -70,6 +72,21 @@ def test_three_axes() -> None:
 
 
 def test_what_stays() -> None:
-    for attrs in ({}, {"strides": (2,), "dilations": (2,)}):
+    for attrs in ({}, {"dilations": (2,)}):
         graph = split((1, 2, 5), (2, 3, 3), **attrs)
         assert [n.op for n in graph.nodes] == ["conv_transpose"]
+
+
+@pytest.mark.parametrize("stride", [2, 3, 4, 6])
+@pytest.mark.parametrize("dilation", [2, 3, 4])
+@pytest.mark.parametrize("pad", [(0, 0), (3, 1), (-2, 4)])
+def test_dilated(stride: int, dilation: int, pad: tuple[int, int]) -> None:
+    """Phases that no tap reaches, and taps that lie apart in the data."""
+    split((1, 2, 5), (2, 3, 4), True, strides=(stride,), dilations=(dilation,), pads=pad, output_padding=(1,))
+
+
+def test_joined_classes() -> None:
+    """More combinations of classes than there are sums: some are computed together, with zeros among their weights."""
+    graph = split((1, 2, 3, 4), (2, 1, 7, 9), strides=(5, 7), dilations=(2, 3), pads=(3, 1, 2, 4))
+    (node,) = graph.nodes
+    assert len(node.inputs) <= 1 + MOST_CLASSES

@@ -327,6 +327,8 @@ class Arithmetic:
             instruction = "uitofp" if to.is_float else "zext"
         elif d.is_float and to.is_float:
             instruction = "fpext" if to.bits > d.bits else "fptrunc"
+        elif d.is_float and to.bits <= 16:
+            return self._saturated(a, to)
         elif d.is_float:
             sign = "s" if to.kind == "int" else "u"
             result = type_suffix(to, n)
@@ -338,6 +340,20 @@ class Arithmetic:
         else:
             instruction = "trunc" if to.bits < d.bits else "sext" if d.kind == "int" else "zext"
         return Value(w.effect(f"{instruction} {a.typed} to {target}"), to, n)
+
+    def _saturated(self, a: Value, to: DType) -> Value:
+        """A float as an integer of few bits: clamped first, so that it converts as i32 in whole vectors."""
+        w, n = self.w, a.lanes
+        low, high = (0, (1 << to.bits) - 1) if to.kind == "uint" else (-(1 << (to.bits - 1)), (1 << (to.bits - 1)) - 1)
+        if low:
+            known = Value(w.effect(f"fcmp ord {a.typed}, {a.ssa}"), dt.bool_, n)
+            a = self.select(known, a, self.constant(const(a.dtype, 0.0), n))
+        # each comparison and choice is one instruction, which takes the bound where x is not a number
+        for test, bound in (("ogt", low), ("olt", high)):
+            limit = self.constant(const(a.dtype, float(bound)), n)
+            a = self.select(Value(w.effect(f"fcmp {test} {a.typed}, {limit.ssa}"), dt.bool_, n), a, limit)
+        whole = Value(w.effect(f"fptosi {a.typed} to {value_type(dt.i32, n)}"), dt.i32, n)
+        return self.cast(whole, to)
 
     def _widen(self, a: Value) -> Value:
         """f16 or bf16 as f32."""

@@ -327,7 +327,9 @@ class _Kernel(Tiles):
         self.bodies.append("")
         slot = len(self.bodies) - 1
         saved = (self.pointers, self.loop_values, self.registers.set_aside())
-        self.w = Writer()
+        # names begin anew in the body, so what is known of a name outside says nothing there
+        admitted = self.admitted
+        self.w, self.admitted = Writer(), {}
         self.in_parallel = True
         self.pointers, self.loop_values = dict(self.pointers), {}
         for k, n in enumerate(self.passed):
@@ -345,7 +347,7 @@ class _Kernel(Tiles):
         self.bodies[slot] = _function(
             f"define internal void @{name}(ptr %ctx, ptr %closure, i64 %thread, i64 %threads) #0", self.w
         )
-        self.w = outer
+        self.w, self.admitted = outer, admitted
         self.in_parallel = False
         self.pointers, self.loop_values = saved[0], saved[1]
         saved[2]()

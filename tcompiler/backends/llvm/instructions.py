@@ -27,16 +27,18 @@ class Instruction:
     Attributes:
         features: What the target must have: all of one of these sets.
         accumulate: What it emits: from the values of C, A (in all lanes) and B the new value of C.
-        adds: Whether it accumulates by itself on every target; otherwise an addition follows it where there is no VNNI.
+        count: How many instructions that is.
+        vnni: How many where there is VNNI; LLVM makes one of a product and its addition.
     """
 
     features: tuple[tuple[str, ...], ...]
     accumulate: Callable[[Values, Value, Value, Value], Value]
-    adds: bool = True
+    count: int = 1
+    vnni: int = 1
 
     def operations(self, target: Target) -> int:
         """How many instructions a product and its addition are."""
-        return 1 if self.adds or target.has("avx512vnni") or target.has("avxvnni") else 2
+        return self.vnni if target.has("avx512vnni") or target.has("avxvnni") else self.count
 
     def available(self, target: Target) -> bool:
         """Whether a target has it."""
@@ -66,16 +68,39 @@ def _dot(name: str, kind: str, swapped: bool = False) -> Callable[[Values, Value
     return emit
 
 
+def _madd(narrow: str, wide: str, swapped: bool = False) -> Callable[[Values, Value, Value, Value], Value]:
+    """Products of bytes summed by twos in 16 bits (the unsigned factor first), by twos again in 32, and added."""
+
+    def emit(v: Values, c: Value, a: Value, b: Value) -> Value:
+        x, y = (b, a) if swapped else (a, b)
+        half = f"<{2 * c.lanes} x i16>"
+        v.declarations.add(f"declare {half} @{narrow}({x.type}, {y.type})")
+        v.declarations.add(f"declare {c.type} @{wide}({half}, {half})")
+        pairs = v.w.effect(f"call {half} @{narrow}({x.typed}, {y.typed})")
+        sums = v.w.effect(f"call {c.type} @{wide}({half} {pairs}, {half} splat (i16 1))")
+        return v.binary("add", Value(sums, c.dtype, c.lanes), c)
+
+    return emit
+
+
 _WIDE = ("avx512f", "avx512bw")
+_MADD = {
+    4: ((("ssse3",),), "llvm.x86.ssse3.pmadd.ub.sw.128", "llvm.x86.sse2.pmadd.wd"),
+    8: ((("avx2",),), "llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd"),
+    16: ((_WIDE,), "llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512"),
+}
 _NARROW_VNNI = (("avx512vnni", "avx512vl"), ("avxvnni",))
 _VNNI = {4: _NARROW_VNNI, 8: _NARROW_VNNI, 16: (("avx512vnni",),)}
 _BF16 = {4: (("avx512bf16", "avx512vl"),), 8: (("avx512bf16", "avx512vl"),), 16: (("avx512bf16",),)}
 
 INSTRUCTIONS: dict[str, Instruction] = {
-    "x86.dot_i16x4": Instruction((("sse2",),), _dot_i16("llvm.x86.sse2.pmadd.wd"), False),
-    "x86.dot_i16x8": Instruction((("avx2",),), _dot_i16("llvm.x86.avx2.pmadd.wd"), False),
-    "x86.dot_i16x16": Instruction((_WIDE,), _dot_i16("llvm.x86.avx512.pmaddw.d.512"), False),
+    "x86.dot_i16x4": Instruction((("sse2",),), _dot_i16("llvm.x86.sse2.pmadd.wd"), 2),
+    "x86.dot_i16x8": Instruction((("avx2",),), _dot_i16("llvm.x86.avx2.pmadd.wd"), 2),
+    "x86.dot_i16x16": Instruction((_WIDE,), _dot_i16("llvm.x86.avx512.pmaddw.d.512"), 2),
 }
+for _lanes, (_features, _narrow, _sum) in _MADD.items():
+    INSTRUCTIONS[f"x86.madd_u8i8x{_lanes}"] = Instruction(_features, _madd(_narrow, _sum), 3, 2)
+    INSTRUCTIONS[f"x86.madd_i8u8x{_lanes}"] = Instruction(_features, _madd(_narrow, _sum, swapped=True), 3, 2)
 for _lanes in (4, 8, 16):
     _bytes = f"<{4 * _lanes} x i8>"
     _dpbusd = f"llvm.x86.avx512.vpdpbusd.{32 * _lanes}"

@@ -259,6 +259,11 @@ class Memory(RegisterAccess):
             self.declarations.add(f"declare void @{name}({vector}, ptr, <{n} x i1>)")
             address = self.pointer(buffer, uniform)
             w.line(f"call void @{name}({vector} {ssa}, ptr align {d.bytes} {address}, <{n} x i1> {mask})")
+        elif c is not None and (on := self._known_mask()) is not None:
+            for k in [k for k, active in enumerate(on) if active]:
+                part = w.effect(f"extractelement {vector} {ssa}, i64 {k}")
+                at = self.pointer(buffer, uniform + Linear(c * k, {}))
+                w.line(f"store {memory_type(d)} {part}, ptr {at}, align {d.bytes}")
         else:
             # lanes are written in order; where the mask leaves one lane they may all have the same place
             name = f"llvm.masked.scatter.{_memory_suffix(d, n)}.v{n}p0"

@@ -37,6 +37,27 @@ def folded(program: Program) -> dict[str, Fold]:
     return {name: fold for name, fold in found.items() if fold is not None}
 
 
+def carried(program: Program, name: str, position: int) -> int | None:
+    """The axis of the output that a dimension of an inner tensor becomes, where it is read at a whole axis throughout.
+
+    Args:
+        program: A program of one output.
+        name: An inner tensor.
+        position: One of its dimensions.
+    """
+    for scope in program.scopes:
+        if not isinstance(scope, Compute):
+            return None
+        found = {n.indices[position] for n in postorder(*scope.values) if isinstance(n, Load) and n.buffer == name}
+        if found:
+            (axis,) = found if len(found) == 1 else (None,)
+            if axis not in scope.axes or scope.reduce_axes or len(scope.tensors) != 1:
+                return None
+            assert isinstance(axis, Var)
+            name, position = scope.tensors[0].name, scope.axes.index(axis)
+    return position if program.outputs == (name,) else None
+
+
 def _parts(load: Load, axes: tuple[Var, ...], shape: tuple[Scalar, ...]) -> tuple[tuple[int, ...], ...] | None:
     """The dimensions that each axis indexes, if they are all and some axis indexes two."""
     left = dict(enumerate(load.indices))

@@ -9,7 +9,7 @@ All of those below accumulate a sum of products over p in the lanes j; the opera
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -39,8 +39,16 @@ _DOTS = {
     # a sum of four products of unsigned and signed bytes: vpdpbusd
     "x86.dot_u8i8": ("u8", "i8", "i32", 4),
     "x86.dot_i8u8": ("i8", "u8", "i32", 4),
+    # the same by vpmaddubsw, which sums two products in 16 bits, vpmaddwd and vpaddd
+    "x86.madd_u8i8": ("u8", "i8", "i32", 4),
+    "x86.madd_i8u8": ("i8", "u8", "i32", 4),
     # a sum of two products of bfloat16 numbers: vdpbf16ps
     "x86.dot_bf16": ("bf16", "bf16", "f32", 2),
+}
+_LIMITS = {
+    # two products of 255 and 64 are below 2¹⁵; those of larger signed numbers may saturate
+    "x86.madd_u8i8": {"B": (-64, 64)},
+    "x86.madd_i8u8": {"A": (-64, 64)},
 }
 _LANES = (4, 8, 16)
 
@@ -63,6 +71,7 @@ class Description:
         block: The block inside them.
         update: What that does.
         buffers: Its operands by name.
+        limits: By operand, the least and the largest value with which it means that; absent where any will do.
     """
 
     name: str
@@ -71,6 +80,7 @@ class Description:
     block: Block
     update: Update
     buffers: dict[str, Buffer]
+    limits: Mapping[str, tuple[int, int]]
 
     def shape(self, operand: str) -> tuple[int, ...]:
         """Extents of an operand."""
@@ -91,7 +101,8 @@ def description(name: str) -> Description:
         loops.append(stmt)
         stmt = stmt.body
     assert isinstance(stmt, Block) and isinstance(stmt.body, Update)
-    return Description(name, function, tuple(loops), stmt, stmt.body, buffer_table(function))
+    limits = _LIMITS.get(name.rpartition("x")[0], {})
+    return Description(name, function, tuple(loops), stmt, stmt.body, buffer_table(function), limits)
 
 
 @cache
@@ -104,9 +115,13 @@ def _meaning(d: Description) -> IntrinsicMeaning:
     wide = d.buffers["C"].dtype.numpy
     shape = d.shape("B")
 
+    saturates = bool(d.limits)
+
     def run(writes: Sequence[Array], reads: Sequence[Array], args: Sequence[Any]) -> None:
         old, a, b = reads
         products = a.reshape(shape[1]).astype(wide) * b.reshape(shape).astype(wide)
+        if saturates:  # as the machine does beyond the limits, so that a wrong use of it shows
+            products = products.reshape(shape[0], -1, 2).sum(axis=2, dtype=wide).clip(-(1 << 15), (1 << 15) - 1)
         writes[0][...] = old + products.sum(axis=1, dtype=wide).reshape(old.shape)
 
     return run

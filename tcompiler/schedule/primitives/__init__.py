@@ -25,8 +25,10 @@ from tcompiler.schedule.primitives.rfactor import rfactor
 from tcompiler.schedule.primitives.split import split
 from tcompiler.schedule.primitives.storage import compact, pad_stride, set_scope, transform_layout
 from tcompiler.schedule.primitives.tensorize import tensorize
+from tcompiler.schedule.primitives.unfold import unfold
 from tcompiler.schedule.primitives.unroll import unroll
 from tcompiler.schedule.primitives.vectorize import vectorize
+from tcompiler.schedule.primitives.write_over import write_over
 
 PRIMITIVES: dict[str, Primitive] = {
     "split": split,
@@ -50,6 +52,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "compact": compact,
     "transform_layout": transform_layout,
     "pad_stride": pad_stride,
+    "write_over": write_over,
     "reindex": reindex,
     "pad_einsum": pad_einsum,
     "decompose_padding": decompose_padding,
@@ -58,5 +61,6 @@ PRIMITIVES: dict[str, Primitive] = {
     "prefetch": prefetch,
     "annotate": annotate,
     "bind": bind,
+    "unfold": unfold,
 }
 """Every primitive by name; `Schedule` has a method for each."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tcompiler.ir.loop.analysis import accesses, touched
 from tcompiler.ir.loop.grammar import Block, Buffer, Function, Seq, Stmt, Store
-from tcompiler.ir.scalar.canonical import bounds, prove, simplify
+from tcompiler.ir.scalar.canonical import Linear, bounds, linear, prove, simplify
 from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int, conjunction, less
 from tcompiler.ir.scalar.rewrite import loads, rewrite, substitute
 from tcompiler.schedule.legality import Condition, Result, condition, primitive, refuse
@@ -395,7 +395,7 @@ def _private(function: Function, b: Block, buffer: str, maker: Block) -> None:
 
 
 def _apart(a: Block, b: Block, buffer: str) -> bool:
-    """Whether two blocks write different elements of a buffer, by the ranges of one index."""
+    """Whether two blocks write different elements of a buffer, by one index."""
     if not simple_body(a):
         return False
     for x in accesses(a).writes:
@@ -410,10 +410,29 @@ def _apart(a: Block, b: Block, buffer: str) -> bool:
 
 
 def _disjoint(i: Scalar, j: Scalar) -> bool:
+    """Whether two indices never meet: by their ranges, or by their remainders of a factor that both are steps of."""
     (low, high), (least, most) = bounds(i), bounds(j)
-    return (high is not None and least is not None and high < least) or (
-        most is not None and low is not None and most < low
-    )
+    if high is not None and least is not None and high < least:
+        return True
+    if most is not None and low is not None and most < low:
+        return True
+    a, b = linear(i), linear(j)
+    steps = {abs(c) for form in (a, b) for c in form.terms.values() if abs(c) > 1}
+    return any(_never_meet(a, b, step) for step in steps)
+
+
+def _never_meet(a: Linear, b: Linear, step: int) -> bool:
+    """Whether no values of two forms differ by a multiple of a step."""
+    low = high = a.const - b.const
+    for form, sign in ((a, 1), (b, -1)):
+        for atom, c in form.terms.items():
+            if c % step:
+                least, most = bounds(atom)
+                if least is None or most is None:
+                    return False
+                ends = (sign * c * least, sign * c * most)
+                low, high = low + min(ends), high + max(ends)
+    return high // step < -(-low // step)
 
 
 def _without(function: Function, buffer: str) -> tuple[Buffer, ...]:

@@ -26,6 +26,7 @@ from tcompiler.ir.scalar.grammar import TRUE, Binary, Cast, Load, Reducer, Scala
 from tcompiler.ir.scalar.reducers import reducer_name
 from tcompiler.ir.scalar.rewrite import free_vars, loads, rewrite, substitute
 from tcompiler.schedule.legality import Result, condition, primitive, refuse
+from tcompiler.schedule.narrowing import buffer_range
 from tcompiler.schedule.tree import block_named, replace
 
 NAME = condition("tensorize.intrinsic", "the instruction is one that the language knows")
@@ -40,6 +41,10 @@ MATCH = condition(
 REGION = condition(
     "tensorize.region",
     "each operand's elements follow each other in memory in the instruction's order",
+)
+LIMITS = condition(
+    "tensorize.limits",
+    "an operand whose values the instruction limits is written, whole, by stores of values within the limits",
 )
 
 
@@ -127,14 +132,27 @@ def tensorize(function: Function, block: str, intrinsic: str) -> Result:
                     break
                 regions[operand] = region
             else:
+                beyond = _beyond(function, wanted, match)
+                if beyond:
+                    failed, problem = LIMITS, beyond
+                    continue
                 return Result(replace(function, outer, _instruction(outer, wanted, regions)))
-    remedy = (
-        "change the layout of that buffer (transform_layout), so that those elements are contiguous"
-        if failed is REGION
-        else f"blockize what it does: {_stated(wanted)}"
-    )
-    refuse(failed, outer, problem, remedy)
+    remedies = {
+        REGION: "change the layout of that buffer (transform_layout), so that those elements are contiguous",
+        LIMITS: "compute that operand ahead (reindex) of values that are limited (max, min), or take another one",
+    }
+    refuse(failed, outer, problem, remedies.get(failed, f"blockize what it does: {_stated(wanted)}"))
     return Result(function)
+
+
+def _beyond(function: Function, wanted: Description, match: Mapping[str, Load]) -> str:
+    """What breaks the instruction's limits; "" if nothing does."""
+    for operand, (least, most) in wanted.limits.items():
+        name = match[operand].buffer
+        low, high = buffer_range(function, name)
+        if low < least or most < high:
+            return f"{name} may hold values from {low} to {high}, and the instruction takes {least} to {most}"
+    return ""
 
 
 def _stated(wanted: Description) -> str:

@@ -14,8 +14,10 @@ from tcompiler.schedule.rules.partials import reduce_in_lanes
 from tcompiler.schedule.rules.pieces import cut_parts
 from tcompiler.schedule.rules.placement import gather_rows, inline_maps
 from tcompiler.schedule.rules.reduction import schedule_reduction
+from tcompiler.schedule.rules.residues import cut_residues
 from tcompiler.schedule.rules.rows import schedule_row_blocks
-from tcompiler.schedule.rules.threads import parallelize
+from tcompiler.schedule.rules.shares import has_long_rows, reduce_in_parts, write_over_rows
+from tcompiler.schedule.rules.threads import parallelize, share_rest
 from tcompiler.schedule.rules.windows import schedule_windows
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
@@ -34,9 +36,17 @@ def default_schedule(function: Function, target: Target, threads: int = 1, const
         The schedule, with its trace.
     """
     sch = Schedule(function)
+    _schedule(sch, target, threads, constants)
+    share_rest(sch, threads)
+    return sch
+
+
+def _schedule(sch: Schedule, target: Target, threads: int, constants: Collection[str]) -> None:
     inline_maps(sch)
     if schedule_chain(sch, target, threads):
-        return sch
+        return
+    for name in sch.blocks():
+        cut_residues(sch, name)
     done: set[str] = set()
     for name in _reductions(sch):
         before = set(sch.blocks())
@@ -49,7 +59,9 @@ def default_schedule(function: Function, target: Target, threads: int = 1, const
     rest = [b for b in sch.blocks() if b not in done]
     if any(find_block(sch.function, b).init is not None for b in rest):
         outputs = [b for b in rest if sch.written_by(b) in sch.function.outputs]
-        if len(outputs) == 1:
+        if len(outputs) == 1 and has_long_rows(sch, threads):
+            write_over_rows(sch, outputs[0])
+        elif len(outputs) == 1:
             shared = gather_rows(sch, outputs[0])
             if shared:
                 schedule_row_blocks(sch, outputs[0], shared, target, threads)
@@ -60,11 +72,12 @@ def default_schedule(function: Function, target: Target, threads: int = 1, const
                 schedule_map(sch, part, target, threads)
         else:
             _schedule_rows(sch, name, target, threads)
-    return sch
 
 
 def _schedule_rows(sch: Schedule, name: str, target: Target, threads: int) -> None:
-    """A reduction that no tile fits: each row in lanes, rows on threads."""
+    """A reduction that no tile fits: each row in lanes, rows on threads, or parts of the rows where these are few."""
+    if reduce_in_parts(sch, name, target, threads):
+        return
     found = [sch.loop_of(name, k) for k, i in enumerate(sch.iters(name)) if i.kind == "spatial"]
     spatial = [n for n in found if n]
     extents = {loop: sch.extent(loop) for loop in sch.loops(name)}

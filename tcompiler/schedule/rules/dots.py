@@ -26,7 +26,7 @@ from tcompiler.ir.loop.intrinsics import description
 from tcompiler.ir.scalar.grammar import Cast, Load, Scalar, Var, as_int
 from tcompiler.ir.scalar.reducers import reducer_name
 from tcompiler.ir.scalar.rewrite import free_vars, loads
-from tcompiler.schedule.narrowing import representable
+from tcompiler.schedule.narrowing import representable, value_range
 from tcompiler.schedule.primitives.reindex import factors
 from tcompiler.schedule.rules.accesses import Shape, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
@@ -163,13 +163,16 @@ def candidates(sch: Schedule, block: Block, target: Target) -> Iterator[Mapping]
             a, b = inside[every], inside[1 - every]
             if not (representable(pair[every], types[0]) and representable(pair[1 - every], types[1])):
                 continue
+            if not all(_within(pair[every if o == "A" else 1 - every], d.limits[o]) for o in d.limits):
+                continue
             rows = [v for v in shape.spatial if v in a and v not in b and shape.extents[v] > 1]
             for lane in (v for v in shape.spatial if v in b and v not in a):
                 for step in (v for v in shape.reduce if v in a and v in b):
                     if not (_plain(pair[1 - every], lane) and _plain(pair[0], step) and _plain(pair[1], step)):
                         continue
                     row = _best_row(shape, rows)
-                    cost = _cost(shape, lanes, pack, every, lane, step, inside)
+                    operations = INSTRUCTIONS[name].operations(target)
+                    cost = _cost(shape, lanes, pack, operations, lane, step, inside)
                     if cost is not None:
                         yield Mapping(name, lanes, pack, types, every, lane, step, row, cost)
 
@@ -179,6 +182,11 @@ def _best_row(shape: Shape, rows: list[Var]) -> Var | None:
     longest = max((shape.extents[v] for v in rows), default=0)
     long_enough = [v for v in rows if shape.extents[v] * 4 >= min(longest, 24)]
     return min(long_enough, key=lambda v: shape.target.strides.get(v) or 0, default=None)
+
+
+def _within(factor: Scalar, limits: tuple[int, int]) -> bool:
+    low, high = value_range(factor)
+    return limits[0] <= low and high <= limits[1]
 
 
 def _plain(factor: Scalar, var: Var) -> bool:
@@ -191,7 +199,7 @@ def _plain(factor: Scalar, var: Var) -> bool:
 
 
 def _cost(
-    shape: Shape, lanes: int, pack: int, every: int, lane: Var, step: Var, inside: list[frozenset[Var]]
+    shape: Shape, lanes: int, pack: int, operations: int, lane: Var, step: Var, inside: list[frozenset[Var]]
 ) -> float | None:
     """Instructions that a mapping takes, padding included; None where too little is computed to pay for packing."""
     points = shape.points()
@@ -209,7 +217,7 @@ def _cost(
     for v in shape.spatial:
         results *= shape.extents[v]
     scattered = 0 if shape.target.strides.get(lane) == 1 else results
-    return padded + scattered + sum(packed) / 8
+    return padded * operations + scattered + sum(packed) / 8
 
 
 def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: int, constants: Collection[str]) -> bool:
@@ -335,7 +343,8 @@ def _tile(rows: int, columns: int, m: Mapping, target: Target) -> tuple[int, int
     best: tuple[float, int, int] | None = None
     operations = INSTRUCTIONS[m.name].operations(target)
     for vectors in (2, 1, 3, 4):
-        most = (target.vector_registers - 2 - vectors) // vectors
+        # what sums pairs of 16 bits multiplies them by ones
+        most = (target.vector_registers - 2 - (operations > 2) - vectors) // vectors
         for height in range(1, min(rows, most) + 1):
             cost = 0.0
             for count, h in ((rows // height, height), (1, rows % height)):

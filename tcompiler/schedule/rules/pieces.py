@@ -61,14 +61,15 @@ def _points(block: Block, var: Var) -> set[int]:
     values = [block.body.value] if isinstance(block.body, Store) else []
     found: set[int] = set()
     for node in postorder(*values):
-        if isinstance(node, Select) and _buffers(node.a) and _buffers(node.b) and _buffers(node.a) != _buffers(node.b):
+        if isinstance(node, Select) and buffers(node.a) and buffers(node.b) and buffers(node.a) != buffers(node.b):
             point = _turn(node.cond, var)
             if point is not None:
                 found.add(point)
     return found
 
 
-def _buffers(value: Scalar) -> frozenset[str]:
+def buffers(value: Scalar) -> frozenset[str]:
+    """The buffers that an expression loads from."""
     return frozenset(n.buffer for n in postorder(value) if isinstance(n, Load))
 
 

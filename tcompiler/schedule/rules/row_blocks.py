@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from tcompiler.ir.loop.analysis import find_block
+from tcompiler.ir.loop.analysis import find_block, touched
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.schedule.rules.accesses import Operand
@@ -129,7 +129,7 @@ def _row_producer(sch: Schedule, streamed: Sequence[Operand]) -> str:
     """The elementwise block that writes the one row operand, for this reduction alone; "" if there is none."""
     if len(streamed) != 1 or streamed[0].buffer in {*sch.function.inputs, *sch.function.outputs}:
         return ""
-    writers = [b for b in sch.blocks() if sch.written_by(b) == streamed[0].buffer]
+    writers = [b for b in sch.blocks() if streamed[0].buffer in touched(find_block(sch.function, b)).writes]
     if (
         len(writers) != 1
         or find_block(sch.function, writers[0]).init is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tcompiler.ir.loop.analysis import find_block
-from tcompiler.ir.loop.grammar import buffer_table
+from tcompiler.ir.loop.grammar import Buffer, buffer_table
 from tcompiler.schedule.rules.accesses import shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.partials import reduce_in_lanes
@@ -39,6 +39,8 @@ def schedule_row_blocks(
     blocks = sch.blocks_under(shared[0]) if among is None else list(among)
     for name in blocks:
         attempt(sch, _keep_in_register, sch, sch.written_by(name))
+    if among is None:
+        _write_over(sch, last, shared)
     work = 1
     for loop in sch.loops(last):
         work *= sch.extent(loop) or 1
@@ -50,6 +52,21 @@ def schedule_row_blocks(
             reduce_in_lanes(sch, name, target)
     common = [n for n in shared if set(sch.blocks_under(n)) >= set(blocks)]
     parallelize(sch, last, common, work, threads)
+
+
+def _write_over(sch: Schedule, last: str, shared: Sequence[str]) -> None:
+    """Keeps rows where the row that is made of them goes: two rows need less of the caches than three.
+
+    Args:
+        sch: The schedule.
+        last: The block that writes the result.
+        shared: The loops over rows.
+    """
+    for name in sch.producers(last):
+        buffer = sch.written_by(name)
+        node = sch.get(buffer)
+        if name in sch.blocks_under(shared[0]) and isinstance(node, Buffer) and node.scope != "register":
+            attempt(sch, sch.write_over, last, buffer)
 
 
 def _keep_in_register(sch: Schedule, buffer: str) -> bool:

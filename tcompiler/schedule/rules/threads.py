@@ -1,50 +1,226 @@
-"""Which loop runs on threads."""
+"""Which loop runs on threads.
+
+Of the loops that may be shared, the one is taken with which the nest is done first by a rough estimate: its iterations
+may not come out even, a loop inside others forks once for each of their iterations, and what is cut off behind a loop
+is shared on its own. Work of a few microseconds stays on the thread that it is on.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, prod
 
+from tcompiler.backends.llvm.linear import linear
+from tcompiler.errors import ScheduleError
+from tcompiler.ir.loop.grammar import Block, For, Seq, Stmt, Update, buffer_table
+from tcompiler.ir.scalar.grammar import Scalar, as_int
+from tcompiler.schedule.rules.accesses import shape_of
 from tcompiler.schedule.rules.attempt import attempt
+from tcompiler.schedule.rules.placement import operations
 from tcompiler.schedule.schedule import Schedule
+from tcompiler.schedule.tree import blocks_under, loop_named, loops_under
 
 WORTH = 16384
-"""Points of work below which a fork and join costs more than it brings."""
+"""Points of a contraction below which a fork and join costs more than it brings."""
+LEAST = 2000.0
+"""Nanoseconds of work on one thread that are not worth a fork."""
+FORK = 500.0
+"""Nanoseconds of a fork and join, and of fetching from another core's cache what the first iterations read."""
+STEP = 0.03
+"""Nanoseconds of a step of a reduction, in vectors."""
+POINT = 0.1
+"""Nanoseconds of a point of a map: its memory, and each few operations."""
+FEW = 4
+"""Operations that take as long as writing their result."""
+SHARES = 4
+"""Iterations for each thread from which on a loop that comes out even is not fused with the next."""
+MOST = 16
+"""Iterations for each thread from which on no loop is."""
+UNEVEN = 8
+"""Part of an iteration that the last thread to finish is late, on average, as cores are not equally fast."""
+LINE = 64
+"""Bytes of a line of a cache, which two cores cannot write to at once."""
+STRETCH = 4 * LINE
+"""Bytes that a thread writes side by side, at least, where what others write lies between."""
+NEAR = 1.04
+"""How much longer a nest may take with a loop further outside than with the best one."""
+GAIN = 0.85
+"""The nest takes at most this part of the time on one thread, or stays on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """A way to share a nest.
+
+    Attributes:
+        chain: Loops to fuse; one alone is shared as it is.
+        time: Nanoseconds that the nest takes then.
+    """
+
+    chain: tuple[str, ...]
+    time: float
 
 
 def parallelize(
     sch: Schedule, block: str, outer: Sequence[str], work: int, threads: int, keep: Sequence[str] = ()
 ) -> None:
-    """Makes the outer loops of a nest parallel: the outermost alone if it is long enough, else fused with the next.
+    """Makes outer loops of a nest parallel: the first ones, fused as far as it takes, or one further inside.
 
     Args:
         sch: The schedule.
         block: A block of the nest.
         outer: The nest's outer loops, outermost first.
-        work: Points that the nest computes.
+        work: Steps that the nest computes, where its blocks do not say so.
         threads: Threads that the kernel may use.
         keep: Loops that are needed by name later (to be peeled) and are not fused.
     """
-    if threads < 2 or work < WORTH:
+    if threads < 2 or not outer:
         return
+    cost = max(work * STEP, _cost(loop_named(sch.function, outer[0])))
+    choices: list[_Choice] = []
     chain: list[str] = []
-    count = 1
-    for name in outer:
+    forks = 1
+    for position, name in enumerate(outer):
         extent = sch.extent(name) or 1
-        if name in keep:
-            if not chain and extent >= threads:
-                chain, count = [name], extent
-            break
-        chain.append(name)
-        count *= extent
-        if count >= 4 * threads:
-            break
-    while chain:
-        if attempt(sch, _fused_parallel, sch, chain):
-            return
-        chain = chain[:-1]
+        if not chain and _interleaved(sch, name, threads):
+            pass
+        elif name in keep:
+            whole = _whole(sch, name) if extent < MOST * threads else extent
+            choices.append(_Choice((name,), _time(cost, whole, extent - whole, threads, forks)))
+        elif len(chain) == position:
+            chain.append(name)
+            count = prod(sch.extent(n) or 1 for n in chain)
+            choices.append(_Choice(tuple(chain), _time(cost, count, 0, threads, 1)))
+            if count >= SHARES * threads and (_even(count, threads) or count >= MOST * threads):
+                break
+        forks *= extent
+    _share_by_best(sch, choices, cost)
 
 
-def _fused_parallel(sch: Schedule, chain: Sequence[str]) -> bool:
-    name = chain[0] if len(chain) == 1 else sch.fuse(*chain)[0]
-    sch.parallel(name)
-    return True
+def share_rest(sch: Schedule, threads: int) -> None:
+    """Shares what no rule has: tails and borders that were cut off behind loops, above all.
+
+    Args:
+        sch: The schedule, ready but for this.
+        threads: Threads that the kernel may use.
+    """
+    if threads < 2:
+        return
+    for name in sch.loop_names():
+        if sch.kind(name) == "parallel" and sch.extent(name) == 1:
+            attempt(sch, sch.elide, name)
+    for loop in _loops_in(sch.function.body):
+        _share_nest(sch, loop.var.name, 1, threads)
+
+
+def _share_nest(sch: Schedule, name: str, runs: int, threads: int) -> None:
+    """Shares a loop or one inside it, unless a loop inside is shared already.
+
+    Args:
+        sch: The schedule.
+        name: The loop.
+        runs: How often it is run.
+        threads: Threads that the kernel may use.
+    """
+    loop = loop_named(sch.function, name)
+    cost = _cost(loop)
+    if cost < LEAST * runs or any(inside.kind == "parallel" for inside in loops_under(loop)):
+        return
+    choices: list[_Choice] = []
+    inside = [loop]
+    while len(inside) == 1 and inside[0].kind == "serial":
+        loop = inside[0]
+        extent = as_int(loop.var.extent) or 1
+        if extent > 1 and not _interleaved(sch, loop.var.name, threads):
+            choices.append(_Choice((loop.var.name,), _time(cost, extent, 0, threads, runs)))
+        runs *= extent
+        inside = _loops_in(loop.body)
+    if not _share_by_best(sch, choices, cost) and len(inside) > 1:
+        for inner in inside:
+            _share_nest(sch, inner.var.name, runs, threads)
+
+
+def _share_by_best(sch: Schedule, choices: Sequence[_Choice], cost: float) -> bool:
+    """Shares a nest by the first of the choices that are about as good as the best one that is legal."""
+    left = [c for c in choices if c.time <= cost * GAIN] if cost >= LEAST else []
+    while left:
+        best = min(c.time for c in left)
+        choice = next(c for c in left if c.time <= best * NEAR)
+        if attempt(sch, _shared, sch, choice.chain):
+            return True
+        left.remove(choice)
+    return False
+
+
+def _shared(sch: Schedule, chain: Sequence[str]) -> None:
+    sch.parallel(chain[0] if len(chain) == 1 else sch.fuse(*chain)[0])
+
+
+def _time(cost: float, whole: int, rest: int, threads: int, forks: int) -> float:
+    """Nanoseconds of a nest of which a loop is shared.
+
+    Args:
+        cost: Nanoseconds on one thread.
+        whole: Iterations of the loop that are shared.
+        rest: Iterations that are cut off behind them; outside all loops they are shared on their own.
+        threads: Threads that share it.
+        forks: How often it is run.
+    """
+    each = cost / (whole + rest)
+    late = each / UNEVEN if whole else 0.0
+    return each * (ceil(whole / threads) + rest / (threads if forks == 1 else 1)) + late + forks * FORK
+
+
+def _interleaved(sch: Schedule, name: str, threads: int) -> bool:
+    """Whether threads that share a loop would write to the same lines of caches again and again."""
+    loop = loop_named(sch.function, name)
+    buffers = buffer_table(sch.function)
+    share = ceil((as_int(loop.var.extent) or 1) / threads)
+    for block in blocks_under(loop):
+        shape = shape_of(sch.function, block)
+        if shape is None or buffers[shape.target.buffer].scope != "global":
+            continue
+        steps: dict[Scalar, int] = {}
+        for i, binding in zip(block.iters, block.bindings, strict=True):
+            moved = (shape.target.strides.get(i.var) or 0) * buffers[shape.target.buffer].dtype.bytes
+            for atom, by in linear(binding, {}).terms.items():
+                steps[atom] = steps.get(atom, 0) + by * moved
+        step = steps.get(loop.var, 0)
+        inside = max((steps.get(inner.var, 0) for inner in loops_under(loop.body)), default=0)
+        if step % LINE and step * share < STRETCH and inside > step:
+            return True
+    return False
+
+
+def _even(count: int, threads: int) -> bool:
+    return ceil(count / threads) * threads <= count * NEAR
+
+
+def _whole(sch: Schedule, loop: str) -> int:
+    """A loop's iterations without those that peeling would cut off behind them."""
+    mark = sch.mark()
+    try:
+        whole = sch.extent(sch.peel(loop)[0])
+    except ScheduleError:
+        whole = sch.extent(loop)
+    sch.rewind(mark)
+    return whole or 1
+
+
+def _cost(stmt: Stmt) -> float:
+    """Nanoseconds that a statement takes on one thread, about: what is computed in vectors, from near caches."""
+    match stmt:
+        case For():
+            return (as_int(stmt.var.extent) or 1) * _cost(stmt.body)
+        case Seq():
+            return sum(map(_cost, stmt.stmts))
+        case Block():
+            return (STEP if isinstance(stmt.body, Update) else POINT) * (1 + operations(stmt) / FEW)
+        case _:
+            return 0.0
+
+
+def _loops_in(stmt: Stmt) -> list[For]:
+    """The loops that a body is made of."""
+    return [s for s in (stmt.stmts if isinstance(stmt, Seq) else (stmt,)) if isinstance(s, For)]

@@ -1,4 +1,4 @@
-"""set_scope, compact, transform_layout, pad_stride."""
+"""set_scope, compact, transform_layout, pad_stride, write_over."""
 
 from __future__ import annotations
 
@@ -145,3 +145,17 @@ def test_the_text_of_padded_strides() -> None:
     sch.function = pad_stride(parsed(programs.chain(6, 11)), "U", 0, 8, 4).function
     assert [as_int(s) for s in buffer(sch.function, "U").strides or ()] == [12, 1]
     check(parsed(programs.chain(6, 11)), sch)
+
+
+@pytest.mark.parametrize("gathered", [False, True])
+def test_a_row_is_written_over_by_what_becomes_of_it(gathered: bool) -> None:
+    before = parsed(programs.softmax(5, 7))
+    sch = Schedule(before, debug=True)
+    if gathered:
+        for name in ("S", "E", "M"):
+            sch.compute_at(name, "i3")
+    sch.write_over("Y", "E")
+    assert "E" not in {b.name for b in sch.function.buffers}
+    verify(sch.function)
+    values = inputs(before)
+    np.testing.assert_array_equal(evaluate(sch.function, values)["Y"], evaluate(before, values)["Y"])

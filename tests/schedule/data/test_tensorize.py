@@ -16,15 +16,34 @@ from tests.schedule.data.checking import body, check, text
 from tests.schedule.programs import PROGRAMS
 
 
+def limited(name: str, type_: str, limits: tuple[int, int]) -> str:
+    """An operand made of another, within limits."""
+    dtype, _, shape = type_.rstrip("]").partition("[")
+    extents = shape.split(", ")
+    loops = [(f"p{k}", e) for k, e in enumerate(extents)]
+    lines = [f"{name} = alloc({type_})"]
+    lines += [f"{'    ' * k}for {v} in range({e}):" for k, (v, e) in enumerate(loops)]
+    inside = "    " * len(loops)
+    at = ", ".join(f"v{v}" for v, _ in loops)
+    lines.append(f'{inside}with block("{name}"):')
+    lines += [f"{inside}    v{v} = spatial({e}, {v})" for v, e in loops]
+    low, high = limits
+    lines.append(f"{inside}    {name}[{at}] = min(max({name}0[{at}], {dtype}({low})), {dtype}({high}))")
+    return "\n        ".join(lines)
+
+
 def dot(m: int, n: int, k: int, lanes: int, name: str) -> Schedule:
-    """A product of matrices whose operands have the types and the packing of an instruction."""
+    """A product of matrices whose operands have the types, the packing and the limits of an instruction."""
     d = description(name)
     a, b, c = (d.buffers[x].dtype.name for x in "ABC")
     pack = d.shape("A")[0]
     zero = "f32(0.0)" if c == "f32" else "i32(0)"
+    shapes = {"A": f"{a}[{m}, {k}]", "B": f"{b}[{k // pack}, {n}, {pack}]"}
+    inputs = ", ".join(f"{x}{'0' if x in d.limits else ''}: {shapes[x]}" for x in "AB")
     source = f"""
     @loop.function
-    def dot(A: {a}[{m}, {k}], B: {b}[{k // pack}, {n}, {pack}], C: out({c}[{m}, {n}])):
+    def dot({inputs}, C: out({c}[{m}, {n}])):
+        {"".join(limited(x, shapes[x], d.limits[x]) for x in d.limits)}
         for m in range({m}):
             for n in range({n}):
                 for k in range({k}):
@@ -171,12 +190,12 @@ B[span(0, 16), span(0, 4)]))
 def test_meanings_are_those_of_the_descriptions(name: str) -> None:
     d = description(name)
     rng = np.random.default_rng(1)
-    a, b = (
-        (
-            rng.integers(-99, 99, d.shape(x)) if d.buffers[x].dtype.is_float else rng.integers(-500, 500, d.shape(x))
-        ).astype(d.buffers[x].dtype.numpy)
-        for x in "AB"
-    )
+
+    def values(x: str) -> np.ndarray:
+        low, high = d.limits.get(x, (-99, 99) if d.buffers[x].dtype.is_float else (-500, 500))
+        return rng.integers(low, high, d.shape(x), endpoint=True).astype(d.buffers[x].dtype.numpy)
+
+    a, b = values("A"), values("B")
     start = rng.integers(-9, 9, d.shape("C")).astype(d.buffers["C"].dtype.numpy)
     found = start.copy()
     meanings()[name]([found], [start, a, b], [])
@@ -184,3 +203,12 @@ def test_meanings_are_those_of_the_descriptions(name: str) -> None:
     machine.arrays["C"][...] = start
     machine.run(d.function.body, {}, "")
     np.testing.assert_array_equal(found, machine.arrays["C"])
+
+
+@pytest.mark.parametrize("signed, a, b", [("B", 255, 127), ("B", 255, -128), ("A", 127, 255)])
+def test_beyond_its_limits_an_instruction_saturates(signed: str, a: int, b: int) -> None:
+    d = description(f"x86.madd_{'u8i8' if signed == 'B' else 'i8u8'}x4")
+    found = np.zeros(4, np.int32)
+    factors = [np.full(d.shape(x), v, d.buffers[x].dtype.numpy) for x, v in (("A", a), ("B", b))]
+    meanings()[d.name]([found], [found.copy(), *factors], [])
+    assert found.tolist() == [2 * (32767 if a * b > 0 else -32768)] * 4

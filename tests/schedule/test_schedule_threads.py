@@ -1,0 +1,110 @@
+"""Which loops run on threads: by what is done first, and nothing that takes a few microseconds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tcompiler as tc
+from tcompiler.frontend.tensor import SymbolicTensor
+from tcompiler.ir.loop.grammar import For, walk
+from tcompiler.ir.loop.text import parse_function
+from tcompiler.ir.scalar.grammar import as_int
+from tcompiler.schedule.rules.threads import share_rest
+from tcompiler.schedule.schedule import Schedule
+
+RNG = np.random.default_rng(3)
+
+
+def shared(model: tc.Model) -> dict[str, list[int]]:
+    """Extents of the loops on threads, by kernel."""
+    found = {}
+    for kernel in model.kernels:
+        function = parse_function(model.text("scheduled", kernel=kernel["name"]))
+        loops = [s for s in walk(function.body) if isinstance(s, For) and s.kind == "parallel"]
+        found[kernel["name"]] = [as_int(s.var.extent) or 0 for s in loops]
+    return found
+
+
+def product(m: int, k: int, n: int, threads: int = 2) -> list[int]:
+    """Extents of the loops on threads of `x @ w.T`, as a classifier has it, after the results were compared."""
+    w = RNG.standard_normal((n, k), dtype=np.float32)
+
+    def model(x: SymbolicTensor) -> SymbolicTensor:
+        return x @ w.T
+
+    compiled = tc.compile(tc.trace(model, x=tc.spec("f32", (m, k))), threads=threads)
+    x = RNG.standard_normal((m, k), dtype=np.float32)
+    np.testing.assert_allclose(compiled(x), x @ w.T, rtol=1e-4, atol=1e-4)
+    return [e for extents in shared(compiled).values() for e in extents]
+
+
+def test_one_row_is_shared_by_columns() -> None:
+    assert max(product(1, 544, 1000)) >= 4
+
+
+def test_little_work_stays_on_one_thread() -> None:
+    assert product(1, 64, 64) == []
+    assert product(8, 16, 16) == []
+
+
+def test_one_thread_shares_nothing() -> None:
+    assert product(64, 64, 256, threads=1) == []
+
+
+@pytest.mark.parametrize("columns", [8, 17, 24, 40])
+def test_few_columns_are_shared_by_rows(columns: int) -> None:
+    # One or two panels and a tail: sharing those would leave a thread idle half of the time.
+    w = RNG.standard_normal((columns, 96, 1, 1), dtype=np.float32)
+
+    def model(x: SymbolicTensor) -> SymbolicTensor:
+        return tc.conv(x, w)
+
+    compiled = tc.compile(tc.trace(model, x=tc.spec("f32", (1, 96, 56, 56))), threads=2)
+    extents = [e for found in shared(compiled).values() for e in found]
+    assert extents
+    assert min(extents) >= 4
+    x = RNG.standard_normal((1, 96, 56, 56), dtype=np.float32)
+    expected = np.einsum("nchw,kc->nkhw", x, w[:, :, 0, 0])
+    np.testing.assert_allclose(compiled(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def rest(text: str, threads: int = 2) -> list[tuple[str, int | None]]:
+    """The loops that `share_rest` puts on threads."""
+    sch = Schedule(parse_function(text))
+    share_rest(sch, threads)
+    return [(n, sch.extent(n)) for n in sch.loop_names() if sch.kind(n) == "parallel"]
+
+
+COPY = """@loop.function
+def f(x: f32[{h}, {w}, {c}], y: out(f32[{h}, {w}, {c}])):
+    for h in range({h}):
+        for w in range({w}):
+            for c in range({c}):
+                with block("b"):
+                    v_h = spatial({h}, h)
+                    v_w = spatial({w}, w)
+                    v_c = spatial({c}, c)
+                    y[v_h, v_w, v_c] = x[v_h, v_w, v_c] * f32(2.0)
+"""
+
+
+def test_the_outermost_loop_that_comes_out_even_is_shared() -> None:
+    assert rest(COPY.format(h=64, w=64, c=64)) == [("h", 64)]
+
+
+def test_a_loop_inside_is_shared_where_the_outer_one_is_short() -> None:
+    assert rest(COPY.format(h=3, w=4096, c=64)) == [("w", 4096)]
+
+
+def test_forks_are_paid_for() -> None:
+    # Three columns on two threads are uneven, but a fork for each of 30000 rows would cost more.
+    assert rest(COPY.format(h=1, w=30000, c=3)) == [("w", 30000)]
+    assert rest(COPY.format(h=1, w=30000, c=3), threads=1) == []
+
+
+def test_lines_are_not_shared() -> None:
+    # The threads would write 48 bytes of each 96: the loop over columns is left alone.
+    text = COPY.format(h=24, w=1, c=4000).replace("y[v_h, v_w, v_c]", "y[v_c, v_w, v_h]")
+    text = text.replace("y: out(f32[24, 1, 4000])", "y: out(f32[4000, 1, 24])")
+    assert rest(text) == []
