@@ -116,7 +116,7 @@ class ChooseLayouts:
                 elif value.name not in fixed:
                     orders[value.name] = order
                     outputs.append(replace(value, type=permuted(value.type, order)))
-                elif node.group in contractions:
+                elif node.group in contractions and order != tuple(range(len(order))):
                     # a contraction that has to come out row-major is computed in its own order and copied
                     inner = Value(f"{value.name}_laid", permuted(value.type, order))
                     outputs.append(inner)
