@@ -17,11 +17,11 @@ import tcompiler as tc
 from benchmarks.common import Recorder, parser
 from tcompiler.cli.bench import Bench, Result
 
-_SHAPES = ((1024, 1024, 1024), (1000, 1021, 997))
+_SHAPES = (*((n, n, n) for n in (256, 512, 1024, 2048)), (1000, 1021, 997))
 
 
 def main() -> None:
-    """Measure both shapes and print the part of the peak and the gain from threads."""
+    """Measure every shape and print the part of the peak and the gain from threads."""
     options = parser(__doc__, rounds=15, against=("onnxruntime",))
     chosen = options.parse_args()
     recorder = Recorder("Matmul from the builder", chosen)

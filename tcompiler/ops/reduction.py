@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.expr.grammar import Program
 from tcompiler.ir.graph.grammar import TensorType
-from tcompiler.ir.scalar.grammar import Binary, Reducer, Scalar, Select, Var, as_int, const, index
-from tcompiler.ir.scalar.reducers import named_reducer
-from tcompiler.ops.define import Definition, accumulator, binary, cast, minus, over, plus, times, unary
+from tcompiler.ir.scalar.grammar import Scalar, Select, as_int, const, index
+from tcompiler.ops.define import Definition, accumulator, binary, cast, minus, over, plus, select, times, unary
 from tcompiler.ops.registry import Attribute, Attrs, Operator, Types, register
 from tcompiler.ops.types import (
     ONE,
@@ -193,23 +192,6 @@ register(
 )
 
 
-def last_occurrence(name: str, dtypes: Sequence[dt.DType]) -> Reducer:
-    """argmax or argmin where the last occurrence wins: the named reducer with ties to the larger index."""
-    first = named_reducer(name, *dtypes)
-    value, at = dtypes
-    a0, a1 = Var("a0", value, None), Var("a1", at, None)
-    b0, b1 = Var("b0", value, None), Var("b1", at, None)
-    better = Binary("gt" if name == "argmax" else "lt", a0, b0)
-    later = Binary("and", Binary("eq", a0, b0), Binary("gt", a1, b1))
-    keep = Binary("or", better, later)
-    if value.is_float:
-        a_nan, b_nan = unary("isnan", a0), unary("isnan", b0)
-        both = Binary("and", Binary("and", a_nan, b_nan), Binary("gt", a1, b1))
-        keep = Binary("or", Binary("or", keep, both), Binary("and", a_nan, unary("not", b_nan)))
-    identity = (first.identity[0], const(dt.i64, -1))
-    return Reducer((a0, a1), (b0, b1), (Select(keep, a0, b0), Select(keep, a1, b1)), identity)
-
-
 def _arg_type(name: str) -> Callable[[Types, Attrs], tuple[TensorType, ...]]:
     def rule(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
         x = required(types, 0)
@@ -224,16 +206,32 @@ def _arg_type(name: str) -> Callable[[Types, Attrs], tuple[TensorType, ...]]:
 
 def _arg_definition(name: str) -> Callable[[Types, Attrs], Program]:
     def definition(types: Types, attrs: Attrs) -> Program:
+        """The extreme value first, then the first (or last) place where it is: two plain reductions.
+
+        A place is counted in i32 where that holds the extent, as vectors then have as many places as values.
+        """
         d = Definition(name, types, ("x",))
         x = d.input(0)
-        parts = split(name, x.shape, (integer(attrs, "axis"),), flag(attrs, "keepdims"))
-        last = flag(attrs, "last")
+        axis = axis_of(name, integer(attrs, "axis"), len(x.shape))
+        parts = split(name, x.shape, (axis,), flag(attrs, "keepdims"))
+        last, extent = flag(attrs, "last"), as_int(x.shape[axis])
+        place = dt.i32 if extent is not None and extent < 1 << 31 else dt.i64
+        nowhere = const(place, -1 if last else (1 << (place.bits - 1)) - 1)
+        n = len(parts.shape)
+        best = d.reduce(name.removeprefix("arg"), "best", parts.shape, parts.over, lambda *i: x[parts.at(i)])
 
-        def reducer(dtypes: Sequence[dt.DType]) -> Reducer:
-            return last_occurrence(name, dtypes) if last else named_reducer(name, *dtypes)
+        def found(*i: Scalar) -> Scalar:
+            value, extreme = x[parts.at(i)], best[i[:n]]
+            here = binary("eq", value, extreme)
+            if value.dtype.is_float:
+                # a NaN is more extreme than any number
+                here = binary("or", here, unary("isnan", value))
+            return select(here, cast(place, i[-1]), nowhere)
 
-        _, at = d.reduce_tuple(reducer, ("best", "y"), parts.shape, parts.over, lambda *i: (x[parts.at(i)], i[-1]))
-        return d.program(at)
+        at = d.reduce("max" if last else "min", "at", parts.shape, parts.over, found)
+        if place is dt.i64:
+            return d.program(at)
+        return d.program(d.compute("y", parts.shape, lambda *i: cast(dt.i64, at[i])))
 
     return definition
 

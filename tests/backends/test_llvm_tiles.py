@@ -1,4 +1,4 @@
-"""Tiles that are transposed in registers: every type, sizes that do not fit, guards, and what must not be read.
+"""Tiles transposed in registers and lanes put in order: types, sizes that do not fit, guards, what must not be read.
 
 Every buffer ends right before a page that nobody may touch, and then begins right behind one.
 """
@@ -188,6 +188,27 @@ def f(A: f32[8, 4, 6], B: out(f32[4, 6, 8])):
                     B[vh, vw, vj] = A[vj, vh, vw]
 """,
 )
+
+# Lanes whose places are known, but not by one step: digits of a fused loop, elements read several times, backwards.
+for dtype in ("f32", "u8", "bool"):
+    for name, index in (
+        ("interleaved", "v % 2, v // 2"),
+        ("interleaved by four", "v % 4, v // 4"),
+        ("twice each", "1, v // 2"),
+        ("in turn backwards", "1 - v % 2, 5 - v // 4"),
+    ):
+        for lanes in (8, 6):
+            case(
+                f"{dtype} {name} in {lanes} lanes",
+                f"""
+def f(A: {dtype}[4, 16], B: out({dtype}[{2 * lanes}])):
+    for i in range(2):
+        for j in vectorized({lanes}):
+            with block("b"):
+                v = spatial({2 * lanes}, i * {lanes} + j)
+                B[v] = A[{index}]
+""",
+            )
 
 
 @cache

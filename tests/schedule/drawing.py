@@ -86,9 +86,10 @@ def arguments(rng: random.Random, sch: Schedule, name: str) -> tuple[object, ...
     block = _block(rng, sch)
     if name == "prefetch":
         read = [n for n in touched(tree(sch.function).blocks[block]).reads if n in sch.function.inputs]
-        above = sch.loops(block)
-        chosen = sorted(rng.sample(range(len(above)), min(3, len(above))))
-        return block, rng.choice(sorted(read) or ["none"]), *([above[k] for k in chosen] + ["none"] * 3)[:3]
+        above = sch.loops(block) or ["none"]
+        before = rng.randrange(len(above))
+        around = ["", *above[:before]]
+        return block, rng.choice(sorted(read) or ["none"]), above[before], rng.choice(around), rng.choice(around)
     result: list[object] = []
     buffer = ""
     for parameter in list(inspect.signature(PRIMITIVES[name]).parameters.values())[1:]:

@@ -19,7 +19,7 @@ def test_a_panel_is_asked_for_while_the_one_before_is_used() -> None:
     sch.reorder("j_0", "i_0", "k_0", "k_1", "i_1", "j_1")
     sch.vectorize("j_1")
     sch.unroll("i_1")
-    assert sch.prefetch("C", "B", "j_0", "i_0", "k_1") == ("B_prefetch",)
+    assert sch.prefetch("C", "B", "k_1", "j_0", "i_0") == ("B_prefetch",)
     text = print_function(check(start, sch))
     place = "span(min(v_k_0 * 8 + v_i_0 % 8, 52), 1), span(min(v_j_0 + 1, 3) * 16, 1)"
     assert f'intrinsic("prefetch", reads=(B[{place}],))' in text
@@ -39,8 +39,24 @@ def test_few_turns_ask_for_more_lines_each() -> None:
     sch.split("k", [None, 8])
     sch.reorder("j_0", "i_0", "k_0", "k_1", "i_1", "j_1")
     sch.vectorize("j_1")
-    sch.prefetch("C", "B", "j_0", "i_0", "k_1")
+    sch.prefetch("C", "B", "k_1", "j_0", "i_0")
     text = print_function(check(start, sch))
-    # four turns for eight steps of two lines each
+    # four turns for eight steps of two lines each; j_0 has one iteration, and so no next one
     lines = [f"B[span(v_k_0 * 8 + v_i_0 * 2{at}, 1), span({lane}, 1)]" for at in ("", " + 1") for lane in (0, 16)]
     assert f'intrinsic("prefetch", reads=({", ".join(lines)}))' in text
+
+
+def test_what_an_epilogue_reads_is_asked_for_before_the_sum() -> None:
+    start = PROGRAMS["matmul_relu"]()
+    sch = Schedule(start, debug=True)
+    sch.split("j", [None, 16])
+    sch.split("i", [None, 4])
+    sch.reorder("i_0", "j_0", "k", "i_1", "j_1")
+    _, write = sch.stage_accumulate("C", "j_0", "register")
+    sch.reverse_compute_inline("D")
+    *_, lanes = sch.loops(write)
+    sch.vectorize(lanes)
+    sch.prefetch(write, "bias", "k")
+    text = print_function(check(start, sch))
+    assert 'intrinsic("prefetch", reads=(bias[span(v_j_0 * 16, 1)],))' in text
+    assert text.index('block("bias_prefetch")') < text.index("for k in range(48)")

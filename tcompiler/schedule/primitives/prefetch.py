@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import product
+from math import prod
+
 from tcompiler.ir.loop.analysis import accesses
-from tcompiler.ir.loop.grammar import Block, Buffer, Function, Intrinsic, IterVar, Region, Store, Update
+from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, Intrinsic, IterVar, Region, Store, Update
 from tcompiler.ir.loop.intrinsics import PREFETCH
 from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import (
@@ -24,16 +27,19 @@ from tcompiler.schedule.primitives.boxes import ZERO
 from tcompiler.schedule.primitives.motion import lanes_above, rebuilt
 from tcompiler.schedule.tree import block_named, buffer_named, fresh, loop_named, names_used, tree
 
-NEST = condition("prefetch.nest", "the three loops surround the block, ahead outside turn outside step")
-EXTENT = condition("prefetch.extent", "the three loops have constant extents")
-LANES = condition("prefetch.lanes", "neither step nor a loop around it is vectorized")
+NEST = condition("prefetch.nest", "all loops around the given one surround the block as well")
+AROUND = condition("prefetch.around", "ahead and turn are loops around the given one")
+EXTENT = condition("prefetch.extent", "the loops that the lines are counted by have constant extents")
+LANES = condition("prefetch.lanes", "neither the loop nor one around it is vectorized")
 READ = condition("prefetch.read", "the block reads the buffer by one plain load, and the buffer is an input")
+MANY = condition("prefetch.many", "an iteration asks for no more lines than a processor has under way")
 LINE_BYTES = 64
+MOST = 32
 
 
 @primitive
-def prefetch(function: Function, block: str, buffer: str, ahead: str, turn: str, step: str) -> Result:
-    """Asks, in front of a loop, for a part of what the block reads of a buffer one iteration of an outer loop later.
+def prefetch(function: Function, block: str, buffer: str, before: str, ahead: str = "", turn: str = "") -> Result:
+    """Asks, in front of a loop, for the cache lines that a block will read of a buffer.
 
     Before:
 
@@ -44,24 +50,26 @@ def prefetch(function: Function, block: str, buffer: str, ahead: str, turn: str,
                         for j in vectorized(16):
                             with block("C"):  …  C[vt, vp * 16 + vj] += A[vt, vk] * B[vp, vk, vj]
 
-    After ``prefetch("C", "B", "p", "t", "s")``, in front of the loop s:
+    After ``prefetch("C", "B", "s", "p", "t")``, in front of the loop s:
 
         with block("B_prefetch"):
             v_p = spatial(8, p); v_t = spatial(10, t); v_k = spatial(32, k)
-            intrinsic("prefetch", writes=[], reads=[B[min(v_p + 1, 7), v_k * 8 + v_t % 8, 0]])
+            intrinsic("prefetch", reads=[B[min(v_p + 1, 7), v_k * 8 + v_t % 8, 0]])
 
-    Each iteration of `turn` asks for its part of the iterations of `step`, so that all is asked for once `turn` has
-    run as often as they are many; one cache line of each is asked for, and all lines of the lanes of a vectorized loop.
-    What would lie outside the buffer is clamped into it, and no result changes. That panels wait in the cache is what
-    Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), assume.
+    It asks for what the block reads in the loops that are not around the given one: one line for each iteration, and
+    all lines of the lanes of a vectorized loop. With `ahead`, for what it reads in that loop's next iteration. With
+    `turn`, the iterations of the outermost of the block's own loops are shared out: each iteration of `turn` asks for
+    some, so that all is asked for once it has run as often as they are many. What would lie outside the buffer is
+    clamped into it, and no result changes. That panels wait in the cache is what Goto and van de Geijn, "Anatomy of
+    High-Performance Matrix Multiplication" (2008), assume.
 
     Args:
         function: The function.
         block: The reader.
         buffer: What it reads.
-        ahead: The loop whose next iteration is prepared.
-        turn: A loop inside it; its iterations share the work.
-        step: A loop inside that: the block stands in front of it.
+        before: The loop in front of which the lines are asked for.
+        ahead: A loop around it whose next iteration is prepared.
+        turn: A loop around it whose iterations share the work.
 
     Returns:
         The new function and the name of the block, `{buffer}_prefetch`.
@@ -69,55 +77,78 @@ def prefetch(function: Function, block: str, buffer: str, ahead: str, turn: str,
     Raises:
         ScheduleError: If a condition of prefetch does not hold.
     """
-    b, held = block_named(function, block), buffer_named(function, buffer)
-    outer, middle, inner = (loop_named(function, name) for name in (ahead, turn, step))
-    above = tree(function).loops_above(b)
-    places = [above.index(s) if s in above else -1 for s in (outer, middle, inner)]
-    if -1 in places or sorted(set(places)) != places:
+    b, held, place = block_named(function, block), buffer_named(function, buffer), loop_named(function, before)
+    running, above = tree(function).loops_above(place), tree(function).loops_above(b)
+    if list(above[: len(running)]) != list(running):
         names = ", ".join(s.var.name for s in above) or "none"
-        refuse(NEST, b, f"the loops around {block} are {names}", "name three of them, outermost first")
-    for s in (outer, middle, inner):
-        if as_int(s.var.extent) is None:
-            refuse(EXTENT, s, f"{s.var.name} has the extent {s.var.extent!r}", "choose loops of constant extents")
-    lanes_above(LANES, function, inner, "loops")
-    found = [r for r in accesses(b).reads if r.buffer == buffer]
-    plain = isinstance(b.body, Store | Update)
-    if len(found) != 1 or buffer not in function.inputs or not plain:
-        times = f"{block} reads {buffer} {len(found)} times" if plain else f"{block} has statements inside"
-        what = times if buffer in function.inputs else f"{buffer} is no input"
-        refuse(READ, b, what, "choose an input that a block of one statement reads once")
+        refuse(NEST, b, f"the loops around {block} are {names}", f"choose one of them, or one beside {block}")
+    lanes_above(LANES, function, place, "loops")
+    for name in (ahead, turn):
+        if name and loop_named(function, name) not in running:
+            refuse(AROUND, place, f"{name} is not around {before}", "choose a loop around it")
+    read = _read(function, b, buffer)
     used = names_used(function)
-    (name,) = fresh(used, [f"{buffer}_prefetch"])
-    running = above[: places[2]]
+    (made,) = fresh(used, [f"{buffer}_prefetch"])
     iters = [
         IterVar(Var(n, s.var.dtype, s.var.extent), "spatial")
         for s, n in zip(running, fresh(used, [f"v_{s.var.name}" for s in running]), strict=True)
     ]
     at: dict[Scalar, Scalar] = {s.var: it.var for s, it in zip(running, iters, strict=True)}
-    rounds, turns, steps = (as_int(s.var.extent) or 1 for s in (outer, middle, inner))
-    share = -(-steps // turns)
-    following = {**at, outer.var: minimum(add(at[outer.var], index(1)), index(rounds - 1))}
-    lanes = next((s for s in above[places[2] + 1 :] if s.kind == "vectorized"), None)
-    apart = max(LINE_BYTES // held.dtype.bytes, 1)
-    reach = range(0, as_int(lanes.var.extent) or 1, apart) if lanes is not None else range(1)
-    regions = []
-    for k in range(share):
-        which: Scalar = add(mul(at[middle.var], index(share)), index(k))
-        if turns * share > steps:
-            which = floormod(which, index(steps))
-        for lane in reach:
-            values = {**following, inner.var: which}
-            values.update({s.var: index(lane) if s is lanes else ZERO for s in above[places[2] + 1 :]})
-            regions.append(_element(b, held, found[0].indices, values))
+    following = dict(at)
+    if ahead:
+        outer = loop_named(function, ahead)
+        following[outer.var] = minimum(add(at[outer.var], index(1)), index(_extent(outer) - 1))
+    own = above[len(running) :]
+    bindings = [binding for it, binding in zip(b.iters, b.bindings, strict=True) if _named(read, it.var)]
+    moving = [s for s in own if any(s.var in free_vars(x) for x in bindings)]
+    lines = [_steps(s, held) for s in moving]
+    if turn and moving:
+        middle = loop_named(function, turn)
+        share = -(-len(lines[0]) // _extent(middle))
+        first = [add(mul(at[middle.var], index(share)), index(k)) for k in range(share)]
+        wraps = _extent(middle) * share > len(lines[0])
+        lines[0] = [floormod(x, index(len(lines[0]))) for x in first] if wraps else first
+    if prod(map(len, lines)) > MOST:
+        refuse(
+            MANY, b, f"{block} reads {prod(map(len, lines))} lines of {buffer} there", "choose a loop further inside"
+        )
+    still: dict[Scalar, Scalar] = {s.var: ZERO for s in own}
+    regions = tuple(
+        _element(b, held, read, {**following, **still, **{s.var: k for s, k in zip(moving, x, strict=True)}})
+        for x in product(*lines)
+    )
     named = {v for r in regions for start, _ in r.ranges for v in free_vars(start)}
     kept = [(it, s.var) for it, s in zip(iters, running, strict=True) if it.var in named]
-    made = Block(
-        name,
-        tuple(it for it, _ in kept),
-        tuple(v for _, v in kept),
-        Intrinsic(PREFETCH, (), tuple(regions)),
-    )
-    return Result(rebuilt(function, {}, before={inner: made}), (name,))
+    new = Block(made, tuple(it for it, _ in kept), tuple(v for _, v in kept), Intrinsic(PREFETCH, (), regions))
+    return Result(rebuilt(function, {}, before={place: new}), (made,))
+
+
+def _read(function: Function, b: Block, buffer: str) -> tuple[Scalar, ...]:
+    """The indices of the one load."""
+    found = [r for r in accesses(b).reads if r.buffer == buffer]
+    plain = isinstance(b.body, Store | Update)
+    if len(found) != 1 or buffer not in function.inputs or not plain:
+        times = f"{b.name} reads {buffer} {len(found)} times" if plain else f"{b.name} has statements inside"
+        what = times if buffer in function.inputs else f"{buffer} is no input"
+        refuse(READ, b, what, "choose an input that a block of one statement reads once")
+    return found[0].indices
+
+
+def _extent(loop: For) -> int:
+    extent = as_int(loop.var.extent)
+    if extent is None:
+        refuse(EXTENT, loop, f"{loop.var.name} has the extent {loop.var.extent!r}", "choose loops of constant extents")
+    return extent or 1
+
+
+def _named(indices: tuple[Scalar, ...], var: Var) -> bool:
+    return any(var in free_vars(i) for i in indices)
+
+
+def _steps(loop: For, buffer: Buffer) -> list[Scalar]:
+    """Values of a loop's variable that begin a line each, if lanes follow each other in memory."""
+    apart = max(LINE_BYTES // buffer.dtype.bytes, 1) if loop.kind == "vectorized" else 1
+    return [index(k) for k in range(0, _extent(loop), apart)]
 
 
 def _element(b: Block, buffer: Buffer, indices: tuple[Scalar, ...], values: dict[Scalar, Scalar]) -> Region:

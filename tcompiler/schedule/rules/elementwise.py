@@ -25,8 +25,10 @@ LINE_BYTES = 64
 """A line of a cache: how far a transposition goes across its lanes before it goes along."""
 SHUFFLED_BYTES = 16
 """Bytes of a row that a tile reads at once: vectors are shuffled within as many at full speed."""
-CUTS = 4
-"""Borders that are peeled off an axis, at most."""
+STREAMS = 64
+"""Rows that are read side by side, each from its beginning to its end: more of them crowd a cache."""
+PIECES = 16
+"""Pieces that borders may cut a nest into."""
 
 
 def schedule_map(sch: Schedule, block: str, target: Target, threads: int) -> bool:
@@ -53,7 +55,19 @@ class _Axis:
     extent: int
 
 
-def _schedule(sch: Schedule, block: str, target: Target, threads: int) -> bool:
+def _schedule(
+    sch: Schedule, block: str, target: Target, threads: int, above: Sequence[str] = (), pieces: int = PIECES
+) -> bool:
+    """Schedules a block, or the pieces of its nest one by one.
+
+    Args:
+        sch: The schedule.
+        block: The block.
+        target: The machine.
+        threads: Threads that the block may use.
+        above: Loops that it shares with other pieces.
+        pieces: Into how many pieces its nest may be cut.
+    """
     node = find_block(sch.function, block)
     shape = shape_of(sch.function, node)
     if shape is None or shape.reduce or 0 in shape.extents.values():
@@ -61,11 +75,17 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int) -> bool:
     loop_of = _loops_by_iter(sch, block)
     var = shape.innermost()
     if var is None or var not in loop_of:
-        parallelize(sch, block, list(loop_of.values()), shape.points(), threads)
+        parallelize(sch, block, [*above, *loop_of.values()], shape.points(), threads)
         return True
+    width = target.vector_lanes(buffer_table(sch.function)[shape.target.buffer].dtype.bytes * 8)
+    axes = [[var]]
     other = _across(shape, var)
-    axes = [[var]] if other is None or other not in loop_of else [[var], [other]]
-    for vars_ in axes:
+    around = _short_rows(shape, var, loop_of, width)
+    if around is not None:
+        axes[0].insert(0, around)
+    elif other is not None and other in loop_of:
+        axes.append([other])
+    for vars_ in axes if around is None else ():
         _in_step(sch, node, shape, vars_, [v for a in axes for v in a], loop_of)
     merged = {v for a in axes for v in a}
     kept = {n for v, n in loop_of.items() if v not in merged}
@@ -74,11 +94,21 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int) -> bool:
     wanted = [*outer, *(n for names in inner for n in names)]
     if sch.loops(block)[-len(wanted) :] != wanted:
         sch.reorder(*wanted)
+    for k, name in enumerate(wanted):
+        points = _turns(node, [v for v, n in loop_of.items() if n == name], shape, sch.extent(name))
+        if 0 < len(points) < pieces:
+            cut = sch.peel(name, points)
+            main = max(cut, key=lambda n: sch.extent(n) or 0)
+            for piece in cut:
+                (part,) = sch.blocks_under(piece)
+                own = threads if piece == main else 1
+                _schedule(sch, part, target, own, [*above, *wanted[:k]], pieces // len(cut))
+            return True
     loops = [names[0] if len(names) == 1 else sch.fuse(*names)[0] for names in inner]
     lane, *across = [_Axis(a[-1], n, sch.extent(n) or 1) for a, n in zip(axes, reversed(loops), strict=True)]
-    outer = [n for n in outer if sch.extent(n) != 1]
+    outer = [n for n in (*above, *outer) if sch.extent(n) != 1]
     if across:
-        _crossing(sch, block, shape, lane, across[0], outer, target, threads)
+        _tiled(sch, block, shape, lane, across[0], outer, target, threads)
     else:
         _straight(sch, block, lane, shape, outer, target, threads)
     return True
@@ -119,7 +149,7 @@ def _in_step(
     def whole(v: Var) -> bool:
         return v in loop_of and sch.extent(loop_of[v]) == shape.extents[v] and v in indices_only
 
-    size, last = shape.extents[axis[0]], axis[-1]
+    size, last = shape.extents[axis[0]], axis[0]
     while whole(axis[0]):
         for v in shape.spatial:
             if v in taken or v in axis or shape.extents[v] == 1 or not whole(v):
@@ -149,39 +179,31 @@ def _only_in_indices(block: Block) -> set[Var]:
     return found
 
 
-def _crossing(
-    sch: Schedule,
-    block: str,
-    shape: Shape,
-    lane: _Axis,
-    across: _Axis,
-    outer: list[str],
-    target: Target,
-    threads: int,
-) -> None:
-    """A transposition in tiles, between borders that are peeled off."""
-    points = sorted(p for p in _turns(find_block(sch.function, block), across.var) if 0 < p < across.extent)
-    pieces = [across.loop]
-    if 0 < len(points) <= CUTS and across.extent == shape.extents[across.var]:
-        pieces = list(sch.peel(across.loop, points))
-    for loop in pieces:
-        (name,) = sch.blocks_under(loop)
-        piece = shape_of(sch.function, find_block(sch.function, name))
-        assert piece is not None
-        var = next(v for v in piece.spatial if v.name == lane.var.name)
-        lanes = _Axis(var, sch.loops(name)[-1], lane.extent)
-        other = _across(piece, var)
-        if other is None:
-            _straight(sch, name, lanes, piece, [], target, 1)
-        else:
-            _tiled(sch, name, piece, lanes, _Axis(other, loop, sch.extent(loop) or 1), outer, target, threads)
+def _short_rows(shape: Shape, lane: Var, loop_of: dict[Var, str], width: int) -> Var | None:
+    """The axis around rows that are shorter than a vector and fill it in whole numbers, if what is read is as close."""
+    size = shape.extents[lane]
+    if size >= width or width % size:
+        return None
+    for v in shape.spatial:
+        if v in loop_of and v is not lane and shape.extents[v] > 1 and shape.target.strides.get(v) == size:
+            steps = [(o.strides.get(v, 0), o.strides.get(lane, 0)) for o in shape.operands]
+            if all(a in (0, 1) or (a is not None and b is not None and a == b * size) for a, b in steps):
+                return v
+    return None
 
 
-def _turns(block: Block, var: Var) -> set[int]:
-    """Where a condition on an iter var alone, and a constant, turns from true to false or back."""
-    found: set[int] = set()
-    if not isinstance(block.body, Store):
-        return found
+def _turns(block: Block, fed: Sequence[Var], shape: Shape, extent: int | None) -> list[int]:
+    """Where a condition on an iter var alone, and a constant, turns from true to false or back.
+
+    Args:
+        block: A map.
+        fed: The iter vars that a loop feeds.
+        shape: The map's accesses.
+        extent: The loop's iterations; no turns are told where it is not the iter var itself.
+    """
+    if len(fed) != 1 or extent != shape.extents[fed[0]] or not isinstance(block.body, Store):
+        return []
+    var, found = fed[0], set()
     for node in postorder(block.body.value):
         if not isinstance(node, Select):
             continue
@@ -193,7 +215,7 @@ def _turns(block: Block, var: Var) -> set[int]:
                     point = -form.const * form.terms[var]
                     strict = c.op in ("le", "gt") if form.terms[var] > 0 else c.op in ("ge", "lt")
                     found.add(point + strict)
-    return found
+    return sorted(p for p in found if 0 < p < extent)
 
 
 def _tiled(
@@ -213,13 +235,18 @@ def _tiled(
     unit = max(SHUFFLED_BYTES // read, 2)
     line = min(LINE_BYTES // read, -(-across.extent // unit) * unit)
     first, lanes = sch.split(lane.loop, [None, width])
+    blocks = []
+    if lane.extent > STREAMS:
+        whole, first = sch.split(first, [None, STREAMS // width])
+        blocks = [whole]
     strips, strip = sch.split(across.loop, [None, line])
     steps, step = sch.split(strip, [None, unit])
-    sch.reorder(strips, first, steps, step, lanes)
+    sch.reorder(*blocks, strips, first, steps, step, lanes)
     sch.unroll(step)
     sch.vectorize(lanes)
-    parallelize(sch, block, [*outer, strips], shape.points(), threads, keep=[strips])
-    for name in (strips, first, steps):
+    shared = [*blocks, strips]
+    parallelize(sch, block, [*outer, *shared], shape.points(), threads, keep=shared)
+    for name in (*shared, first, steps):
         peel_tails(sch, name)
 
 

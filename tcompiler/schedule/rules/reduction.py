@@ -12,8 +12,9 @@ and reductions over outer axes all come out as the same nest:
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from math import prod
 
-from tcompiler.ir.loop.analysis import find_block
+from tcompiler.ir.loop.analysis import find_block, touched
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.schedule.rules.accesses import Shape, element_strides, shape_of
@@ -169,6 +170,8 @@ def _schedule(
         inline_epilogues(sch, write)
     lanes_and_rows(sch, init)
     lanes_and_rows(sch, write)
+    for name in _far_inputs(sch, write, target) if reduce_loops else ():
+        attempt(sch, sch.prefetch, write, name, reduce_loops[0])
     for name in row_inner:
         sch.unroll(name)
     sch.vectorize(lane_inner)
@@ -177,7 +180,7 @@ def _schedule(
     walked = [(loop_of[v], plan.extents[v]) for v in reversed(reduce_order) if loop_of[v] not in parts]
     groups, step = _unroll_steps(sch, plan, walked, element * 8, target)
     if step and turns and plan.shared.buffer in constants and walked[0][1] % (sch.extent(step) or 1) == 0:
-        attempt(sch, sch.prefetch, block, plan.shared.buffer, lane_outer, turns, step)
+        attempt(sch, sch.prefetch, block, plan.shared.buffer, step, lane_outer, turns)
     if groups:
         peel_tails(sch, groups)
     work = shape.points()
@@ -190,6 +193,13 @@ def _schedule(
         if name:
             peel_tails(sch, name)
     return True
+
+
+def _far_inputs(sch: Schedule, write: str, target: Target) -> list[str]:
+    """What an epilogue reads beside the sum that may not be in the level 2 cache: it is asked for before the sum."""
+    read = touched(find_block(sch.function, write)).reads & set(sch.function.inputs)
+    sizes = {b.name: b.dtype.bytes * prod(as_int(e) or 1 for e in b.shape) for b in sch.function.buffers}
+    return [n for n in sorted(read) if sizes[n] > target.l2_bytes // 2]
 
 
 def _spread_rows(sch: Schedule, block: str) -> None:
