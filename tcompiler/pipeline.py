@@ -39,7 +39,9 @@ from tcompiler.transform.chain import ChainContractions
 from tcompiler.transform.group import VIEW, Group
 from tcompiler.transform.layout import ChooseLayouts
 from tcompiler.transform.narrow import NarrowConstants
+from tcompiler.transform.parts import PlaceParts
 from tcompiler.transform.passes import SIMPLIFY, EliminateDeadCode
+from tcompiler.transform.siblings import MergeSiblings
 from tcompiler.transform.zero_points import FoldZeroPoints
 
 if TYPE_CHECKING:
@@ -67,10 +69,12 @@ GRAPH_PASSES: tuple[GraphPass, ...] = (
     *SIMPLIFY,
     FoldZeroPoints(),
     EliminateDeadCode(),
+    MergeSiblings(operator),
     NarrowConstants(operator),
     Group(operator),
     ChainContractions(operator),
     ChooseLayouts(operator),
+    PlaceParts(operator, VIEW),
 )
 
 

@@ -14,11 +14,14 @@ from tcompiler.backends.llvm.entry import Call, Place, entry_text
 from tcompiler.errors import InternalError
 from tcompiler.ir.graph.grammar import TensorType, values
 from tcompiler.ir.scalar.grammar import as_int
+from tcompiler.ops.registry import get as operator
 from tcompiler.plan.arena import Lifetime, plan_arena
 from tcompiler.runtime.manifest import FORMAT_VERSION, ConstantEntry, KernelEntry, Manifest, TensorEntry
 from tcompiler.runtime.memory import lay_out_constants, view_constant
 from tcompiler.runtime.package import Artifact
+from tcompiler.transform.definitions import Definitions
 from tcompiler.transform.group import VIEW
+from tcompiler.transform.parts import places
 
 if TYPE_CHECKING:
     from tcompiler.pipeline import Compilation
@@ -75,14 +78,16 @@ def _dims(shape: Sequence[Any]) -> tuple[int, ...]:
     return tuple(result)
 
 
-def _roots(c: Compilation) -> Callable[[str], str]:
-    """What a value is in memory: that which it only looks at in another shape."""
-    alias = {n.outputs[0].name: n.inputs[0] for n in c.graph.nodes if n.group == VIEW}
+def _roots(c: Compilation) -> Callable[[str], tuple[str, int]]:
+    """What a value is in memory: the value that it lies in, and how many elements from its beginning."""
+    within = places(c.graph, Definitions(c.graph, operator), VIEW)
 
-    def root(name: str) -> str:
-        while name in alias:
-            name = alias[name]
-        return name
+    def root(name: str) -> tuple[str, int]:
+        offset = 0
+        while name in within:
+            offset += within[name].offset
+            name = within[name].around
+        return name, offset
 
     return root
 
@@ -100,13 +105,13 @@ def _link(
     fixed = {k.name for k in c.graph.constants}
     inputs = {v.name: k for k, v in enumerate(c.graph.inputs)}
     root = _roots(c)
-    leaving = {root(v.name): k for k, v in enumerate(c.graph.outputs)}
+    leaving = {root(v.name)[0]: k for k, v in enumerate(c.graph.outputs)}
     offset_of = {e["name"]: e["offset"] for e in entries}
     lifetimes: dict[str, tuple[int, int, int]] = {}
     workspaces: list[Lifetime] = []
     for at, step in enumerate(c.steps):
         for name in (*step.inputs, *step.outputs):
-            r = root(name)
+            r, _ = root(name)
             if r in inputs or r in fixed or r in leaving:
                 continue
             first, _, size = lifetimes.get(r, (at, at, _bytes(types[r])))
@@ -119,12 +124,13 @@ def _link(
         known = constant_names.get((at, formal))
         if known is not None:
             return ("const", 0, offset_of[known])
-        r = root(actual)
+        r, offset = root(actual)
+        offset *= types[r].dtype.bytes
         if r in inputs:
-            return ("input", inputs[r], 0)
+            return ("input", inputs[r], offset)
         if r in leaving:
-            return ("output", leaving[r], 0)
-        return ("arena", 0, plan.offsets[r])
+            return ("output", leaving[r], offset)
+        return ("arena", 0, plan.offsets[r] + offset)
 
     calls: list[Call] = []
     for at, step in enumerate(c.steps):

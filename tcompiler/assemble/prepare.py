@@ -44,7 +44,7 @@ class Recipe:
 
 
 def recipes(
-    c: Compilation, kernels: Mapping[str, FinishedKernel], root: Callable[[str], str]
+    c: Compilation, kernels: Mapping[str, FinishedKernel], root: Callable[[str], tuple[str, int]]
 ) -> tuple[dict[str, Recipe], dict[tuple[int, str], str]]:
     """What is to be prepared.
 
@@ -62,7 +62,7 @@ def recipes(
     for at, step in enumerate(c.steps):
         kernel = kernels[step.kernel]
         for formal, actual in zip(kernel.inputs, step.inputs, strict=True):
-            constant = by_name.get(root(actual))
+            constant = by_name.get(root(actual)[0])
             if constant is None:
                 continue
             # What is looked at in another shape has no layout of its own.

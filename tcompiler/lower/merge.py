@@ -38,13 +38,14 @@ def merge_axes(program: Program, layouts: Mapping[str, Layout]) -> tuple[Program
     return program, result
 
 
-def _keeps(layout: Layout | None, k: int) -> bool:
-    """Whether dimension k + 1 lies right inside dimension k."""
+def _keeps(layout: Layout | None, k: int, inner: Scalar) -> bool:
+    """Whether dimension k + 1, of extent `inner`, lies right inside dimension k and fills it."""
     if layout is None:
         return True
     a, b = layout.map.inputs[k], layout.map.inputs[k + 1]
     places = [n for n, o in enumerate(layout.map.outputs) if not {a, b}.isdisjoint(free_vars(o))]
-    return [layout.map.outputs[n] for n in places] == [a, b] and places[1] == places[0] + 1
+    beside = [layout.map.outputs[n] for n in places] == [a, b] and places[1] == places[0] + 1
+    return beside and layout.shape[places[1]] is inner
 
 
 def _mergeable(program: Program, layouts: Mapping[str, Layout]) -> set[Dim]:
@@ -59,7 +60,8 @@ def _mergeable(program: Program, layouts: Mapping[str, Layout]) -> set[Dim]:
         for k in range(len(t.shape) - 1):
             dim = (t.name, k)
             ties[dim] = {dim}
-            if as_int(t.shape[k]) is None or as_int(t.shape[k + 1]) is None or not _keeps(layouts.get(t.name), k):
+            known = as_int(t.shape[k]) is not None and as_int(t.shape[k + 1]) is not None
+            if not known or not _keeps(layouts.get(t.name), k, t.shape[k + 1]):
                 broken.add(dim)
     for s in scopes:
         loads = [n for n in postorder(*s.values) if isinstance(n, Load)]

@@ -17,6 +17,7 @@ from tcompiler.ir.expr.grammar import Compute, Program
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node, TensorType
 from tcompiler.ir.scalar.grammar import Binary, Load, postorder
 from tcompiler.transform.definitions import Definitions, Operators, is_map, is_view, points, reads_pointwise
+from tcompiler.transform.memories import Memories
 from tcompiler.transform.regions import closed_regions
 
 VIEW = "view"
@@ -59,14 +60,22 @@ class Group:
         sources = {v.name for v in graph.inputs} | constants
         roots: dict[str, str] = {}
         swallowed: dict[str, str] = {}
+        memory = Memories(graph, definitions)
         regions = closed_regions(graph, definitions, self.limit)
         entered: dict[str, _Group | None] = {}
         widenings = _widenings(graph, definitions, uses, outputs)
         for node in graph.nodes:
             program = definitions.program(node)
-            if is_view(program) and self._may_alias(node, outputs, sources, roots):
+            if is_view(program) and self._may_alias(node, outputs, sources, roots) and memory.reshapes(node):
                 names.append(VIEW)
                 roots[node.outputs[0].name] = roots.get(node.inputs[0], node.inputs[0])
+                continue
+            if memory.slices(node, program):
+                names.append(VIEW)
+                roots[node.outputs[0].name] = roots.get(node.inputs[0], node.inputs[0])
+                continue
+            if memory.joins(node, program, made_by):
+                names.append(VIEW)
                 continue
             joined = self._region(regions.of(node), regions.sizes, groups, made_by, entered)
             if joined is None:

@@ -20,7 +20,7 @@ from tcompiler.ir.layout import Layout, permutation
 from tcompiler.ir.scalar.canonical import linear
 from tcompiler.ir.scalar.grammar import Binary, Load, Var, as_int, postorder
 from tcompiler.ir.scalar.rewrite import free_vars
-from tcompiler.transform.definitions import Definitions, Operators
+from tcompiler.transform.definitions import Definitions, Operators, is_view
 from tcompiler.transform.group import VIEW
 
 _LONG_ROW = 32
@@ -55,9 +55,24 @@ class ChooseLayouts:
         """Chooses a layout for every value that a group defines."""
         definitions = Definitions(graph, self.operators)
         fixed = {v.name for v in graph.outputs}
+        ties = _Ties()
         for n in graph.nodes:
-            if n.group == VIEW:
+            if n.group == VIEW and is_view(definitions.program(n)):
                 fixed |= {*n.inputs, *(v.name for v in n.outputs)}
+            elif n.group == VIEW:
+                for name in n.inputs:
+                    ties.tie(n.outputs[0].name, name)
+        fixed = ties.closure(fixed | {v.name for v in graph.inputs})
+        first, wishes = self._chosen(graph, definitions, fixed, {})
+        made = {v.name for n in graph.nodes if n.group != VIEW for v in n.outputs}
+        wanted = ties.common(wishes, made, definitions)
+        return first if not wanted else self._chosen(graph, definitions, fixed, wanted)[0]
+
+    def _chosen(
+        self, graph: Graph, definitions: Definitions, fixed: set[str], wanted: Mapping[str, tuple[int, ...]]
+    ) -> tuple[Graph, dict[str, tuple[int, ...]]]:
+        """The graph with layouts, and the orders of axes that makers of values would have liked."""
+        wishes: dict[str, tuple[int, ...]] = {}
         constants = {c.name for c in graph.constants}
         orders: dict[str, tuple[int, ...]] = {}
         contractions: set[str | None] = set()
@@ -68,7 +83,7 @@ class ChooseLayouts:
             outputs: list[Value] = []
             copies: list[Node] = []
             known = self._fixed_operands(node, definitions, constants)
-            if _columns(definitions.program(node), known) is not None:
+            if columns(definitions.program(node), known) is not None:
                 contractions.add(node.group)
                 plain = not any(i in orders for i in node.inputs)
                 if node.group in leaving and plain and _walks_rows(definitions.program(node), known):
@@ -77,7 +92,26 @@ class ChooseLayouts:
                 order = None
                 if len(value.type.shape) >= 3 and node.group != VIEW and node.group not in rows:
                     order = self._order(node, definitions, constants, orders)
-                if order is None or len(order) != len(value.type.shape):
+                if order is not None and len(order) == len(value.type.shape):
+                    wishes[value.name] = order
+                elif node.group == VIEW and value.name not in fixed:
+                    # what reads it follows the larger part, as long as nothing is decided
+                    largest = max(node.inputs, key=lambda i: prod(definitions.types[i].dims()))
+                    if largest in orders:
+                        orders[value.name] = orders[largest]
+                given = wanted.get(value.name)
+                if given is not None and value.name not in fixed:
+                    orders[value.name] = given
+                    laid = replace(value, type=permuted(value.type, given))
+                    if node.group in contractions and order is not None and order != given:
+                        inner = Value(f"{value.name}_laid", permuted(value.type, order))
+                        outputs.append(inner)
+                        copies.append(
+                            Node("identity", f"{node.name}_rows", (inner.name,), (laid,), (), f"{node.group}_rows")
+                        )
+                    else:
+                        outputs.append(laid)
+                elif order is None or len(order) != len(value.type.shape):
                     outputs.append(value)
                 elif value.name not in fixed:
                     orders[value.name] = order
@@ -92,7 +126,7 @@ class ChooseLayouts:
                 else:
                     outputs.append(value)
             nodes += [replace(node, outputs=tuple(outputs)), *copies]
-        return replace(graph, nodes=tuple(nodes))
+        return replace(graph, nodes=tuple(nodes)), wishes
 
     @staticmethod
     def _fixed_operands(node: Node, definitions: Definitions, constants: set[str]) -> set[str]:
@@ -103,10 +137,10 @@ class ChooseLayouts:
     ) -> tuple[int, ...] | None:
         program = definitions.program(node)
         names = definitions.operand_names(node)
-        columns = _columns(program, {inner for inner, outer in names.items() if outer in constants})
+        found = columns(program, {inner for inner, outer in names.items() if outer in constants})
         rank = len(tensors(program)[program.outputs[0]].shape)
-        if columns is not None and self.narrowest <= columns[1]:
-            return (*(a for a in range(rank) if a != columns[0]), columns[0])
+        if found is not None and self.narrowest <= found[1]:
+            return (*(a for a in range(rank) if a != found[0]), found[0])
         for inner, outer in names.items():
             order = orders.get(outer)
             if order is not None and len(order) == rank and _same_axes(program, inner):
@@ -114,8 +148,49 @@ class ChooseLayouts:
         return None
 
 
-def _columns(program: Program, constants: set[str]) -> tuple[int, int] | None:
-    """The axis of a contraction's result that only its constant operand has: its position and extent."""
+class _Ties:
+    """Values that lie in one memory: their axes have one order."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, list[str]] = {}
+
+    def tie(self, a: str, b: str) -> None:
+        """Notes that two values lie in one memory."""
+        one, other = self._of.setdefault(a, [a]), self._of.setdefault(b, [b])
+        if one is not other:
+            one += other
+            self._of.update(dict.fromkeys(other, one))
+
+    def closure(self, names: set[str]) -> set[str]:
+        """Values, and those that lie in one memory with any of them."""
+        return names | {member for n in names for member in self._of.get(n, ())}
+
+    def common(
+        self, wishes: Mapping[str, tuple[int, ...]], made: set[str], definitions: Definitions
+    ) -> dict[str, tuple[int, ...]]:
+        """For every tied value the order that most elements which kernels make in its memory are wished in."""
+        result: dict[str, tuple[int, ...]] = {}
+        for members in {id(m): m for m in self._of.values()}.values():
+            votes: dict[tuple[int, ...], int] = {}
+            for name in (m for m in members if m in made):
+                dims = definitions.types[name].dims()
+                order = wishes.get(name, tuple(range(len(dims))))
+                votes[order] = votes.get(order, 0) + prod(dims)
+            if votes:
+                result |= dict.fromkeys(members, max(votes, key=lambda o: votes[o]))
+        return result
+
+
+def columns(program: Program, constants: set[str]) -> tuple[int, int] | None:
+    """The axis of a contraction's result that only its constant operand has.
+
+    Args:
+        program: A definition.
+        constants: Its inputs that are known.
+
+    Returns:
+        Its position and extent; None where there is none.
+    """
     folds = folded(program)
     for scope in program.scopes:
         if not isinstance(scope, Compute) or not scope.reduce_axes:

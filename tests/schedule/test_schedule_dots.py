@@ -160,8 +160,9 @@ def test_wide_integers_are_multiplied_as_they_are() -> None:
 def test_convolutions_of_bytes(c: int, k: int, h: int, w: int, window: int, stride: int) -> None:
     sch = checked(conv(c, k, h, w, window, stride), "host", 2)
     assert instructions(sch.function)
-    # one pass makes the padded operand of the picture, another one that of the weights
-    assert len([b for b in sch.blocks() if b.startswith("S_f") or b.endswith("_pad")]) <= 4
+    # one pass, borders and tails cut off, makes the padded operand of the picture, another one that of the weights
+    passes = {re.sub(r"(_t(_\d+)?)+$", "", b) for b in sch.blocks()}
+    assert len([b for b in passes if b.startswith("S_f") or b.endswith("_pad")]) <= 2
 
 
 @pytest.mark.parametrize(
