@@ -164,6 +164,13 @@ def _schedule(
     if blocks is not None and blocks.producer:
         place_producer(sch, blocks.producer, blocks.around[-1], target)
         _spread_rows(sch, block)
+    if blocks is not None and plan.tile.flat:
+        # not before the producer has its place: it would compute for tiles that reach beyond their block
+        outer[-1], row = sch.split(blocks.inside[-1], [None, plan.tile.rows])
+        sch.reorder(*reduce_loops, row, lane_inner)
+        row_inner = [row]
+        blocks.inside[-1] = outer[-1]
+        blocks.cut.append(outer[-1])
     pack_constants(sch, plan, constants, reduce_order)
     init, write, *start = sch.stage_accumulate(block, outer[-1] if outer else sch.loops(block)[0], "register")
     for name in start:
@@ -178,7 +185,8 @@ def _schedule(
         sch.unroll(name)
     sch.vectorize(lane_inner)
     streamed = columns * panel > target.l2_bytes // 2 and panel <= near_bytes(target)
-    turns = blocks.inside[-1] if blocks is not None and blocks.inside and columns > 1 and streamed else ""
+    once = blocks is not None and not blocks.around and columns > 1
+    turns = blocks.inside[-1] if blocks is not None and blocks.inside and once and streamed else ""
     if turns and (sch.extent(turns) or 0) > TURNS:
         turns = ""
     walked = [(loop_of[v], plan.extents[v]) for v in reversed(reduce_order) if loop_of[v] not in parts]

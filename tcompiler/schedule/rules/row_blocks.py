@@ -27,7 +27,7 @@ class Blocks:
 
     Attributes:
         around: Those that blocks of rows are made of, the block's own loop last.
-        inside: The others.
+        inside: The others; the last one of rows that run on from line to line is still to be cut into tiles.
         inner: The rows of a tile.
         cut: The loops among both that tiles or blocks made, and that may have a tail.
         by_block: Whether threads share the blocks rather than the panels.
@@ -92,8 +92,7 @@ def block_rows(
         inside.insert(0, loops[chosen.at])
     if tile.flat:
         sch.reorder(*around, *inside)
-        fused, within = sch.split(sch.fuse(*inside[-2:])[0], [None, tile.rows])
-        inside, inner, cut = [*inside[:-2], fused], [within], [*cut, fused]
+        inside[-2:] = sch.fuse(*inside[-2:])
     return plan, Blocks(around, inside, inner, cut, chosen.by_block, producer if around else "")
 
 
