@@ -8,7 +8,7 @@ from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Buffer, buffer_table
 from tcompiler.schedule.rules.accesses import shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
-from tcompiler.schedule.rules.partials import reduce_in_lanes
+from tcompiler.schedule.rules.partials import FEW, reduce_in_lanes
 from tcompiler.schedule.rules.placement import CHEAP, bytes_of, operations
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
@@ -91,8 +91,9 @@ def _vectors(sch: Schedule, name: str, own: Sequence[str], target: Target) -> bo
     if extent <= width:
         sch.vectorize(loop)
         return True
-    if extent >= UNROLLED * width and operations(find_block(sch.function, name)) <= CHEAP:
-        width *= UNROLLED
+    at_once = UNROLLED if operations(find_block(sch.function, name)) <= CHEAP else FEW
+    if extent >= at_once * width:
+        width *= at_once
     first, lanes = sch.split(loop, [None, width])
     sch.vectorize(lanes)
     if extent % width:
