@@ -18,6 +18,7 @@ from tcompiler.ir.expr.verify import verify
 from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.ops import registry
 from tcompiler.ops.evaluate import evaluate, type_of
+from tcompiler.ops.residues import combinations
 
 RNG = np.random.default_rng(20240611)
 COVERED: set[str] = set()
@@ -498,6 +499,48 @@ def test_conv_phases(
     close(run("conv_phases", [data, weight], sizes=sizes, pads=pads), want, 1e-5)
     wide = want + bias.reshape(1, -1, *([1] * len(sizes)))
     close(run("conv_phases", [data, weight, bias], sizes=sizes, pads=pads), wide, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("x", "taps", "strides", "dilations", "pads", "sizes", "groups"),
+    [
+        ((1, 4, 5), (3,), (2,), (1,), (1,), (10,), 2),
+        ((2, 2, 4, 3), (3, 2), (2, 3), (1, 2), (0, 1), (9, 10), 1),
+        ((1, 2, 3, 5), (2, 9), (1, 4), (1, 1), (0, 3), (4, 21), 1),
+    ],
+)
+def test_conv_residues(
+    x: tuple[int, ...],
+    taps: tuple[int, ...],
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
+    pads: tuple[int, ...],
+    sizes: tuple[int, ...],
+    groups: int,
+) -> None:
+    """Every class of residues has weights of its own, and reads the data one beside the other."""
+    filters, channels = 2 * groups, x[1] // groups
+    classes = list(combinations(taps, strides, dilations, pads, sizes))
+    data, bias = f32(*x), f32(filters)
+    weights = [f32(filters, channels, *(r.count for r in c), *(r.taps for r in c)) for c in classes]
+    want = np.zeros((x[0], filters, *sizes))
+    for n, k, *at in np.ndindex(*want.shape):
+        residues = [y % s for y, s in zip(at, strides, strict=True)]
+        chosen, weight = next(
+            (c, w)
+            for c, w in zip(classes, weights, strict=True)
+            if all(r.first <= p < r.first + r.count for r, p in zip(c, residues, strict=True))
+        )
+        own = [p - r.first for r, p in zip(chosen, residues, strict=True)]
+        for c, *tap in np.ndindex(channels, *(r.taps for r in chosen)):
+            places = [y // s + r.start + t * r.step for y, s, r, t in zip(at, strides, chosen, tap, strict=True)]
+            if all(0 <= i < e for i, e in zip(places, x[2:], strict=True)):
+                read = float(data[(n, k // 2 * channels + c, *places)])
+                want[(n, k, *at)] += read * weight[(k, c, *own, *tap)]
+    attrs = {"taps": taps, "strides": strides, "dilations": dilations, "pads": pads, "sizes": sizes, "groups": groups}
+    close(run("conv_residues", [data, *weights], **attrs), want, 1e-5)
+    wide = want + bias.reshape(1, -1, *([1] * len(sizes)))
+    close(run("conv_residues", [data, *weights, bias], biased=True, **attrs), wide, 1e-5)
 
 
 @pytest.mark.parametrize(
