@@ -26,13 +26,13 @@ MACHINE = Machine(
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 def test_fma_peak_is_a_rate(dtype: str, threads: int) -> None:
-    assert 0.1 < peak.fma_peak(dtype, threads, 0.005) < 1e5
+    assert 0.0 < peak.fma_peak(dtype, threads, 0.005) < 1e5
 
 
 @pytest.mark.parametrize("traffic", ["read", "copy", "triad"])
 def test_bandwidth_is_a_rate(traffic: peak.Traffic) -> None:
-    assert 0.1 < peak.bandwidth(traffic, 16 * KIB, 1, 0.005) < 1e5
-    assert 0.1 < peak.bandwidth(traffic, 16 * KIB, 2, 0.005) < 1e5
+    assert 0.0 < peak.bandwidth(traffic, 16 * KIB, 1, 0.005) < 1e5
+    assert 0.0 < peak.bandwidth(traffic, 16 * KIB, 2, 0.005) < 1e5
 
 
 @pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
