@@ -11,7 +11,7 @@ import numpy as np
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node
 from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.transform import quantization, reshapes, transposes, weights
-from tcompiler.transform.editing import Editor, ints, scalar_value
+from tcompiler.transform.editing import Editor, ints, rewrite_nodes, scalar_value
 
 Rule = Callable[[Editor, Node], str | None]
 """What a node's result can be read from instead: a value's name, or None if the node stays."""
@@ -32,14 +32,7 @@ class Canonicalise:
 
     def run(self, graph: Graph, store: ConstantStore) -> Graph:
         """The graph in canonical form."""
-        editor = Editor(graph, store)
-        for node in graph.nodes:
-            result = _apply(editor, node)
-            if result is None:
-                editor.keep(node)
-            else:
-                editor.forward(node.outputs[0].name, result)
-        return editor.finish()
+        return rewrite_nodes(graph, store, _apply)
 
 
 def _apply(editor: Editor, node: Node) -> str | None:

@@ -12,7 +12,7 @@ from math import prod
 
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node
-from tcompiler.transform.editing import Editor, ints
+from tcompiler.transform.editing import Editor, ints, rewrite_nodes
 
 _LARGEST = 255 * 255
 """Of a product of two bytes less their zero points."""
@@ -26,14 +26,7 @@ class MultiplyIntegers:
 
     def run(self, graph: Graph, store: ConstantStore) -> Graph:
         """The graph with scales behind the products."""
-        editor = Editor(graph, store)
-        for node in graph.nodes:
-            result = _integer_product(editor, node)
-            if result is None:
-                editor.keep(node)
-            else:
-                editor.forward(node.outputs[0].name, result)
-        return editor.finish()
+        return rewrite_nodes(graph, store, _integer_product)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -195,3 +195,25 @@ def scalar_value(array: NDArray[Any] | None) -> float | int | None:
         return None
     value: float | int = first.item() if array.dtype.kind != "V" else float(first)
     return value
+
+
+def rewrite_nodes(graph: Graph, store: ConstantStore, rule: Callable[[Editor, Node], str | None]) -> Graph:
+    """Replaces the nodes of one output that a rule has something better for.
+
+    Args:
+        graph: The graph.
+        store: Its constants' data.
+        rule: Takes the editor and a node, emits what stands for it, and returns the name of that value; None keeps the
+            node.
+
+    Returns:
+        The rewritten graph, the same object if the rule kept every node.
+    """
+    editor = Editor(graph, store)
+    for node in graph.nodes:
+        result = rule(editor, node)
+        if result is None:
+            editor.keep(node)
+        else:
+            editor.forward(node.outputs[0].name, result)
+    return editor.finish()

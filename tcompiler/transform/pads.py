@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tcompiler.ir.graph.grammar import Attr, ConstantStore, Graph, Node
 from tcompiler.ops.registry import get
-from tcompiler.transform.editing import Editor, ints
+from tcompiler.transform.editing import Editor, ints, rewrite_nodes
 
 _NEVER_NEGATIVE = frozenset({"relu", "abs", "exp", "sigmoid"})
 """Operators whose results are at least zero, or NaN."""
@@ -27,14 +27,7 @@ class FoldPads:
 
     def run(self, graph: Graph, store: ConstantStore) -> Graph:
         """The graph with paddings folded."""
-        editor = Editor(graph, store)
-        for node in graph.nodes:
-            result = _fold(editor, node)
-            if result is None:
-                editor.keep(node)
-            else:
-                editor.forward(node.outputs[0].name, result)
-        return editor.finish()
+        return rewrite_nodes(graph, store, _fold)
 
 
 def _fold(editor: Editor, node: Node) -> str | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tcompiler.ir.graph.grammar import Attr, ConstantStore, Graph, Node
 from tcompiler.ops.residues import VECTOR, Residues, combinations, tap_places
-from tcompiler.transform.editing import Editor, ints
+from tcompiler.transform.editing import Editor, ints, rewrite_nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +31,12 @@ class SplitPhases:
 
     def run(self, graph: Graph, store: ConstantStore) -> Graph:
         """The graph with the transposed convolutions split."""
-        editor = Editor(graph, store)
-        for node in graph.nodes:
-            result = _split(editor, node) if node.op == "conv_transpose" else None
-            if result is None:
-                editor.keep(node)
-            else:
-                editor.forward(node.outputs[0].name, result)
-        return editor.finish()
+        return rewrite_nodes(graph, store, _split)
 
 
 def _split(editor: Editor, node: Node) -> str | None:
+    if node.op != "conv_transpose":
+        return None
     x, w, b = (*editor.inputs(node), "")[:3]
     dims, weight = editor.dims(x), editor.array(w)
     if dims is None or weight is None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.graph.grammar import Attr, ConstantStore, Graph, Node
-from tcompiler.transform.editing import Editor, ints, scalar_value
+from tcompiler.transform.editing import Editor, ints, rewrite_nodes, scalar_value
 
 LEAST = 16
 """Products in a sum from which it pays to subtract once rather than every time."""
@@ -34,14 +34,7 @@ class FoldZeroPoints:
 
     def run(self, graph: Graph, store: ConstantStore) -> Graph:
         """The graph with zero points behind the products."""
-        editor = Editor(graph, store)
-        for node in graph.nodes:
-            result = _fold(editor, node)
-            if result is None:
-                editor.keep(node)
-            else:
-                editor.forward(node.outputs[0].name, result)
-        return editor.finish()
+        return rewrite_nodes(graph, store, _fold)
 
 
 @dataclass(frozen=True, slots=True)

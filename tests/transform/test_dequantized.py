@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -9,6 +11,7 @@ from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 
 import tcompiler as tc
+from tcompiler.frontend.tensor import apply, lift, writer_of
 from tcompiler.ir.graph.evaluate import evaluate
 from tcompiler.ir.loop.intrinsics import DESCRIPTIONS
 from tcompiler.ops.registry import get as operator
@@ -100,11 +103,9 @@ def test_scales_within_a_sum_stay() -> None:
     rng = np.random.default_rng(2)
     w, scales = rng.integers(-9, 9, (6, 5)).astype(np.int8), rng.random((6, 1)).astype(np.float32)
 
-    def product(x: object) -> object:
-        from tcompiler.frontend.tensor import apply, lift, writer_of
-
+    def product(x: Any) -> Any:
         writer = writer_of(x)
-        left = apply("dequantize", x, lift(writer, np.float32(0.1)), None)  # type: ignore[arg-type]
+        left = apply("dequantize", x, lift(writer, np.float32(0.1)), None)
         return left @ apply("dequantize", lift(writer, w), lift(writer, scales), None)
 
     module = tc.trace(product, x=tc.spec("u8", (3, 6)))
@@ -115,8 +116,8 @@ def test_bytes_that_several_products_read_are_widened_for_each() -> None:
     rng = np.random.default_rng(3)
     v, w = (rng.integers(-9, 9, (40, n)).astype(np.int32) for n in (5, 6))
 
-    def both(x: object) -> object:
-        wide = x.astype("i32")  # type: ignore[attr-defined]
+    def both(x: Any) -> Any:
+        wide = x.astype("i32")
         return wide @ v, wide @ w
 
     module = tc.trace(both, x=tc.spec("u8", (3, 40)))

@@ -34,7 +34,9 @@ LANES = condition("prefetch.lanes", "neither the loop nor one around it is vecto
 READ = condition("prefetch.read", "the block reads the buffer by one plain load, and the buffer is an input")
 MANY = condition("prefetch.many", "an iteration asks for no more lines than a processor has under way")
 LINE_BYTES = 64
+"""A line of a cache."""
 MOST = 32
+"""Lines that an iteration may ask for: processors have some tens of them under way."""
 
 
 @primitive

@@ -54,6 +54,10 @@ class Plan:
         """Parts of the reduction."""
         return prod(-(-self.shape.extents[v] // n) for v, n in self.chunk.items())
 
+    def panel(self, element: int) -> int:
+        """Bytes of the shared operand that one part of the reduction reads for the lanes of a tile."""
+        return self.lanes * element * prod(self.extents[v] for v in self.shape.reduce)
+
     @property
     def lanes(self) -> int:
         """Lanes of the tile."""
@@ -164,7 +168,7 @@ def chunked(plan: Plan, order: Sequence[Var], element: int, near: int) -> Plan:
     """
     chunk: dict[Var, int] = {}
     extents = plan.shape.extents
-    panel = plan.lanes * element * prod(extents[v] for v in order)
+    panel = plan.panel(element)
     for v in order:
         if panel <= near:
             break

@@ -98,9 +98,7 @@ def _schedule(
     loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
     packs = runtime_packs(sch, plan, constants) if not lanes else []
     element = buffer_table(sch.function)[shape.target.buffer].dtype.bytes
-    panel = plan.lanes * element
-    for v in shape.reduce:
-        panel *= shape.extents[v]
+    panel = plan.panel(element)
     columns = -(-shape.extents[plan.lane] // plan.lanes)
     block_panels = min(columns, max(1, target.l2_bytes // 2 // max(panel, 1)), 8) if packs else 1
     lead_vars = [v for v in shape.spatial if plan.shared.moves(v) and v is not plan.lane and v is not plan.row]
@@ -125,7 +123,7 @@ def _schedule(
     lane_block = ""
     if not packs and not lanes and plan.row is not None and not plan.shared.moves(plan.row):
         plan = chunked(plan, reduce_order, element, near_bytes(target))
-        panel //= plan.chunks
+        panel = plan.panel(element)
         plan, blocks = block_rows(sch, plan, others, loop_of, target, threads)
         row_loops, row_inner = [], blocks.inner
     lane_outer, lane_inner = sch.split(loop_of[plan.lane], [None, plan.lanes])
