@@ -37,7 +37,7 @@ from tcompiler.runtime.package import Artifact
 from tcompiler.target.target import Target
 from tcompiler.transform.chain import ChainContractions
 from tcompiler.transform.group import VIEW, Group
-from tcompiler.transform.layout import ChooseLayouts
+from tcompiler.transform.layouts import ChooseLayouts
 from tcompiler.transform.narrow import NarrowConstants
 from tcompiler.transform.parts import PlaceParts
 from tcompiler.transform.passes import SIMPLIFY, EliminateDeadCode
@@ -234,7 +234,7 @@ def compile_module(
 
 def run_graph_passes(c: Compilation) -> None:
     """Rewrites the graph until it is grouped and laid out."""
-    for p in GRAPH_PASSES:
+    for p in (p.on(c.target) if isinstance(p, ChooseLayouts) else p for p in GRAPH_PASSES):
         with c.watched(p.name, lambda: print_graph(c.graph, c.module.constants)):
             c.graph = p.run(c.graph, c.module.constants)
     c.texts["graph"] = print_graph(c.graph, c.module.constants)

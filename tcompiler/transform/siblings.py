@@ -18,7 +18,7 @@ from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node
 from tcompiler.ir.scalar.grammar import Load, as_int, postorder
 from tcompiler.transform.definitions import Definitions, Operators, is_map, is_view
 from tcompiler.transform.editing import Editor
-from tcompiler.transform.layout import columns
+from tcompiler.transform.layouts import columns
 from tcompiler.transform.parts import part_starts, readers
 
 _WIDE = 256

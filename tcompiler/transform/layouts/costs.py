@@ -1,0 +1,103 @@
+"""What a choice of layouts costs, in cycles of a core, by the analytic model of the machine.
+
+Only what differs between layouts is counted: multiply-adds by the tile that fits the axis of lanes, what is read
+against its order, copies. All figures are of one thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+from tcompiler.ir.graph.grammar import TensorType
+from tcompiler.schedule.rules.plan import NEVER, near_bytes
+from tcompiler.schedule.rules.tile import Registers, choose_tile
+from tcompiler.target.model import pace
+from tcompiler.target.target import Target
+from tcompiler.transform.layouts.sums import Sums
+
+Order = tuple[int, ...]
+"""The axis at each position in memory, outermost first."""
+
+NEAR_COPY = 0.5
+"""Cycles per element of a copy within the level 2 cache, measured."""
+FAR_COPY = 1.1
+"""Cycles per element of one beyond it."""
+CALL = 2000.0
+"""Cycles that a kernel of its own costs: a call, threads that start and end together, what it brings in anew."""
+AGAINST = 0.3
+"""Cycles per element that is read in another order than what is made of it is written."""
+SCATTERED = 4.0
+"""The same where lanes find their elements apart in memory, one by one."""
+CROWDED = 1.15
+"""What rows of data cost that lie apart and are more than stays close to the core."""
+
+
+def plain(rank: int) -> Order:
+    """Row-major."""
+    return tuple(range(rank))
+
+
+def last_in(order: Order, axis: int) -> Order:
+    """An order with one axis moved to the end."""
+    return (*(a for a in order if a != axis), axis)
+
+
+def same_places(one: Order, other: Order, dims: tuple[int, ...]) -> bool:
+    """Whether two orders put every element in the same place: axes of one element may lie anywhere."""
+    return [a for a in one if dims[a] != 1] == [a for a in other if dims[a] != 1]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Costs on one machine.
+
+    Attributes:
+        target: The machine.
+    """
+
+    target: Target
+
+    @cached_property
+    def _registers(self) -> Registers:
+        t = self.target
+        return Registers(t.vector_lanes(32), t.vector_registers, t.vector_bits // 8, NEVER, pace(t))
+
+    def copy(self, type_: TensorType) -> float:
+        """A kernel that brings a tensor into another order."""
+        return self.turned(type_) + CALL
+
+    def turned(self, type_: TensorType) -> float:
+        """Bringing a tensor into another order in a kernel that computes from it element by element."""
+        elements = prod(type_.dims())
+        near = 2 * elements * type_.dtype.bytes <= self.target.l2_bytes
+        return elements * (NEAR_COPY if near else FAR_COPY)
+
+    def against(self, type_: TensorType) -> float:
+        """Reading a tensor in another order than what is made of it is written, in a kernel that does more."""
+        return AGAINST * prod(type_.dims())
+
+    def scattered(self, type_: TensorType) -> float:
+        """Reading a tensor element by element."""
+        return SCATTERED * prod(type_.dims())
+
+    def by_columns(self, sums: Sums) -> float:
+        """A contraction whose lanes are its columns."""
+        tile = choose_tile(sums.rows, sums.columns, sums.depth, self._registers, True)
+        return tile.cost * sums.batches * sums.depth
+
+    def by_rows(self, sums: Sums, data: TensorType, in_order: bool) -> float:
+        """A contraction whose lanes run along the last axis of a row-major result.
+
+        Args:
+            sums: The contraction.
+            data: What is contracted.
+            in_order: Whether the data are row-major.
+        """
+        tile = choose_tile(sums.columns, sums.last, sums.depth, self._registers, True)
+        cost = tile.cost * sums.batches * sums.depth * sums.lines
+        panel = sums.depth * 2 * self.target.vector_bits // 8
+        if sums.slides and panel > near_bytes(self.target):
+            cost *= CROWDED
+        return cost if sums.walked and in_order else cost + self.scattered(data)
