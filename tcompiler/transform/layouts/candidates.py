@@ -15,7 +15,7 @@ from math import prod
 from tcompiler.ir.expr.grammar import Program
 from tcompiler.ir.graph.grammar import Graph, Node, TensorType
 from tcompiler.ir.scalar.grammar import as_int
-from tcompiler.transform.definitions import Definitions, is_view
+from tcompiler.transform.definitions import Definitions, is_map, is_view
 from tcompiler.transform.group import VIEW
 from tcompiler.transform.layouts.costs import Order, last_in, plain, same_places
 from tcompiler.transform.layouts.sums import Sums, contraction, same_axes
@@ -94,6 +94,7 @@ class Candidates:
         self._made: dict[str, list[Order]] = {}
         self._leaving = _leaving(graph)
         self._summed = {r.node.group for r in self.readers if r.sums is not None}
+        self._reducing = {r.node.group for r in self.readers if not is_map(r.program)}
         self._spread()
 
     def type_of(self, name: str) -> TensorType:
@@ -161,7 +162,7 @@ class Candidates:
             found += [o for x in r.follows for o in self.made(x) if len(o) == rank]
         found.append(plain(rank))
         changed = False
-        if self.summed(r.node.group) and name in self._leaving:
+        if r.node.group in self._reducing and name in self._leaving:
             changed = self._grown(self._made.setdefault(name, []), found, (name,))
         if name not in self._fixed:
             members = self.ties.members(name)

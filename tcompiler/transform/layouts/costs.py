@@ -11,7 +11,7 @@ from functools import cached_property
 from math import prod
 
 from tcompiler.ir.graph.grammar import TensorType
-from tcompiler.schedule.rules.plan import NEVER, near_bytes
+from tcompiler.schedule.rules.plan import NEVER
 from tcompiler.schedule.rules.tile import Registers, choose_tile
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
@@ -30,8 +30,18 @@ AGAINST = 0.3
 """Cycles per element that is read in another order than what is made of it is written."""
 SCATTERED = 4.0
 """The same where lanes find their elements apart in memory, one by one."""
-CROWDED = 1.15
-"""What rows of data cost that lie apart and are more than stays close to the core."""
+WINDOW = 0.6
+"""Cycles per vector of a reduction that shares nothing between its lanes: it is bound by what it reads."""
+SLID = 1.04
+"""What vectors cost that begin anywhere in a line, as those of data under a window that slides along the lanes."""
+CROWDED = 1.08
+"""What rows of data cost that lie apart and are more than stays close to the core, in lanes."""
+AGAINST_ROWS = 1.2
+"""The same in rows of a tile, which take a few elements of every line that they touch."""
+AGAINST_CROWD = 1.8
+"""The same where these lines are more than stays close."""
+UNFIT = 6.0
+"""What a contraction costs whose data do not lie along its lanes."""
 
 
 def plain(rank: int) -> Order:
@@ -82,10 +92,29 @@ class Costs:
         """Reading a tensor element by element."""
         return SCATTERED * prod(type_.dims())
 
-    def by_columns(self, sums: Sums) -> float:
-        """A contraction whose lanes are its columns."""
+    def windows(self, points: int, lanes: int, strided: bool) -> float:
+        """A reduction by itself.
+
+        Args:
+            points: Elements that it reads, each as often as it is used.
+            lanes: Extent of the axis along which its result is contiguous.
+            strided: Whether it reads every other element along that axis, or fewer.
+        """
+        width = self.target.vector_lanes(32)
+        return WINDOW * points * -(-lanes // width) / max(lanes, 1) * (2 if strided else 1)
+
+    def by_columns(self, sums: Sums, against: bool) -> float:
+        """A contraction whose lanes are its columns.
+
+        Args:
+            sums: The contraction.
+            against: Whether its data have the axes of rows inside those that are summed over.
+        """
         tile = choose_tile(sums.rows, sums.columns, sums.depth, self._registers, True)
-        return tile.cost * sums.batches * sums.depth
+        cost = tile.cost * sums.batches * sums.depth
+        if not against or sums.copied or sums.depth == 1:
+            return cost
+        return cost * (AGAINST_CROWD if self._crowds(sums) else AGAINST_ROWS)
 
     def by_rows(self, sums: Sums, data: TensorType, in_order: bool) -> float:
         """A contraction whose lanes run along the last axis of a row-major result.
@@ -97,7 +126,12 @@ class Costs:
         """
         tile = choose_tile(sums.columns, sums.last, sums.depth, self._registers, True)
         cost = tile.cost * sums.batches * sums.depth * sums.lines
-        panel = sums.depth * 2 * self.target.vector_bits // 8
-        if sums.slides and panel > near_bytes(self.target):
-            cost *= CROWDED
-        return cost if sums.walked and in_order else cost + self.scattered(data)
+        if not sums.walked:
+            return cost * UNFIT
+        if sums.slides:
+            cost *= SLID * (CROWDED if self._crowds(sums) else 1.0)
+        return cost if in_order else cost + self.scattered(data) / 2
+
+    def _crowds(self, sums: Sums) -> bool:
+        """Whether a line of each row of data, and a panel of the constant, are more than stays close to the core."""
+        return 2 * sums.depth * self.target.line_bytes >= self.target.l2_bytes // 2

@@ -31,6 +31,7 @@ class Sums:
         lines: Such rows, of one batch.
         slides: Whether the data are read along the last axis with an offset.
         walked: Whether they are read along it element by element.
+        copied: Whether they are brought into another tensor first, as padding does.
     """
 
     place: int
@@ -42,6 +43,7 @@ class Sums:
     lines: int
     slides: bool
     walked: bool
+    copied: bool
 
 
 def columns(program: Program, constants: Collection[str]) -> tuple[int, int] | None:
@@ -74,11 +76,16 @@ def contraction(program: Program, constants: Collection[str]) -> Sums | None:
             continue
         if place < 0:
             return None
+        inputs = {t.name for t in program.inputs}
+        rank = len(tensors(program)[program.outputs[0]].shape)
         batches = prod(as_int(a.extent) or 0 for a in scope.axes if a in mine and a in theirs)
         rows = prod(as_int(a.extent) or 0 for a in scope.axes if a not in mine)
         depth = prod(as_int(a.extent) or 0 for a in scope.reduce_axes)
         last, slides, walked = _walk(scope, free, fold)
-        return Sums(place, extent, rows, batches, depth, last, max(rows // max(last, 1), 1), slides, walked)
+        walked &= rank == len(scope.axes if fold is None else fold.parts)
+        lines = max(rows // max(last, 1), 1)
+        copied = any(x.buffer not in inputs for x in free)
+        return Sums(place, extent, rows, batches, depth, last, lines, slides, walked, copied)
     return None
 
 

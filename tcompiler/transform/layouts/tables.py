@@ -8,7 +8,7 @@ from math import inf
 import numpy as np
 
 from tcompiler.ir.graph.grammar import TensorType
-from tcompiler.transform.definitions import is_map
+from tcompiler.transform.definitions import is_map, points
 from tcompiler.transform.layouts.candidates import Candidates, Reader
 from tcompiler.transform.layouts.choose import Table
 from tcompiler.transform.layouts.costs import Costs, Order, plain, same_places
@@ -48,25 +48,37 @@ class Tables:
         out, orders = self._inside(name)
         if c.apart(name):
             self._pair(out, orders, *self._outside(name), lambda i, o: _else(i, o, type_, costs.copy(type_)))
-        sums = r.sums
-        if sums is not None and len(orders) > 0:
-            main = next(iter((*r.follows, *r.data)), None)
-            for x in dict.fromkeys((*r.follows, *r.data)):
-                self._pair(*self._read(x, r), out, orders, self._contracted(r, x, x == main))
-            if main is None:
+        if r.sums is not None:
+            operands = dict.fromkeys((*r.follows, *r.data))
+            for k, x in enumerate(operands):
+                self._pair(*self._read(x, r), out, orders, self._contracted(r, x, k == 0))
+            if not operands:
                 nothing = TensorType(type_.dtype, ())
                 self._alone(out, orders, lambda o: self._sum(r, nothing, True, o))
             return
-        scattered = c.summed(r.node.group) or not is_map(r.program)
         for x in dict.fromkeys(r.follows):
-            other = c.type_of(x)
-            if len(other.shape) != len(type_.shape):
-                continue
-            if self._maker.get(x, "") == r.node.group:
-                penalty = inf
-            else:
-                penalty = costs.scattered(other) if scattered else costs.turned(other)
-            self._pair(*self._read(x, r), out, orders, _penalty(other, penalty))
+            self._pair(*self._read(x, r), out, orders, self._followed(r, x, type_))
+
+    def _followed(self, r: Reader, x: str, type_: TensorType) -> Callable[[Order, Order], float]:
+        """The cost of a map, of a window or of another reduction that reads one order and writes another."""
+        c, costs = self._candidates, self._costs
+        data = c.type_of(x)
+        into, dims = data.dims(), type_.dims()
+        if self._maker.get(x, "") == r.node.group:
+            return lambda i, o: _else(i, o, data, inf)
+        if is_map(r.program):
+            against = costs.scattered(data) if c.summed(r.node.group) else costs.turned(data)
+            return lambda i, o: _else(i, o, data, against)
+        size = points(r.program)
+
+        def cost(i: Order, o: Order) -> float:
+            lane, contiguous = _innermost(o, dims), _innermost(i, into)
+            if lane == contiguous:
+                return costs.windows(size, dims[lane], into[lane] >= 2 * dims[lane])
+            against = costs.against(data) if dims[contiguous] == 1 else costs.scattered(data)
+            return costs.windows(size, dims[lane], False) + against
+
+        return cost
 
     def _contracted(self, r: Reader, x: str, main: bool) -> Callable[[Order, Order], float]:
         """The cost of a contraction that reads data in one order and writes in another."""
@@ -75,15 +87,16 @@ class Tables:
 
         def cost(i: Order, o: Order) -> float:
             in_order = same_places(i, rows, data.dims())
-            against = self._costs.against(data) if in_order == (o != plain(len(o))) and len(i) == len(o) else 0.0
-            return against + (self._sum(r, data, in_order, o) if main else 0.0)
+            against = in_order and len(i) == len(o) and not same_places(o, rows, self._candidates.type_of(x).dims())
+            other = self._costs.against(data) if against else 0.0
+            return other + (self._sum(r, data, in_order, o) if main else 0.0)
 
         return cost
 
     def _sum(self, r: Reader, data: TensorType, in_order: bool, order: Order) -> float:
         assert r.sums is not None
         if order[-1] == r.sums.place or r.sums.columns == 1:
-            return self._costs.by_columns(r.sums)
+            return self._costs.by_columns(r.sums, in_order and order != plain(len(order)))
         return self._costs.by_rows(r.sums, data, in_order)
 
     def _inside(self, name: str) -> tuple[str, Sequence[Order]]:
@@ -120,9 +133,11 @@ class Tables:
             self.tables.append(Table((one,), np.array([cost(i) for i in its])))
 
 
+def _innermost(order: Order, dims: tuple[int, ...]) -> int:
+    """The axis that a tensor is contiguous along."""
+    return next((a for a in reversed(order) if dims[a] != 1), order[-1])
+
+
 def _else(one: Order, other: Order, type_: TensorType, cost: float) -> float:
     return 0.0 if same_places(one, other, type_.dims()) else cost
 
-
-def _penalty(type_: TensorType, cost: float) -> Callable[[Order, Order], float]:
-    return lambda i, o: _else(i, o, type_, cost)
