@@ -24,6 +24,7 @@ from tcompiler.ir.scalar.grammar import (
     Select,
     Unary,
     Var,
+    as_int,
     children,
 )
 from tcompiler.ir.scalar.rewrite import free_vars
@@ -170,6 +171,8 @@ class Values(Memory):
             a, b = self.value(node.a), self.value(node.b)
             return self.select(cond, a, b)
         if cond.lanes:
+            if not (self._needs_guard(node.a) or self._needs_guard(node.b)):
+                return self.select(cond, self.value(node.a), self.value(node.b))
             if isinstance(node.a, Load) and isinstance(node.b, Const) and node.b.bits == 0:
                 found = self._load_or_zero(node.a, cond)
                 if found is not None:
@@ -189,19 +192,39 @@ class Values(Memory):
         with self.masked(cond):
             return self.load(node) if c == 1 or self._known_mask() is not None else None
 
-    def _reads_memory(self, node: Scalar) -> bool:
-        """Whether the value takes a read of memory that was not done before."""
+    def _needs_guard(self, node: Scalar) -> bool:
+        """Whether the value takes a read of memory that was not done before and may lie outside its buffer."""
+        return self._reads_memory(node, inside=True)
+
+    def _reads_memory(self, node: Scalar, inside: bool = False) -> bool:
+        """Whether the value takes a read of memory that was not done before.
+
+        Args:
+            node: The value.
+            inside: Whether reads that are within their buffers, whatever loops are at, are let pass.
+        """
         stack, seen = [node], {node}
         while stack:
             n = stack.pop()
             if self._known(n) is not None:
                 continue
             if isinstance(n, Load) and self.buffers[n.buffer].scope != "register":
-                return True
+                if not (inside and self._is_inside(n)):
+                    return True
+                continue
             new = [c for c in children(n) if c not in seen]
             seen.update(new)
             stack += new
         return False
+
+    def _is_inside(self, node: Load) -> bool:
+        """Whether a read is within its buffer by the ranges of the loop variables alone."""
+        for i, extent in zip(node.indices, self.buffers[node.buffer].shape, strict=True):
+            size = as_int(extent)
+            low, high = (None, None) if has_load(i) or self._has_value(i) else self.linear(i).range()
+            if size is None or low is None or high is None or low < 0 or high >= size:
+                return False
+        return True
 
 
 def _compare_zero(op: str, low: int | None, high: int | None) -> bool | None:

@@ -60,8 +60,6 @@ class ChooseLayouts:
                     if not same_places(own, order, value.type.dims()):
                         outputs[-1] = Value(f"{value.name}_laid", permuted(value.type, own))
                         source = (outputs[-1].name,)
-                        copies.append(
-                            Node("identity", f"{node.name}_rows", source, (laid,), (), f"{node.group}_rows")
-                        )
+                        copies.append(Node("identity", f"{node.name}_rows", source, (laid,), (), f"{node.group}_rows"))
             nodes += [replace(node, outputs=tuple(outputs)), *copies]
         return replace(graph, nodes=tuple(nodes))

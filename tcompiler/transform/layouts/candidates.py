@@ -92,6 +92,7 @@ class Candidates:
         self.readers = tuple(self._reader(n) for n in graph.nodes if n.group != VIEW)
         self._orders: dict[str, list[Order]] = {}
         self._made: dict[str, list[Order]] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
         self._leaving = _leaving(graph)
         self._summed = {r.node.group for r in self.readers if r.sums is not None}
         self._reducing = {r.node.group for r in self.readers if not is_map(r.program)}
@@ -163,20 +164,27 @@ class Candidates:
         found.append(plain(rank))
         changed = False
         if r.node.group in self._reducing and name in self._leaving:
-            changed = self._grown(self._made.setdefault(name, []), found, (name,))
+            changed = self._grown(self._made.setdefault(name, []), found, self.type_of(name).dims())
         if name not in self._fixed:
-            members = self.ties.members(name)
-            changed |= self._grown(self._orders.setdefault(self.variable(name), []), found, members)
+            variable = self.variable(name)
+            changed |= self._grown(self._orders.setdefault(variable, []), found, self._largest(variable))
         return changed
 
-    def _grown(self, orders: list[Order], found: Iterable[Order], members: Sequence[str]) -> bool:
+    def _largest(self, variable: str) -> tuple[int, ...]:
+        """The shape of the largest value in a memory."""
+        if variable not in self._shapes:
+            self._shapes[variable] = max((self.type_of(m).dims() for m in self.ties.members(variable)), key=prod)
+        return self._shapes[variable]
+
+    def _grown(self, orders: list[Order], found: Iterable[Order], dims: tuple[int, ...]) -> bool:
         """Adds orders that put elements elsewhere than those that are there."""
-        largest = max((self.type_of(m).dims() for m in members), key=prod)
         before = len(orders)
         for order in found:
             rows = plain(len(order))
-            canonical = rows if same_places(order, rows, largest) else order
-            if len(orders) < MOST and not any(same_places(canonical, o, largest) for o in orders):
+            if len(orders) >= MOST or order in orders:
+                continue
+            canonical = rows if same_places(order, rows, dims) else order
+            if not any(same_places(canonical, o, dims) for o in orders):
                 orders.append(canonical)
         return len(orders) > before
 

@@ -140,4 +140,3 @@ def _innermost(order: Order, dims: tuple[int, ...]) -> int:
 
 def _else(one: Order, other: Order, type_: TensorType, cost: float) -> float:
     return 0.0 if same_places(one, other, type_.dims()) else cost
-
