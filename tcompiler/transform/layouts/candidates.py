@@ -130,7 +130,8 @@ class Candidates:
         if at not in self._sums:
             self._sums[at] = contraction(program, known)
         sums = self._sums[at]
-        follows, data = [], []
+        follows: list[str] = []
+        data: list[str] = []
         for inner, outer in operands.items():
             shape = self.type_of(outer).shape
             if outer in self._constants or len(shape) < 3:
