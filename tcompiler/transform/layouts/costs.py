@@ -20,11 +20,11 @@ from tcompiler.transform.layouts.sums import Sums
 Order = tuple[int, ...]
 """The axis at each position in memory, outermost first."""
 
-NEAR_COPY = 0.5
+NEAR_COPY = 1.0
 """Cycles per element of a copy within the level 2 cache, measured."""
-FAR_COPY = 1.1
+FAR_COPY = 1.6
 """Cycles per element of one beyond it."""
-CALL = 2000.0
+CALL = 3000.0
 """Cycles that a kernel of its own costs: a call, threads that start and end together, what it brings in anew."""
 AGAINST = 0.3
 """Cycles per element that is read in another order than what is made of it is written."""
