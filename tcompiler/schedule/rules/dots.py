@@ -15,9 +15,9 @@ tile of rows by vectors of j in registers, as for a multiply-add, which is the i
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tcompiler.backends.llvm.instructions import INSTRUCTIONS, available
+from tcompiler.backends.llvm.instructions import FROM_MEMORY, INSTRUCTIONS, available
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.dtypes import DType
 from tcompiler.ir.loop.analysis import find_block, touched
@@ -34,6 +34,7 @@ from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.reduction import inline_epilogues, schedule_reduction
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.model import pace
 from tcompiler.target.target import Target
 
 LEAST = 8
@@ -41,14 +42,18 @@ LEAST = 8
 LINE = 64
 """Bytes of a cache line."""
 LATENCY = 4
-"""Cycles from one accumulation to the next on the same register."""
+"""Cycles from one accumulation to the next on the same register, where one instruction multiplies and adds."""
 ADDED = 3.2
 """Products and additions of integers that a core starts in a cycle, where they are instructions of their own."""
 LOADED = 1 / 16
 """Cycles that a load takes from the instructions beside it."""
 LOOP = 0.8
 """Cycles of a step that no instruction hides."""
-STREAMED = 10.0
+BODY = 160
+"""Instructions that an inner loop may hold beside its loads."""
+LONG = 16
+"""Steps among which a few in a loop of their own do not weigh."""
+STREAMED = 16.0
 """Bytes of panels that arrive in a cycle from the level 2 cache, beside what else is read."""
 
 
@@ -152,7 +157,7 @@ def candidates(sch: Schedule, block: Block, target: Target) -> Iterator[Mapping]
     accumulated = block.body.targets[0].dtype
     inside = [free_vars(f) for f in pair]
     for name in INSTRUCTIONS:
-        if not available(name, target):
+        if not available(name, target) or INSTRUCTIONS[name].memory:
             continue
         d = description(name)
         lanes, pack = d.shape("B")
@@ -227,7 +232,7 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
     shape = shape_of(sch.function, find_block(sch.function, block))
     assert shape is not None
     rows = shape.extents[m.row] if m.row is not None else 1
-    height, vectors = _tile(rows, shape.extents[m.lane], m, target)
+    m, height, vectors = _tile(rows, shape.extents[m.lane], m, target)
     width = vectors * m.lanes
     names = {v: v.name for v in shape.extents}
     for k in (0, 1):
@@ -285,9 +290,10 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
     for name in (row_inner, vector):
         if name:
             sch.unroll(name)
+    turns = _unroll_steps(sch, steps, height * vectors * INSTRUCTIONS[m.name].operations(target))
     shared = outer if (sch.extent(groups) or 1) % threads == 0 else outer[1:]
     parallelize(sch, whole, shared, shape.points(), threads, keep=[n for n in (groups, panel, row_outer) if n])
-    for name in (groups, panel, row_outer):
+    for name in (turns, groups, panel, row_outer):
         if name and name in sch.loop_names():
             peel_tails(sch, name)
     for name in copies:
@@ -300,6 +306,32 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
         ):
             schedule_map(sch, name, target, threads)
     return True
+
+
+def _unroll_steps(sch: Schedule, steps: str, body: int) -> str:
+    """Expands some steps between two jumps, which take their share of what a core issues for two threads.
+
+    Args:
+        sch: The schedule.
+        steps: The loop over the steps of a panel.
+        body: Instructions of a step that compute.
+
+    Returns:
+        The loop over groups of steps, which may have a tail; "" where there are none.
+    """
+    extent = sch.extent(steps) or 1
+    if extent * body <= BODY:
+        sch.unroll(steps)
+        return ""
+    most = next((n for n in (8, 4, 2) if body * n <= BODY), 1)
+    count = next((n for n in (8, 4, 2) if n <= most and extent % n == 0), 1)
+    if count < 4 <= most and extent >= LONG:
+        count = 4  # a tail is worth more than two steps to a jump, or one
+    if count == 1:
+        return ""
+    groups, step = sch.split(steps, [None, count])
+    sch.unroll(step)
+    return groups
 
 
 def _lanes_last(sch: Schedule, init: str, write: str, m: Mapping, both: bool) -> bool:
@@ -335,31 +367,47 @@ def _fill_panels(sch: Schedule, name: str, packed: _Packed, m: Mapping, width: i
         peel_tails(sch, loop)
 
 
-def _tile(rows: int, columns: int, m: Mapping, target: Target) -> tuple[int, int]:
-    """Rows and vectors of the accumulators' tile, for the fewest cycles with the tails.
+def _tile(rows: int, columns: int, m: Mapping, target: Target) -> tuple[Mapping, int, int]:
+    """Rows and vectors of the accumulators' tile, for the fewest cycles with the tails, and the instruction's form.
 
-    A row's element in all lanes, the product before it is added, and the vectors of a step take registers too.
+    A row's element in all lanes, the product before it is added, and the vectors of a step take registers too, these
+    not where the instruction reads them from memory.
     """
-    best: tuple[float, int, int] | None = None
-    operations = INSTRUCTIONS[m.name].operations(target)
-    for vectors in (2, 1, 3, 4):
-        # what sums pairs of 16 bits multiplies them by ones
-        most = (target.vector_registers - 2 - (operations > 2) - vectors) // vectors
-        for height in range(1, min(rows, most) + 1):
-            cost = 0.0
-            for count, h in ((rows // height, height), (1, rows % height)):
-                if h:
-                    cycles = max(
-                        h * vectors * max(operations / ADDED, 1 / 2) + LOOP + (h + vectors) * LOADED,
-                        (h + vectors) / 2,
-                        vectors * m.lanes * 4 / STREAMED,
-                        LATENCY,
-                    )
-                    cost += count * -(-columns // (vectors * m.lanes)) * cycles
-            if best is None or cost < best[0]:
-                best = (cost, height, vectors)
+    best: tuple[float, str, int, int] | None = None
+    for name in (m.name, FROM_MEMORY.get(m.name, "")):
+        if not name:
+            continue
+        instruction = INSTRUCTIONS[name]
+        operations = instruction.operations(target)
+        for vectors in (2, 1, 3, 4, 5, 6) if instruction.memory else (2, 1, 3, 4):
+            # what sums pairs of 16 bits multiplies them by ones
+            taken = 1 + (operations > 2)
+            free = target.vector_registers - taken
+            most = free // (vectors + 1) if instruction.memory else (free - 1 - vectors) // vectors
+            panels = -(-columns // (vectors * m.lanes))
+            for height in range(1, min(rows, most) + 1):
+                pieces = ((rows // height, height), (1, rows % height))
+                cost = panels * sum(n * _step_cycles(h, vectors, name, m.lanes, target) for n, h in pieces if h)
+                if best is None or cost < best[0]:
+                    best = (cost, name, height, vectors)
     assert best is not None
-    return best[1], best[2]
+    return replace(m, name=best[1]), best[2], best[3]
+
+
+def _step_cycles(height: int, vectors: int, name: str, lanes: int, target: Target) -> float:
+    """Cycles of a step of a tile: where the products accumulate in one instruction, for that; else the mean of a core
+    alone and of one that works for two threads, as it issues these instructions only just."""
+    instruction = INSTRUCTIONS[name]
+    operations = instruction.operations(target)
+    products = height * vectors
+    loads = height + (products if instruction.memory else vectors)
+    streamed = vectors * lanes * 4 / STREAMED
+    if operations == 1:
+        return max(products / 2 + LOOP + loads * LOADED, loads / 2, streamed, LATENCY)
+    speed = pace(target)
+    alone = max(products * operations / ADDED, products * (operations - 1) * speed.fma, loads * speed.load, streamed)
+    issued = products * operations + height + (0 if instruction.memory else vectors) + 1
+    return (alone + max(issued * speed.shared, streamed)) / 2
 
 
 def _inline_into_copies(sch: Schedule, block: str, before: Collection[str]) -> None:
