@@ -131,9 +131,7 @@ for _lanes in (4, 8, 16):
     )
 
 
-FROM_MEMORY = {
-    name.replace("u8m8", "u8i8"): name for name, instruction in INSTRUCTIONS.items() if instruction.memory
-}
+FROM_MEMORY = {name.replace("m8", "i8"): name for name, made in INSTRUCTIONS.items() if made.memory}
 """Instructions that there are with the second factor in memory as well, and those."""
 
 

@@ -15,7 +15,7 @@ tile of rows by vectors of j in registers, as for a multiply-add, which is the i
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tcompiler.backends.llvm.instructions import FROM_MEMORY, INSTRUCTIONS, available
 from tcompiler.ir import dtypes as dt
@@ -53,6 +53,12 @@ BODY = 160
 """Instructions that an inner loop may hold beside its loads."""
 LONG = 16
 """Steps among which a few in a loop of their own do not weigh."""
+LOAD = 0.65
+"""Cycles for each load, broadcasts and operands alike."""
+SHARED = 0.32
+"""Cycles for each instruction, while the core's other thread is as busy."""
+SHARED_LOAD = 0.72
+"""Cycles for each load then."""
 STREAMED = 16.0
 """Bytes of panels that arrive in a cycle from the level 2 cache, beside what else is read."""
 
@@ -232,7 +238,7 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
     shape = shape_of(sch.function, find_block(sch.function, block))
     assert shape is not None
     rows = shape.extents[m.row] if m.row is not None else 1
-    m, height, vectors = _tile(rows, shape.extents[m.lane], m, target)
+    instruction, height, vectors = _tile(rows, shape.extents[m.lane], m, target)
     width = vectors * m.lanes
     names = {v: v.name for v in shape.extents}
     for k in (0, 1):
@@ -251,12 +257,16 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
 
     panels, vector, lane = sch.split(loop_of[names[m.lane]], [None, vectors, m.lanes])
     steps, part = sch.split(loop_of[names[m.step]], [None, m.pack])
-    row_outer, row_inner = "", ""
-    if m.row is not None:
-        row_outer, row_inner = sch.split(loop_of[names[m.row]], [None, height])
     depth = 1
     for v in shape.reduce:
         depth *= shape.extents[v]
+    row_block, row_outer, row_inner = "", "", ""
+    if m.row is not None:
+        row_outer, row_inner = sch.split(loop_of[names[m.row]], [None, height])
+        tiles = sch.extent(row_outer) or 1
+        near = max(1, target.l2_bytes // 4 // (height * depth * m.types[0].bytes))
+        if tiles > near:
+            row_block, row_outer = sch.split(row_outer, [None, -(-tiles // -(-tiles // near))])
     panel_bytes = depth * width * m.types[1].bytes
     count = sch.extent(panels) or 1
     most = max(1, min(count, target.l2_bytes // 2 // max(panel_bytes, 1)))
@@ -265,17 +275,17 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
     others = [v for v in shape.spatial if v not in (m.lane, m.row)]
     units = [loop_of[names[v]] for v in (*others, *shape.reduce) if shape.extents[v] == 1 and v is not m.step]
     free = [loop_of[names[v]] for v in others if shape.extents[v] > 1]
-    outer = [groups, *free, *([row_outer] if row_outer else []), panel]
+    outer = [n for n in (groups, *free, row_block, panel, row_outer) if n]
     inner = [n for n in (row_inner, vector, lane, part) if n]
     sch.reorder(*units, *outer, *(loop_of[names[v]] for v in reduce_order), steps, *inner)
     for name in units:
         if name:
             sch.elide(name)
-    init, write = sch.stage_accumulate(block, panel, "register")
+    init, write = sch.stage_accumulate(block, outer[-1], "register")
     first = _lanes_last(sch, init, write, m, width > 1 and height > 1)
     inline_epilogues(sch, write)
     (whole,) = sch.blockize(lane)
-    sch.tensorize(whole, m.name)
+    sch.tensorize(whole, instruction)
     for nest in (init, write):
         around = sch.own_loops(nest)
         lanes_loop = around.pop(0 if first and len(around) > 1 else -1)
@@ -290,10 +300,10 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
     for name in (row_inner, vector):
         if name:
             sch.unroll(name)
-    turns = _unroll_steps(sch, steps, height * vectors * INSTRUCTIONS[m.name].operations(target))
+    turns = _unroll_steps(sch, steps, height * vectors * INSTRUCTIONS[instruction].operations(target))
     shared = outer if (sch.extent(groups) or 1) % threads == 0 else outer[1:]
-    parallelize(sch, whole, shared, shape.points(), threads, keep=[n for n in (groups, panel, row_outer) if n])
-    for name in (turns, groups, panel, row_outer):
+    parallelize(sch, whole, shared, shape.points(), threads, keep=[n for n in (groups, row_block, panel, row_outer) if n])
+    for name in (turns, groups, row_block, panel, row_outer):
         if name and name in sch.loop_names():
             peel_tails(sch, name)
     for name in copies:
@@ -367,47 +377,42 @@ def _fill_panels(sch: Schedule, name: str, packed: _Packed, m: Mapping, width: i
         peel_tails(sch, loop)
 
 
-def _tile(rows: int, columns: int, m: Mapping, target: Target) -> tuple[Mapping, int, int]:
-    """Rows and vectors of the accumulators' tile, for the fewest cycles with the tails, and the instruction's form.
+def _tile(rows: int, columns: int, m: Mapping, target: Target) -> tuple[str, int, int]:
+    """The instruction, rows and vectors of the accumulators' tile with the fewest cycles, the tails included.
 
-    A row's element in all lanes, the product before it is added, and the vectors of a step take registers too, these
-    not where the instruction reads them from memory.
+    A row's element in all lanes and the product before it is added take registers too, as do the vectors of a step
+    where the instruction cannot read them from memory.
     """
     best: tuple[float, str, int, int] | None = None
     for name in (m.name, FROM_MEMORY.get(m.name, "")):
-        if not name:
-            continue
-        instruction = INSTRUCTIONS[name]
-        operations = instruction.operations(target)
-        for vectors in (2, 1, 3, 4, 5, 6) if instruction.memory else (2, 1, 3, 4):
+        for vectors in (2, 1, 3, 4, 5, 6) if name else ():
             # what sums pairs of 16 bits multiplies them by ones
-            taken = 1 + (operations > 2)
-            free = target.vector_registers - taken
-            most = free // (vectors + 1) if instruction.memory else (free - 1 - vectors) // vectors
+            taken = 2 + (INSTRUCTIONS[name].operations(target) > 2) + (0 if INSTRUCTIONS[name].memory else vectors)
             panels = -(-columns // (vectors * m.lanes))
-            for height in range(1, min(rows, most) + 1):
+            for height in range(1, min(rows, (target.vector_registers - taken) // vectors) + 1):
                 pieces = ((rows // height, height), (1, rows % height))
-                cost = panels * sum(n * _step_cycles(h, vectors, name, m.lanes, target) for n, h in pieces if h)
+                cost = panels * sum(n * _step_cycles(h, vectors, m.lanes, name, target) for n, h in pieces if h)
                 if best is None or cost < best[0]:
                     best = (cost, name, height, vectors)
     assert best is not None
-    return replace(m, name=best[1]), best[2], best[3]
+    return best[1:]
 
 
-def _step_cycles(height: int, vectors: int, name: str, lanes: int, target: Target) -> float:
-    """Cycles of a step of a tile: where the products accumulate in one instruction, for that; else the mean of a core
-    alone and of one that works for two threads, as it issues these instructions only just."""
-    instruction = INSTRUCTIONS[name]
-    operations = instruction.operations(target)
-    products = height * vectors
-    loads = height + (products if instruction.memory else vectors)
+def _step_cycles(height: int, vectors: int, lanes: int, name: str, target: Target) -> float:
+    """Cycles of one step of a tile.
+
+    Where one instruction multiplies and adds there is time to issue the others. Else it is the mean of a core alone
+    and of one that works for two threads: instructions and loads take about twice as long then, products do not.
+    """
+    instruction, pairs = INSTRUCTIONS[name], height * vectors
+    operations, read = instruction.operations(target), pairs if instruction.memory else vectors
+    loads = height + read
     streamed = vectors * lanes * 4 / STREAMED
     if operations == 1:
-        return max(products / 2 + LOOP + loads * LOADED, loads / 2, streamed, LATENCY)
-    speed = pace(target)
-    alone = max(products * operations / ADDED, products * (operations - 1) * speed.fma, loads * speed.load, streamed)
-    issued = products * operations + height + (0 if instruction.memory else vectors) + 1
-    return (alone + max(issued * speed.shared, streamed)) / 2
+        return max(pairs / 2 + LOOP + loads * LOADED, loads / 2, streamed, LATENCY)
+    alone = max(pairs * operations / ADDED, pairs * (operations - 1) * pace(target).fma, loads * LOAD, streamed)
+    issued = pairs * operations + 1 + (height if instruction.memory else loads)
+    return (alone + max(issued * SHARED, loads * SHARED_LOAD, streamed)) / 2
 
 
 def _inline_into_copies(sch: Schedule, block: str, before: Collection[str]) -> None:
