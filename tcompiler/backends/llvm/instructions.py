@@ -198,7 +198,9 @@ def _value(values: Values, region: Region, dtype: DType, lanes: int, pack: int, 
     kind = Value("", dtype, count).type
     pointer = f"ptr {values.pointer(region.buffer, x)}"
     if space:
-        pointer = f"ptr addrspace({space}) " + values.w.instruction(f"addrspacecast {pointer} to ptr addrspace({space})")
+        pointer = f"ptr addrspace({space}) " + values.w.instruction(
+            f"addrspacecast {pointer} to ptr addrspace({space})"
+        )
     ssa = values.w.effect(f"load {kind}, {pointer}, align {dtype.bytes}")
     values.w.made_at[ssa] = values.w.depth
     values.w.top.loads[key] = (ssa, frozenset({region.buffer}))

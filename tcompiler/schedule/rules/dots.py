@@ -302,9 +302,10 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
             sch.unroll(name)
     turns = _unroll_steps(sch, steps, height * vectors * INSTRUCTIONS[instruction].operations(target))
     shared = outer if (sch.extent(groups) or 1) % threads == 0 else outer[1:]
-    parallelize(sch, whole, shared, shape.points(), threads, keep=[n for n in (groups, row_block, panel, row_outer) if n])
-    for name in (turns, groups, row_block, panel, row_outer):
-        if name and name in sch.loop_names():
+    cut = [n for n in (groups, row_block, panel, row_outer) if n]
+    parallelize(sch, whole, shared, shape.points(), threads, keep=cut)
+    for name in (turns, *cut):
+        if name in sch.loop_names():
             peel_tails(sch, name)
     for name in copies:
         if name not in sch.blocks():
