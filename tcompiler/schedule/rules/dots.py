@@ -59,6 +59,8 @@ SHARED = 0.32
 """Cycles for each instruction, while the core's other thread is as busy."""
 SHARED_LOAD = 0.72
 """Cycles for each load then."""
+SHARES = 4
+"""Groups for each thread that it takes to balance them."""
 STREAMED = 16.0
 """Bytes of panels that arrive in a cycle from the level 2 cache, beside what else is read."""
 
@@ -270,8 +272,7 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
     panel_bytes = depth * width * m.types[1].bytes
     count = sch.extent(panels) or 1
     most = max(1, min(count, target.l2_bytes // 2 // max(panel_bytes, 1)))
-    # groups of one size, as far as possible
-    groups, panel = sch.split(panels, [None, -(-count // -(-count // most))])
+    groups, panel = sch.split(panels, [None, _even_size(count, most)])
     others = [v for v in shape.spatial if v not in (m.lane, m.row)]
     units = [loop_of[names[v]] for v in (*others, *shape.reduce) if shape.extents[v] == 1 and v is not m.step]
     free = [loop_of[names[v]] for v in others if shape.extents[v] > 1]
@@ -301,7 +302,9 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
         if name:
             sch.unroll(name)
     turns = _unroll_steps(sch, steps, height * vectors * INSTRUCTIONS[instruction].operations(target))
-    shared = outer if (sch.extent(groups) or 1) % threads == 0 else outer[1:]
+    # few groups leave no work to balance threads with; rows do
+    many = sch.extent(groups) or 1
+    shared = outer if many % threads == 0 and (not free or many >= SHARES * threads) else outer[1:]
     cut = [n for n in (groups, row_block, panel, row_outer) if n]
     parallelize(sch, whole, shared, shape.points(), threads, keep=cut)
     for name in (turns, *cut):
@@ -317,6 +320,14 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
         ):
             schedule_map(sch, name, target, threads)
     return True
+
+
+def _even_size(count: int, most: int) -> int:
+    """How many of a number of things to take at once: at most so many, and all times equally many, if it can be."""
+    for size in range(most, most // 2, -1):
+        if count % size == 0:
+            return size
+    return -(-count // -(-count // most))
 
 
 def _unroll_steps(sch: Schedule, steps: str, body: int) -> str:
