@@ -11,7 +11,7 @@ from functools import cached_property
 from math import prod
 
 from tcompiler.ir.graph.grammar import TensorType
-from tcompiler.schedule.rules.plan import NEVER
+from tcompiler.schedule.rules.plan import NEVER, near_bytes
 from tcompiler.schedule.rules.tile import Registers, choose_tile
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
@@ -72,7 +72,7 @@ class Costs:
     @cached_property
     def _registers(self) -> Registers:
         t = self.target
-        return Registers(t.vector_lanes(32), t.vector_registers, t.vector_bits // 8, NEVER, pace(t))
+        return Registers(t.vector_lanes(32), t.vector_registers, t.vector_bits // 8, NEVER, near_bytes(t), pace(t))
 
     def copy(self, type_: TensorType) -> float:
         """A kernel that brings a tensor into another order."""
