@@ -136,6 +136,7 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
         target.vector_bits // 8,
         # longer reductions over rows are done in parts, whose panels stay close
         NEVER if by_row else near_bytes(target),
+        near_bytes(target),
         pace(target),
     )
     line = _line(shape, lane, row, shared) if by_row else None
