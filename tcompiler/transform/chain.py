@@ -14,7 +14,7 @@ from tcompiler.ir.expr.grammar import Compute, Program
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node
 from tcompiler.ir.scalar.grammar import Binary, Const, Load, Var, as_int, postorder
 from tcompiler.ir.scalar.reducers import reducer_name
-from tcompiler.transform.definitions import Definitions, Operators, is_map
+from tcompiler.transform.definitions import Definitions, Operators, is_map, permutes
 from tcompiler.transform.group import VIEW
 
 FEWEST_ROWS = 4
@@ -143,17 +143,6 @@ def contraction(program: Program) -> Compute | None:
     if reducer_name(first.reducer) != "sum" or not isinstance(value, Binary) or value.op != "mul":
         return None
     return first if isinstance(value.a, Load) and isinstance(value.b, Load) else None
-
-
-def permutes(program: Program) -> bool:
-    """Whether the output holds the elements of the only input, its axes in another order."""
-    if len(program.scopes) != 1 or len(program.inputs) != 1:
-        return False
-    scope = program.scopes[0]
-    if not isinstance(scope, Compute) or scope.reduce_axes or len(scope.values) != 1:
-        return False
-    load = scope.values[0]
-    return isinstance(load, Load) and len(load.indices) == len(scope.axes) == len({*load.indices, *scope.axes})
 
 
 def _factors(scope: Compute) -> tuple[Load, ...]:

@@ -71,6 +71,17 @@ def is_view(program: Program) -> bool:
     return simplify(substitute(apart, single)) is index(0)
 
 
+def permutes(program: Program) -> bool:
+    """Whether the output holds the elements of the only input, its axes in another order."""
+    if len(program.scopes) != 1 or len(program.inputs) != 1:
+        return False
+    scope = program.scopes[0]
+    if not isinstance(scope, Compute) or scope.reduce_axes or len(scope.values) != 1:
+        return False
+    load = scope.values[0]
+    return isinstance(load, Load) and len(load.indices) == len(scope.axes) == len({*load.indices, *scope.axes})
+
+
 def _elements(shape: Sequence[Scalar]) -> int | None:
     total = 1
     for extent in shape:

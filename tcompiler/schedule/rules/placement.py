@@ -14,6 +14,9 @@ from tcompiler.schedule.schedule import Schedule
 CHEAP = 6
 """Operations that may be computed again rather than stored and read."""
 
+SHARED = 4
+"""How often a reduction may read what is only moved before, for it to be read where it lies."""
+
 WRITTEN = 4096
 """Nodes of an expression written out in full. A value read twice shares its node, but its text has it twice: a chain
 that doubles sixty times would be computed with sixty operations and never be printed."""
@@ -61,7 +64,8 @@ def _worth_inlining(sch: Schedule, producer: Block, user: Block, users: int) -> 
     if _written(user.body, producer.body.buffer, _written(producer.body)) > WRITTEN:
         return False
     if isinstance(value, Load):
-        return user.init is None or _same_steps(sch, producer, value)
+        # what is read a few times only is not worth a copy
+        return user.init is None or used <= SHARED * made or _same_steps(sch, producer, value)
     cost = _cost(value)
     again = used * users > made
     if user.init is not None and (again or _has_select(value)):

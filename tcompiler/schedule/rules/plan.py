@@ -16,6 +16,8 @@ from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
 
+RUN = 512
+"""Bytes along the reduction from which on a matrix that is read once is read by itself, not beside others."""
 NEVER = 1 << 60
 """More bytes than there are."""
 
@@ -103,7 +105,7 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
     moved = [o for o in shape.operands if o.moves(lane)]
     if not moved:
         return None
-    shared, row = None, None
+    shared, row, once = None, None, False
     for o in moved:
         candidates = [
             v
@@ -122,8 +124,9 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
         candidates = [
             v for v in shape.spatial if v is not lane and shape.extents[v] > 1 and shape.target.strides.get(v)
         ]
-        row = _best_row(shape, candidates) if candidates else None
         shared = moved[0]
+        once = _read_once(shape, shared, bits)
+        row = _best_row(shape, candidates) if candidates and not once else None
     extent = shape.extents[lane]
     rows = shape.extents[row] if row is not None else 1
     depth = 1
@@ -135,7 +138,7 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
         target.vector_registers,
         target.vector_bits // 8,
         # longer reductions over rows are done in parts, whose panels stay close
-        NEVER if by_row else near_bytes(target),
+        NEVER if by_row else 0 if once else near_bytes(target),
         pace(target),
     )
     line = _line(shape, lane, row, shared) if by_row else None
@@ -150,6 +153,12 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
     if line is not None and not lanes:
         flat = choose_flat_tile(rows, extent, depth, registers, lines, apart)
     return Plan(shape, lane, row, line, tile, shared, flat)
+
+
+def _read_once(shape: Shape, operand: Operand, bits: int) -> bool:
+    """Whether every iteration reads an element of its own, in long runs: then it is best read in the order of memory."""
+    run = prod(shape.extents[v] for v in shape.reduce) * bits // 8
+    return len(shape.operands) > 1 and run >= RUN and all(operand.moves(v) for v, e in shape.extents.items() if e > 1)
 
 
 def near_bytes(target: Target) -> int:

@@ -48,7 +48,8 @@ class Registers:
         width: Lanes of a vector register.
         count: Vector registers.
         vector_bytes: Bytes of one.
-        near_bytes: Bytes of a panel that stay close to the core: over half of the level 2 cache.
+        near_bytes: Bytes of a panel that stay close to the core: over half of the level 2 cache; 0 where what is read
+            streams by in any case.
         pace: What the core sustains.
     """
 
@@ -106,11 +107,13 @@ def choose_tile(
     """
     best: tuple[float, int, int, Tile] | None = None
     width = registers.width
-    for vectors in (2, 1, 4):
+    streams = not registers.near_bytes and rows == 1
+    for vectors in (2, 1, 4, 8, 16) if streams else (2, 1, 4):
         lanes = min(vectors * width, columns)
         if lanes != fixed if fixed else vectors > 1 and -(-lanes // width) <= vectors // 2:
             continue
-        most = (registers.count - 1 - vectors) // vectors
+        # a few accumulators out of registers are hidden by what comes from memory, which had better come in order
+        most = max((registers.count - 1 - vectors) // vectors, int(streams and vectors <= registers.count))
         panels = [(c, -(-n // width)) for c, n in _pieces(columns, lanes)]
         for mr in range(1, min(rows, most) + 1):
             for ml in range(1, min(lines, most // mr) + 1):
