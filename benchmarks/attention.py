@@ -76,9 +76,7 @@ def bandwidths(machine: Machine, results: Sequence[Result], moved: Sequence[int]
         level = machine.level_of(count // threads, threads)
         most = machine.peak_gbps(level, threads)
         rate = count / ours["median_ms"] / 1e6
-        lines.append(
-            f"| {result['model']} | {threads} | {rate:.1f} | {level} | {most:.0f} | {100 * rate / most:.0f} |"
-        )
+        lines.append(f"| {result['model']} | {threads} | {rate:.1f} | {level} | {most:.0f} | {100 * rate / most:.0f} |")
     return "\n".join(lines) if len(lines) > 4 else ""
 
 

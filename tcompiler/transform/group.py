@@ -3,9 +3,9 @@
 A reduction starts a group; elementwise nodes that consume a group's only result, point by point, join it; so do
 elementwise producers of a node that reads its rows a few times (softmax, norms), those that widen integers for
 a contraction, which takes narrow ones better, and those that only permute what a contraction reads about once (a
-vector times a matrix), which had better read it where it lies. A result that several elementwise nodes read counts as read once where
-they come together again, as in `x * sigmoid(x)`. Nodes that only look at the same memory in another shape make no
-kernel.
+vector times a matrix), which had better read it where it lies. A result that several elementwise nodes read counts as
+read once where they come together again, as in `x * sigmoid(x)`. Nodes that only look at the same memory in another
+shape make no kernel.
 A group runs where its last node stood: nobody reads its inner values, so all that it needs is there by then.
 """
 
@@ -108,7 +108,10 @@ class Group:
                     and (group.result, uses[value]) == (value, 1)
                     and value not in outputs
                     and (is_map(program) or _is_contraction(program))
-                    and (_widens(group, definitions, value) or (value in moved and _shares_little(program, definitions, value)))
+                    and (
+                        _widens(group, definitions, value)
+                        or (value in moved and _shares_little(program, definitions, value))
+                    )
                     and joined.size + group.size < self.limit
                 ):
                     swallowed[group.name] = joined.name

@@ -140,10 +140,11 @@ def is_pointwise(editor: Editor, node: Node) -> bool:
     if any(editor.dims(i) is None for i in inputs if i):
         return False
     program = get(node.op).define([editor.types[i] if i else None for i in inputs], dict(node.attrs))
-    return _pointwise(program)
+    return pointwise(program)
 
 
-def _pointwise(program: Program) -> bool:
+def pointwise(program: Program) -> bool:
+    """Whether a program combines elements at one place of (broadcast) operands, whatever the place."""
     if len(program.outputs) != 1:
         return False
     for scope in program.scopes:

@@ -156,7 +156,7 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
 
 
 def _read_once(shape: Shape, operand: Operand, bits: int) -> bool:
-    """Whether every iteration reads an element of its own, in long runs: then it is best read in the order of memory."""
+    """Whether every iteration reads an element of its own, in long runs: best in the order of memory."""
     run = prod(shape.extents[v] for v in shape.reduce) * bits // 8
     return len(shape.operands) > 1 and run >= RUN and all(operand.moves(v) for v, e in shape.extents.items() if e > 1)
 
