@@ -42,7 +42,7 @@ def sink(editor: Editor, node: Node) -> str | None:
         transposes[0].outputs[0].type.shape != node.outputs[0].type.shape or not is_pointwise(editor, node)
     ):
         return None
-    if node.op in _ALONG_ROWS and _one_axis(node, perm)["axis"] != len(perm) - 1:
+    if node.op in ALONG_ROWS and _one_axis(node, perm)["axis"] != len(perm) - 1:
         return None
     operands = []
     for name in node.inputs:
@@ -98,7 +98,7 @@ _MOVED: dict[str, Callable[[Node, tuple[int, ...]], dict[str, Attr]]] = {
 }
 """Operators that name axes: their attributes when it is done before a transpose by `perm`."""
 
-_ALONG_ROWS = frozenset({"softmax", "log_softmax", "cumsum", "cumprod"})
+ALONG_ROWS = frozenset({"softmax", "log_softmax", "cumsum", "cumprod"})
 """Of these, those that pass over an axis more than once, or in order: it had better be contiguous."""
 
 

@@ -138,6 +138,35 @@ def _cost(value: Scalar) -> int:
     return total
 
 
+def share_near(sch: Schedule, last: str) -> None:
+    """Lets the rows that read the same elements of the largest operand of a reduction follow each other.
+
+    Args:
+        sch: The schedule.
+        last: A map of one reduction's result, element by element.
+    """
+    producers = [p for p in sch.producers(last) if find_block(sch.function, p).init is not None]
+    block = find_block(sch.function, last)
+    shape = shape_of(sch.function, find_block(sch.function, producers[0])) if len(producers) == 1 else None
+    if shape is None or len(shape.spatial) != len(block.iters) or sch.consumers(producers[0]) != [last]:
+        return
+    made = sch.written_by(producers[0])
+    reads = [n for n in postorder(*_values(block.body)) if isinstance(n, Load) and n.buffer == made]
+    same = all(r.indices == tuple(i.var for i in block.iters) for r in reads)
+    if not same or shape.target.indices != shape.spatial or len(shape.operands) < 2:
+        return
+    largest = max(shape.operands, key=lambda o: bytes_of(sch, o.buffer))
+    again = [k for k, v in enumerate(shape.spatial) if not largest.moves(v) and shape.extents[v] > 1]
+    order = [k for k in range(len(shape.spatial)) if k not in again] + again
+    loops = [sch.loop_of(last, k) for k in order]
+    if again and "" not in loops and len(again) < len(order):
+        attempt(sch, sch.reorder, *loops)
+
+
+def _values(leaf: Stmt) -> tuple[Scalar, ...]:
+    return (leaf.value,) if isinstance(leaf, Store) else leaf.values if isinstance(leaf, Update) else ()
+
+
 def gather_rows(sch: Schedule, last: str, among: Collection[str] | None = None) -> list[str]:
     """Moves every producer of a block under the deepest of its loops at which nothing is computed twice.
 

@@ -18,6 +18,8 @@ from tcompiler.target.target import Target
 
 RUN = 512
 """Bytes along the reduction from which on a matrix that is read once is read by itself, not beside others."""
+SHARED = 4
+"""Rows for which an operand is read as it lies, rather than laid out along lanes first."""
 NEVER = 1 << 60
 """More bytes than there are."""
 
@@ -35,6 +37,7 @@ class Plan:
         shared: The operand that all rows of a tile read.
         flat: The best tile over rows and lines fused into one axis, if that is possible.
         chunk: How far a part of the reduction goes along its axes, where it is done in parts.
+        once: Whether the shared operand passes by once, so that nothing but its order in memory counts.
     """
 
     shape: Shape
@@ -45,6 +48,7 @@ class Plan:
     shared: Operand
     flat: Tile | None = None
     chunk: Mapping[Var, int] = field(default_factory=dict)
+    once: bool = False
 
     @property
     def extents(self) -> dict[Var, int]:
@@ -105,7 +109,7 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
     moved = [o for o in shape.operands if o.moves(lane)]
     if not moved:
         return None
-    shared, row, once = None, None, False
+    shared, row, once, width = None, None, False, target.vector_lanes(bits)
     for o in moved:
         candidates = [
             v
@@ -114,18 +118,21 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
         ]
         if candidates:
             shared, row = o, _best_row(shape, candidates)
+            if not inside and not lanes and prod(shape.extents[v] for v in candidates) <= SHARED:
+                if o.strides.get(lane) != 1 and _as_it_lies(shape, moved, lane, width):
+                    return None  # laying it out for a few rows costs more than reading it for each
+                size = prod(e for v, e in shape.extents.items() if o.moves(v)) * bits // 8
+                once = size > target.l2_bytes and o.strides.get(lane) == 1 and _read_once(shape, o, candidates, bits)
+                row = None if once else row
             break
     if shared is None:
-        walked = contiguous_axes(shape)
-        long = prod(shape.extents[v] for v in walked) >= target.vector_lanes(bits)
-        streamed = [o for o in moved if any(o.moves(v) for v in shape.reduce)]
-        if long and all(o.strides.get(lane) != 1 for o in streamed):
+        if _as_it_lies(shape, moved, lane, width):
             return None  # nothing is shared between lanes: each row is better reduced as it lies in memory
         candidates = [
             v for v in shape.spatial if v is not lane and shape.extents[v] > 1 and shape.target.strides.get(v)
         ]
         shared = moved[0]
-        once = _read_once(shape, shared, bits)
+        once = _read_once(shape, shared, (), bits)
         row = _best_row(shape, candidates) if candidates and not once else None
     extent = shape.extents[lane]
     rows = shape.extents[row] if row is not None else 1
@@ -134,7 +141,7 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
         depth *= shape.extents[v]
     by_row = row is not None and not shared.moves(row)
     registers = Registers(
-        target.vector_lanes(bits),
+        width,
         target.vector_registers,
         target.vector_bits // 8,
         # longer reductions over rows are done in parts, whose panels stay close
@@ -152,13 +159,21 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
     flat = None
     if line is not None and not lanes:
         flat = choose_flat_tile(rows, extent, depth, registers, lines, apart)
-    return Plan(shape, lane, row, line, tile, shared, flat)
+    return Plan(shape, lane, row, line, tile, shared, flat, once=once)
 
 
-def _read_once(shape: Shape, operand: Operand, bits: int) -> bool:
-    """Whether every iteration reads an element of its own, in long runs: best in the order of memory."""
+def _as_it_lies(shape: Shape, moved: Sequence[Operand], lane: Var, width: int) -> bool:
+    """Whether a reduction runs along memory, and what it reads does not run along the lanes."""
+    long = prod(shape.extents[v] for v in contiguous_axes(shape)) >= width
+    streamed = [o for o in moved if any(o.moves(v) for v in shape.reduce)]
+    return long and all(o.strides.get(lane) != 1 for o in streamed)
+
+
+def _read_once(shape: Shape, operand: Operand, rows: Sequence[Var], bits: int) -> bool:
+    """Whether every iteration, but for a few rows, reads an element of its own: best in the order of memory."""
     run = prod(shape.extents[v] for v in shape.reduce) * bits // 8
-    return len(shape.operands) > 1 and run >= RUN and all(operand.moves(v) for v, e in shape.extents.items() if e > 1)
+    others = [v for v, e in shape.extents.items() if e > 1 and v not in rows]
+    return len(shape.operands) > 1 and run >= RUN and all(operand.moves(v) for v in others)
 
 
 def near_bytes(target: Target) -> int:
