@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tcompiler.ir.expr.grammar import Compute, Program, Scan, Scatter, Scope, Sort, Tensor, scope_tensors, tensors
+from tcompiler.ir.expr.grammar import Compute, Program, Scan, Scatter, Scope, Sort, tensors
 from tcompiler.ir.layout import Layout
 from tcompiler.ir.loop.grammar import Function, IterKind, Stmt, Store, Update, seq
 from tcompiler.ir.scalar.grammar import Load, Var, as_int
@@ -12,6 +12,7 @@ from tcompiler.ir.scalar.rewrite import substitute
 from tcompiler.lower.layouts import propagate
 from tcompiler.lower.merge import merge_axes
 from tcompiler.lower.nests import Around, Nests
+from tcompiler.lower.scan import lower_scan, unread_results
 from tcompiler.lower.scatter import lower_scatter
 from tcompiler.lower.sort import lower_sort
 
@@ -32,7 +33,8 @@ def lower(program: Program, layouts: Mapping[str, Layout] | None = None) -> Func
         CompileError: If a sort is along an axis of symbolic extent.
     """
     program, layouts = merge_axes(program, propagate(program, layouts or {}))
-    nests = Nests(tensors(program).values(), layouts)
+    unread = unread_results(program)
+    nests = Nests((t for t in tensors(program).values() if t.name not in unread), layouts)
     body = seq(*(_scope(s, nests, {}) for s in program.scopes))
     inputs = tuple(t.name for t in program.inputs)
     return Function(program.name, program.params, tuple(nests.buffers.values()), inputs, program.outputs, body)
@@ -43,7 +45,7 @@ def _scope(scope: Scope, nests: Nests, around: Around) -> Stmt:
         case Compute():
             return _compute(scope, nests, around)
         case Scan():
-            return _scan(scope, nests, around)
+            return lower_scan(scope, nests, around, _scope)
         case Scatter():
             return lower_scatter(scope, nests, around)
         case Sort():
@@ -65,35 +67,3 @@ def _compute(scope: Compute, nests: Nests, around: Around) -> Stmt:
         return nest.block(seq(*(Store(t.buffer, t.indices, v) for t, v in zip(targets, values, strict=True))))
     init = seq(*(Store(t.buffer, t.indices, e) for t, e in zip(targets, reducer.identity, strict=True)))
     return nest.block(Update(targets, reducer, values), init)
-
-
-def _scan(scope: Scan, nests: Nests, around: Around) -> Stmt:
-    """States in buffers of their own: set before the loop, replaced at the end of every step.
-
-    state = init
-    for t:  inner scopes;  state = result;  stack[t] = state
-    last = state
-    """
-    for t in (*scope.states, *(t for s in scope.scopes for t in scope_tensors(s))):
-        nests.declare(t)
-    before = [nests.copy(state, name, around) for state, name in zip(scope.states, scope.init, strict=True)]
-    loop = nests.loop(f"{scope.tensors[0].name}_{scope.axis.name}", scope.axis)
-    inside = {**around, scope.axis: loop}
-    steps = [_scope(s, nests, inside) for s in scope.scopes]
-    names = {s.name for s in scope.states}
-    moves: list[Stmt] = []
-    for state, result in zip(scope.states, scope.results, strict=True):
-        source = result
-        if result in names and result != state.name:
-            # all states change at once: one that takes another's value takes it from before the step's end
-            source = nests.temporary(f"{result}_old", state).name
-            steps.append(nests.copy(Tensor(source, state.dtype, state.shape), result, inside))
-        if source != state.name:
-            moves.append(nests.copy(state, source, inside))
-    after: list[Stmt] = []
-    for tensor, state, collect in zip(scope.tensors, scope.states, scope.collect, strict=True):
-        if collect:
-            moves.append(nests.copy(tensor, state.name, inside, scope.axis))
-        else:
-            after.append(nests.copy(tensor, state.name, around))
-    return seq(*before, nests.around(loop, seq(*steps, *moves)), *after)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.expr.grammar import Compute, Program, Scan, Sort
 from tcompiler.ir.graph.grammar import TensorType
-from tcompiler.ir.scalar.grammar import Scalar, as_int, const, equal, index, less, loop_var, maximum, minimum
+from tcompiler.ir.scalar.grammar import Scalar, as_int, const, index, less, loop_var, maximum, minimum
 from tcompiler.ops.define import Definition, accumulator, cast, make_axes, plus, select, times
 from tcompiler.ops.registry import Attribute, Attrs, Operator, Types, register
 from tcompiler.ops.types import axis_of, expect_kind, fail, flag, integer, required, show
@@ -41,25 +41,28 @@ def _cumulative(name: str, neutral: int) -> Callable[[Types, Attrs], Program]:
         place: Scalar = extent - 1 - step if reverse else step
         value = cast(wide, x[[*axes[:axis], place, *axes[axis:]]])
         combined = plus(state[axes], value) if name == "cumsum" else times(state[axes], value)
+        states, results = [state.tensor], [after.tensor.name]
+        if exclusive:
+            # what the state was before the step is stacked
+            states.insert(0, d.declare("before", wide, rest).tensor)
+            results.insert(0, state.tensor.name)
         scope = Compute((after.tensor,), axes, (), None, (combined,))
+        last = [d.declare("last", wide, rest).tensor] if exclusive else []
         d.scope(
             Scan(
-                (stacked.tensor,),
+                (stacked.tensor, *last),
                 step,
-                (state.tensor,),
-                (start.tensor.name,),
+                tuple(states),
+                (start.tensor.name,) * len(states),
                 (scope,),
-                (after.tensor.name,),
-                (True,),
+                tuple(results),
+                (True, False)[: len(states)],
             )
         )
 
         def body(*i: Scalar) -> Scalar:
             at = extent - 1 - i[axis] if reverse else i[axis]
-            others = [*i[:axis], *i[axis + 1 :]]
-            if exclusive:
-                return cast(x.dtype, select(equal(at, 0), neutral, stacked[[at - 1, *others]]))
-            return cast(x.dtype, stacked[[at, *others]])
+            return cast(x.dtype, stacked[[at, *i[:axis], *i[axis + 1 :]]])
 
         return d.program(d.compute("y", x.shape, body))
 

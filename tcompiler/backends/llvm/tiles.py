@@ -16,7 +16,7 @@ from tcompiler.backends.llvm.linear import Linear
 from tcompiler.backends.llvm.ssa import Value, next_power
 from tcompiler.backends.llvm.values import Values
 from tcompiler.ir import dtypes as dt
-from tcompiler.ir.loop.grammar import Block, For, Store
+from tcompiler.ir.loop.grammar import Block, For, Seq, Stmt, Store
 from tcompiler.ir.scalar.grammar import TRUE, Const, Load, Scalar, Select, Var, children, postorder
 from tcompiler.ir.scalar.rewrite import free_vars
 
@@ -40,13 +40,16 @@ class Tiles(Values):
         if not isinstance(inner, For) or inner.kind != "vectorized" or self.lane is not None:
             return None
         block = inner.body
-        if not isinstance(block, Block) or not isinstance(block.body, Store) or block.predicate is not TRUE:
+        if not isinstance(block, Block) or block.predicate is not TRUE:
+            return None
+        stores = [s for s in parts(block.body) if isinstance(s, Store)]
+        if len(stores) != len(parts(block.body)):
             return None
         count, rows = constant(outer.var.extent), constant(inner.var.extent)
         if count < 2 or rows < 2 or block.init is not None:
             return None
         with self._inside(block):
-            found = self._across(block.body, outer.var, inner.var)
+            found = self._across(stores, outer.var, inner.var)
         if not found:
             return None
         result: list[dict[Scalar, Value]] = [{} for _ in range(count)]
@@ -70,13 +73,15 @@ class Tiles(Values):
                 else:
                     self.env[var] = old
 
-    def _across(self, store: Store, outer: Var, inner: Var) -> list[Scalar]:
-        """The largest parts of a stored value that are read along the outer loop: elements, or padded elements."""
+    def _across(self, stores: Sequence[Store], outer: Var, inner: Var) -> list[Scalar]:
+        """The largest parts of stored values that are read along the outer loop: elements, or padded elements."""
         kinds: dict[Scalar, bool | None] = {}
-        for node in postorder(store.value):
+        values = [s.value for s in stores]
+        written = {s.buffer for s in stores}
+        for node in postorder(*values):
             match node:
                 case Load():
-                    kinds[node] = node.buffer != store.buffer and self._runs_along(node, outer, inner)
+                    kinds[node] = node.buffer not in written and self._runs_along(node, outer, inner)
                 case Const():
                     kinds[node] = None
                 case Select(cond=cond, a=a, b=b) if not has_load(cond) and False not in (kinds[a], kinds[b]):
@@ -84,7 +89,7 @@ class Tiles(Values):
                 case _:
                     kinds[node] = False
         found: list[Scalar] = []
-        pending, seen = [store.value], {store.value}
+        pending, seen = list(values), set(values)
         while pending:
             node = pending.pop()
             if kinds[node]:
@@ -104,7 +109,7 @@ class Tiles(Values):
         terms = self.offset(node.buffer, node.indices).terms
         alone = not any(outer in free_vars(a) for a in terms if a is not outer)
         moves = any(inner in free_vars(a) for a in terms)
-        return alone and moves and terms.get(outer) == 1 and terms.get(inner) != 1
+        return alone and moves and abs(terms.get(outer, 0)) == 1 and terms.get(inner) != 1
 
     def _columns(self, node: Scalar, outer: For, inner: For, block: Block) -> list[Value]:
         """The values of a node for each iteration of the outer loop, as vectors over the inner one."""
@@ -204,3 +209,8 @@ class Tiles(Values):
             for k in range(start + high * half, start + high * half + half):
                 picks += [k if a else -1, n + k if b else -1]
         return self._shuffled(a or one, b or one, picks, n)
+
+
+def parts(body: Stmt) -> tuple[Stmt, ...]:
+    """The statements that a block's body is made of."""
+    return body.stmts if isinstance(body, Seq) else (body,)

@@ -244,7 +244,7 @@ def iter_spans(indices: Sequence[Scalar], spans: Sequence[Span], known: Mapping[
 
 
 def filled(block: Block, buffer: str) -> tuple[Span, ...] | None:
-    """The box that a block fills, if its iter vars index the buffer plainly; None if that is not so."""
+    """The box that a block fills, if its iter vars index the buffer plainly, upwards or down; None if not."""
     targets = {w.indices for w in accesses(block).writes if w.buffer == buffer}
     if len(targets) != 1:
         return None
@@ -254,9 +254,15 @@ def filled(block: Block, buffer: str) -> tuple[Span, ...] | None:
         terms, constant = linear(node)
         extent: Scalar = ONE
         for atom, by in terms.items():
-            if not isinstance(atom, Var) or atom.extent is None or by != 1 or len(terms) != 1 or atom in seen:
+            if not isinstance(atom, Var) or atom.extent is None or abs(by) != 1 or len(terms) != 1 or atom in seen:
                 return None
             extent = atom.extent
+            if by < 0:
+                # from the last one back to the first
+                steps = as_int(extent)
+                if steps is None:
+                    return None
+                constant -= max(steps - 1, 0)
             seen.add(atom)
         result.append(Span(index(constant), extent))
     return tuple(result)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence, Set
 
 from tcompiler.ir.loop.analysis import accesses, touched
 from tcompiler.ir.loop.grammar import Block, For, Function
-from tcompiler.ir.scalar.grammar import Scalar
+from tcompiler.ir.scalar.grammar import Scalar, Var
 from tcompiler.ir.scalar.rewrite import free_vars
+from tcompiler.schedule.affine.dependence import Conflict, conflict
 from tcompiler.schedule.legality import Result, condition, primitive, refuse
 from tcompiler.schedule.primitives.boxes import Span, box, inner_loops, iter_spans, union
 from tcompiler.schedule.primitives.motion import (
@@ -24,7 +25,6 @@ from tcompiler.schedule.primitives.motion import (
     untied,
     whole,
     writers,
-    written_once,
 )
 from tcompiler.schedule.primitives.placing import placed
 from tcompiler.schedule.tree import block_named, blocks_under, loop_named, names_used, tree
@@ -34,7 +34,11 @@ AT_WHOLE = condition(
     "the block has spatial and reduce iters only, does not read what it writes, and inits what it updates",
 )
 AT_INTERMEDIATE = condition("compute_at.intermediate", "the block writes no output of the function")
-AT_WRITER = condition("compute_at.sole_writer", "the block is the only writer of what it writes")
+AT_WRITER = condition(
+    "compute_at.sole_writer",
+    "the block is the only writer of what it writes, or those that change it later do so under the loop, each "
+    "iteration its own elements",
+)
 AT_CONSUMERS = condition("compute_at.consumers", "every reader of what the block writes is under the loop")
 AT_OWN = condition("compute_at.own_loop", "the loop is not one that only surrounds the block")
 AT_DOMAIN = condition("compute_at.domain", "the block's predicate only keeps its iter vars inside their domains")
@@ -98,7 +102,7 @@ def compute_at(function: Function, block: str, loop: str) -> Result:
                 f"{block} writes the output {name}, of which each iteration of {loop} would compute a part only",
                 "move its consumers under its loops instead (reverse_compute_at)",
             )
-    written_once(AT_WRITER, function, b, "move it")
+    _first_writer(function, b, around, written)
     _under_loop(function, b, around, written)
     guarded_only_by_domain(AT_DOMAIN, b, "move")
     lanes_above(AT_LANES, function, around, "loops")
@@ -121,6 +125,44 @@ def compute_at(function: Function, block: str, loop: str) -> Result:
     used = names_used(function)
     moved, variables = regenerated(b, spans, kept, used)
     return Result(placed(function, b, around, moved, variables, written, written, used, produces=True))
+
+
+def _first_writer(function: Function, b: Block, around: For, written: Sequence[str]) -> None:
+    """Refuses where another block writes the same, unless it changes under the loop what the block begins there."""
+    stay = shared_loops(function, b, around)
+    moved = [s.var for s in (*tree(function).loops_above(around), around) if s not in stay]
+    under = blocks_under(around)
+    at = order(function)
+    for name in written:
+        others = [w for w in writers(function, name) if w is not b]
+        if not others:
+            continue
+        first = min((at[r.name] for r in readers(function, name) if r is not b), default=0)
+        outside = next((w for w in others if w not in under or at[w.name] < max(first, at[b.name])), None)
+        if outside is not None:
+            refuse(
+                AT_WRITER,
+                outside,
+                f"{name}, which {b.name} writes, is also written by {outside.name}",
+                "move it before the block is split in several (decompose_reduction, peel)",
+            )
+        shared = _passed_on(function, around, [s.var for s in stay], moved, name)
+        if shared is not None:
+            refuse(
+                AT_WRITER,
+                shared.second,
+                f"different iterations of {' and '.join(v.name for v in moved)} may touch the same elements of {name}",
+                f"choose a loop whose iterations do not pass {name} on",
+            )
+
+
+def _passed_on(
+    function: Function, around: For, outer: Sequence[Var], moved: Sequence[Var], name: str
+) -> Conflict | None:
+    """Blocks of different iterations of some loops that may touch one element of a buffer."""
+    if not moved:
+        return None
+    return conflict(function, around.body, outer, moved, lambda buffer: buffer != name, lambda block: False)
 
 
 def _under_loop(function: Function, b: Block, around: For, written: Sequence[str]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tcompiler.ir.loop.analysis import accesses, touched
-from tcompiler.ir.loop.grammar import Block, Buffer, Function, Seq, Stmt, Store
+from tcompiler.ir.loop.grammar import Block, Buffer, Function, Seq, Stmt, Store, seq
 from tcompiler.ir.scalar.canonical import Linear, bounds, linear, prove, simplify
-from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int, conjunction, less
+from tcompiler.ir.scalar.grammar import Load, Scalar, Var, add, as_int, conjunction, less, sub
 from tcompiler.ir.scalar.rewrite import loads, rewrite, substitute
 from tcompiler.schedule.legality import Condition, Result, condition, primitive, refuse
 from tcompiler.schedule.primitives.boxes import ZERO
@@ -41,8 +41,8 @@ CI_INPUTS = condition(
 RCI_STORE = condition("reverse_compute_inline.store", "the block has spatial iters only and its body is one Store")
 RCI_INDEX = condition(
     "reverse_compute_inline.index",
-    "the block reads the producer's buffer at one place, by distinct plain iter vars, and has no others of more than "
-    "one value",
+    "the block reads the producer's buffer at one place, by distinct plain iter vars, each from the first to the last "
+    "or back, and has no others of more than one value",
 )
 RCI_EXTENT = condition(
     "reverse_compute_inline.extent", "no iter var that reads the producer's buffer reaches beyond it"
@@ -52,7 +52,8 @@ RCI_DOMAIN = condition(
 )
 RCI_PRODUCER = condition(
     "reverse_compute_inline.producer",
-    "the block reads an intermediate buffer whose writers have spatial iters only and one Store as body",
+    "the block reads an intermediate buffer whose writers have no reduce iters, and each one Store to it among Stores "
+    "alone",
 )
 RCI_CONSUMER = condition("reverse_compute_inline.sole_consumer", "nothing else reads what the producer writes")
 RCI_INPUTS = condition(
@@ -191,7 +192,7 @@ def reverse_compute_inline(function: Function, block: str) -> Result:
             "compute it at a loop (reverse_compute_at), or inline the producer (compute_inline)",
         )
     source = sources[0]
-    places = _plain(RCI_INDEX, function, b, buffer.name, source.indices, [*store.indices, store.value])
+    places = _plain(RCI_INDEX, function, b, buffer.name, source.indices, [*store.indices, store.value], mirrored=True)
     for var, k in places.items():
         if prove(less(var, buffer.shape[k])) is not True:
             refuse(
@@ -211,7 +212,7 @@ def reverse_compute_inline(function: Function, block: str) -> Result:
     for maker, stored in made:
         mapping: dict[Scalar, Scalar] = {
             **unit,
-            **{v: stored.indices[k] for v, k in places.items()},
+            **{v: _solved(stored.indices[k], source.indices[k], v) for v, k in places.items()},
             source: stored.value,
         }
         body = Store(
@@ -232,7 +233,7 @@ def reverse_compute_inline(function: Function, block: str) -> Result:
             maker.name,
             maker.iters,
             maker.bindings,
-            body,
+            seq(*(body if s is stored else s for s in _stores(maker))),
             conjunction(maker.predicate, *part),
             None,
             annotations=maker.annotations,
@@ -261,13 +262,20 @@ def _plain(
     buffer: str,
     indices: tuple[Scalar, ...],
     values: list[Scalar],
+    mirrored: bool = False,
 ) -> dict[Var, int]:
-    """The dimension that each iter var indexes; dimensions and iter vars of one value need not take part."""
+    """The dimension that each iter var indexes; dimensions and iter vars of one value need not take part.
+
+    With `mirrored`, an iter var may index its dimension from the end.
+    """
     shape = buffer_of(function, buffer).shape
     places: dict[Var, int] = {}
     for k, node in enumerate(indices):
+        var = _mirrored(node, shape[k]) if mirrored else None
         if isinstance(node, Var) and node not in places:
             places[node] = k
+        elif var is not None and var not in places:
+            places[var] = k
         elif not (as_int(node) == 0 and as_int(shape[k]) == 1):
             refuse(
                 failed,
@@ -284,6 +292,15 @@ def _plain(
                 "compute the block at a loop of the others instead (compute_at, reverse_compute_at)",
             )
     return places
+
+
+def _mirrored(node: Scalar, size: Scalar) -> Var | None:
+    """The variable that an index counts back from the last element to the first, if it does."""
+    form = linear(node)
+    var, by = next(iter(form.terms.items()), (None, 0))
+    if not isinstance(var, Var) or len(form.terms) != 1 or by != -1 or var.extent is not size:
+        return None
+    return var if as_int(size) == form.const + 1 else None
 
 
 def _complete_at(failed: Condition, function: Function, b: Block, place: Block, but: str | None = None) -> None:
@@ -326,13 +343,12 @@ def _producer(function: Function, b: Block) -> tuple[Buffer, list[tuple[Block, S
             continue
         makers = writers(function, name)
         stores = [
-            (w, w.body)
+            (w, own[0])
             for w in makers
-            if isinstance(w.body, Store)
-            and w.init is None
-            and simple_body(w)
-            and all(i.kind == "spatial" for i in w.iters)
+            if w.init is None
+            and all(i.kind != "reduce" for i in w.iters)
             and name not in touched(w).reads
+            and len(own := [s for s in _stores(w) if s.buffer == name]) == 1
         ]
         if makers and len(stores) == len(makers):
             found.append((buffer_of(function, name), stores))
@@ -350,6 +366,18 @@ def _producer(function: Function, b: Block) -> tuple[Buffer, list[tuple[Block, S
     at = order(function)
     # several candidates: the one written last, so that all other inputs stand before it
     return max(found, key=lambda f: min(at[w.name] for w, _ in f[1]))
+
+
+def _stores(b: Block) -> list[Store]:
+    """The stores that a block's body is made of; none where it is made of anything else."""
+    parts = b.body.stmts if isinstance(b.body, Seq) else (b.body,)
+    stores = [s for s in parts if isinstance(s, Store)]
+    return stores if len(stores) == len(parts) and simple_body(b) else []
+
+
+def _solved(value: Scalar, index_: Scalar, var: Var) -> Scalar:
+    """The value of an iter var for which an index, the iter var itself or a constant less it, has a value."""
+    return value if index_ is var else simplify(sub(add(index_, var), value))
 
 
 def _target_free(function: Function, b: Block, store: Store, made: list[Block]) -> None:

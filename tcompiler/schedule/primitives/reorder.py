@@ -13,7 +13,11 @@ from tcompiler.schedule.tree import blocks_under, fed_iters, feeds, loop_named, 
 DISTINCT = condition("reorder.distinct", "there are at least two loops, and all are different")
 SERIAL = condition("reorder.serial", "the loops are serial")
 CHAIN = condition("reorder.chain", "each loop of the nest is all that the one around it runs")
-ORDERED = condition("reorder.ordered", "no loop of the nest feeds an ordered iter")
+ORDERED = condition(
+    "reorder.ordered",
+    "loops that feed an ordered iter keep their order; the others of such a nest feed spatial iters alone, and their "
+    "iterations share no element",
+)
 ONCE = condition("reorder.once", "the loops of the nest visit each point of a block that updates once")
 INIT = condition("reorder.init", "no loop of the nest feeds both a spatial and a reduce iter of a block with an init")
 INDEPENDENT = condition(
@@ -33,16 +37,17 @@ def reorder(function: Function, *loops: str) -> Result:
                     with block("B"): …                   with block("B"): …
 
     A block's own iterations may always change places: spatial ones are independent, reductions commute. An init runs
-    where the reduce iters are 0, which stays the first point: so no loop may mix spatial and reduce iters then.
+    where the reduce iters are 0, which stays the first point: so no loop may mix spatial and reduce iters then. A loop
+    that runs in order may do so for one element after the other, or for all of them at each of its steps.
 
     Args:
         function: The function.
         loops: Serial loops of one nest, in their new order.
 
     Raises:
-        ScheduleError: If the loops are not two or more different serial loops of one nest, one of the nest feeds an
-            ordered iter, a reduction visits points more than once or mixes iters before its init, or different
-            blocks exchange data between iterations.
+        ScheduleError: If the loops are not two or more different serial loops of one nest, what runs in order would
+            not any more, or exchanges data with other iterations, a reduction visits points more than once or mixes
+            iters before its init, or different blocks exchange data between iterations.
     """
     targets = [loop_named(function, name) for name in loops]
     if len(set(targets)) != len(targets) or len(targets) < 2:
@@ -60,9 +65,14 @@ def reorder(function: Function, *loops: str) -> Result:
     variables = [s.var for s in nest]
     outer = [s.var for s in tree(function).loops_above(nest[0])]
     blocks = blocks_under(body)
+    places = iter(targets)
+    order = [next(places) if s in depth else s for s in nest]
     for block in blocks:
         _check_block(function, block, nest, variables)
-    if len(blocks) > 1:
+    ordered = [s for s in nest if any("ordered" in feeds(b, s.var) for b in blocks)]
+    if ordered:
+        _check_order(function, body, nest, order, ordered, outer)
+    elif len(blocks) > 1:
         shared = conflict(
             function,
             body,
@@ -78,8 +88,6 @@ def reorder(function: Function, *loops: str) -> Result:
                 f"{shared.first.name} and {shared.second.name} share {shared.buffer} across iterations",
                 "move one of the blocks out of the nest, or keep the order",
             )
-    places = iter(targets)
-    order = [next(places) if s in depth else s for s in nest]
     new: Stmt = body
     for s in reversed(order):
         new = For(s.var, s.kind, new, s.annotations)
@@ -105,16 +113,37 @@ def _nest(old: list[For]) -> list[For]:
     return nest
 
 
+def _check_order(
+    function: Function, body: Stmt, nest: list[For], order: list[For], ordered: list[For], outer: list[Var]
+) -> None:
+    """Refuses where what runs in order would not, for an element that its iterations share."""
+    if [s for s in order if s in ordered] != ordered:
+        names = " and ".join(s.var.name for s in ordered)
+        refuse(ORDERED, ordered[0], f"{names} would change places", "keep the order of these loops")
+    blocks = blocks_under(body)
+    others = [s for s in nest if s not in ordered]
+    for block in blocks:
+        for s in others:
+            if not feeds(block, s.var) <= {"spatial"}:
+                found = f"the loop {s.var.name} feeds {', '.join(fed_iters(block, s.var))} of {block.name}"
+                refuse(ORDERED, s, found, "reorder only loops on one side of the ordered ones")
+    varying = [s.var for s in others]
+    shared = conflict(function, body, outer, varying, lambda buffer: False, lambda block: False) if varying else None
+    if shared is not None:
+        x, y = shared.first.name, shared.second.name
+        who = f"{x} touches" if x == y else f"{x} and {y} touch"
+        names = " and ".join(v.name for v in varying)
+        refuse(
+            ORDERED,
+            At(shared.second, "ordered("),
+            f"{who} the same elements of {shared.buffer} in different iterations of {names}",
+            "reorder only loops on one side of the ordered ones",
+        )
+
+
 def _check_block(function: Function, block: Block, nest: list[For], variables: list[Var]) -> None:
     for s in nest:
         kinds = feeds(block, s.var)
-        if "ordered" in kinds:
-            refuse(
-                ORDERED,
-                At(block, "ordered("),
-                f"the loop {s.var.name} feeds {', '.join(fed_iters(block, s.var))} of {block.name}",
-                "reorder only loops on one side of it",
-            )
         if block.init is not None and len(kinds) > 1:
             refuse(
                 INIT,

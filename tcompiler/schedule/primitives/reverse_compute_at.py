@@ -25,6 +25,7 @@ from tcompiler.schedule.primitives.motion import (
     rebuilt,
     regenerated,
     shared_loops,
+    simple_body,
     untied,
     whole,
     writers,
@@ -44,7 +45,9 @@ PRODUCERS = condition(
 )
 DOMAIN = condition("reverse_compute_at.domain", "the block's predicate only keeps its iter vars inside their domains")
 FINISHED = condition(
-    "reverse_compute_at.finished", "every producer under the loop has all its reduce loops inside the loop"
+    "reverse_compute_at.finished",
+    "every producer under the loop has all its reduce loops inside the loop, and ordered ones too, or each of their "
+    "steps makes elements of its own",
 )
 TILE = condition(
     "reverse_compute_at.tile",
@@ -198,7 +201,7 @@ def _producers(function: Function, b: Block, around: For) -> list[str]:
     for name in produced:
         for other in writers(function, name):
             for it, binding in zip(other.iters, other.bindings, strict=True):
-                if it.kind == "spatial":
+                if it.kind == "spatial" or (it.kind == "ordered" and _steps_apart(other, name, it.var)):
                     continue
                 for outer in (*tree(function).loops_above(around), around):
                     if outer.var in free_vars(binding):
@@ -210,6 +213,19 @@ def _producers(function: Function, b: Block, around: For) -> list[str]:
                             "choose a loop outside that one",
                         )
     return produced
+
+
+def _steps_apart(maker: Block, buffer: str, var: Var) -> bool:
+    """Whether a block writes other elements of a buffer for each value of an iter var, and none of them twice."""
+    a = accesses(maker)
+    if not simple_body(maker) or any(r.buffer == buffer for r in (*a.reads, *a.updates)):
+        return False
+    return all(any(_plain_in(i, var) for i in w.indices) for w in a.writes if w.buffer == buffer)
+
+
+def _plain_in(index_: Scalar, var: Var) -> bool:
+    terms, _ = linear(index_)
+    return set(terms) == {var} and abs(terms[var]) == 1
 
 
 def _private(function: Function, b: Block, around: For, stay: Sequence[For]) -> None:
@@ -347,10 +363,11 @@ def _made(maker: Block, indices: tuple[Scalar, ...], inner: Set[Var], around: Fo
             f"{var.name} makes up several dimensions of what {maker.name} writes",
             "choose a loop outside it",
         )
+    stepped = {it.var for it in maker.iters if it.kind == "ordered" and any(_plain_in(i, it.var) for i in indices)}
     facts = [
         c
         for it, binding in zip(maker.iters, maker.bindings, strict=True)
-        if it.kind != "spatial" and it.var.extent is not None
+        if it.kind != "spatial" and it.var.extent is not None and it.var not in stepped
         for c in (less(binding, it.var.extent), greater_equal(binding, 0))
     ]
     conditions = []
@@ -370,13 +387,16 @@ def _made(maker: Block, indices: tuple[Scalar, ...], inner: Set[Var], around: Fo
 
 
 def _range(node: Scalar) -> tuple[int, Scalar] | None:
-    """The first value and the number of values of an index of the form `v + c` over the whole domain of v."""
+    """The first value and the number of values of an index of the form `v + c` or `c - v` over the domain of v."""
     terms, constant = linear(node)
     if not terms:
         return constant, index(1)
     atom, by = next(iter(terms.items()))
     if len(terms) == 1 and by == 1 and isinstance(atom, Var) and atom.extent is not None:
         return constant, atom.extent
+    steps = as_int(atom.extent) if isinstance(atom, Var) and atom.extent is not None else None
+    if len(terms) == 1 and by == -1 and steps is not None:
+        return constant - steps + 1, index(steps)
     return None
 
 
@@ -401,7 +421,7 @@ def _consume(
         start, axis = tile
         terms, constant = linear(node)
         var = next(iter(terms), None)
-        if not isinstance(var, Var) or len(terms) != 1 or terms[var] != 1:
+        if not isinstance(var, Var) or len(terms) != 1 or abs(terms[var]) != 1:
             refuse(
                 TILE,
                 b,
@@ -410,7 +430,8 @@ def _consume(
                 "choose a loop outside those that make up that dimension",
             )
             continue
-        span = Span(simplify(sub(start, constant)), index(axis.extent))
+        first = sub(start, constant) if terms[var] > 0 else sub(constant - axis.extent + 1, start)
+        span = Span(simplify(first), index(axis.extent))
         old = spans.setdefault(var, span)
         if old.start is not span.start or old.extent is not span.extent:
             refuse(

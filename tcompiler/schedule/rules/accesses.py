@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tcompiler.backends.llvm.linear import Linear, linear
-from tcompiler.ir.loop.analysis import accesses
+from tcompiler.ir.loop.analysis import Access, accesses
 from tcompiler.ir.loop.grammar import Block, Buffer, Function, buffer_table
-from tcompiler.ir.scalar.grammar import Scalar, Var, as_int
+from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int
 from tcompiler.ir.scalar.rewrite import free_vars
 
 
@@ -80,6 +81,23 @@ def element_strides(buffer: Buffer) -> tuple[int, ...] | None:
     return tuple(reversed(result))
 
 
+def operand_of(buffers: Mapping[str, Buffer], access: Access | Load) -> Operand | None:
+    """How an access moves through memory; None where a stride is symbolic."""
+    strides = element_strides(buffers[access.buffer])
+    if strides is None:
+        return None
+    total = Linear(0, {})
+    for i, s in zip(access.indices, strides, strict=True):
+        total = total + linear(i, {}).scaled(s)
+    moves: dict[Var, int | None] = {}
+    for atom, c in total.terms.items():
+        if isinstance(atom, Var):
+            moves[atom] = c if atom not in moves else None
+        else:
+            moves.update(dict.fromkeys(free_vars(atom), None))
+    return Operand(access.buffer, access.indices, moves)
+
+
 def shape_of(function: Function, block: Block) -> Shape | None:
     """Reads a block's iterations and accesses; None where an extent is symbolic or a region is opaque."""
     buffers = buffer_table(function)
@@ -93,23 +111,8 @@ def shape_of(function: Function, block: Block) -> Shape | None:
     if found.read_regions or found.write_regions or not found.writes:
         return None
 
-    def operand(buffer: str, indices: tuple[Scalar, ...]) -> Operand | None:
-        strides = element_strides(buffers[buffer])
-        if strides is None:
-            return None
-        total = Linear(0, {})
-        for i, s in zip(indices, strides, strict=True):
-            total = total + linear(i, {}).scaled(s)
-        moves: dict[Var, int | None] = {}
-        for atom, c in total.terms.items():
-            if isinstance(atom, Var):
-                moves[atom] = c if atom not in moves else None
-            else:
-                moves.update(dict.fromkeys(free_vars(atom), None))
-        return Operand(buffer, indices, moves)
-
-    target = operand(found.writes[0].buffer, found.writes[0].indices)
-    reads = [operand(r.buffer, r.indices) for r in found.reads]
+    target = operand_of(buffers, found.writes[0])
+    reads = [operand_of(buffers, r) for r in found.reads]
     if target is None or any(r is None for r in reads):
         return None
     return Shape(

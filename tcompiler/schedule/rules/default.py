@@ -16,6 +16,7 @@ from tcompiler.schedule.rules.placement import gather_rows, inline_maps, share_n
 from tcompiler.schedule.rules.reduction import schedule_reduction
 from tcompiler.schedule.rules.residues import cut_residues
 from tcompiler.schedule.rules.rows import schedule_row_blocks
+from tcompiler.schedule.rules.scans import schedule_scan
 from tcompiler.schedule.rules.shares import has_long_rows, reduce_in_parts, write_over_rows
 from tcompiler.schedule.rules.threads import parallelize, share_rest
 from tcompiler.schedule.rules.windows import schedule_windows
@@ -48,9 +49,18 @@ def _schedule(sch: Schedule, target: Target, threads: int, constants: Collection
     for name in sch.blocks():
         cut_residues(sch, name)
     done: set[str] = set()
+    for name in sch.blocks():
+        before = set(sch.blocks())
+        if name in before and schedule_scan(sch, name, target, threads):
+            around = sch.loops(name)[:1]
+            done |= {
+                name,
+                *(b for b in sch.blocks() if b not in before),
+                *(b for n in around for b in sch.blocks_under(n)),
+            }
     for name in _reductions(sch):
         before = set(sch.blocks())
-        if name in before and (
+        if name in before - done and (
             schedule_windows(sch, name, target, threads, constants)
             or schedule_dots(sch, name, target, threads, constants)
             or schedule_reduction(sch, name, target, threads, constants)
