@@ -49,7 +49,7 @@ def _scope(scope: Scope, nests: Nests, around: Around) -> Stmt:
         case Scatter():
             return lower_scatter(scope, nests, around)
         case Sort():
-            return lower_sort(scope, nests, around)
+            return lower_sort(scope, nests.tensor(scope.source), nests, around)
 
 
 def _compute(scope: Compute, nests: Nests, around: Around) -> Stmt:

@@ -55,14 +55,20 @@ class Nests:
         self._layouts = layouts
         self.buffers: dict[str, Buffer] = {}
         self._taken: set[str] = set()
+        self._declared: dict[str, Tensor] = {}
         for t in declared:
             self.declare(t)
 
     def declare(self, t: Tensor) -> None:
         """Makes a tensor a buffer."""
         layout = self._layouts.get(t.name)
+        self._declared[t.name] = t
         self.buffers[t.name] = Buffer(t.name, t.dtype, t.shape if layout is None else layout.shape)
         self._taken.add(t.name)
+
+    def tensor(self, name: str) -> Tensor:
+        """A declared tensor in its logical shape."""
+        return self._declared[name]
 
     def temporary(self, name: str, like: Tensor, scope: str = "global") -> Buffer:
         """A new buffer like a tensor."""
@@ -87,23 +93,31 @@ class Nests:
         """A serial loop."""
         return For(loop, "serial", body)
 
-    def nest(self, label: str, axes: Sequence[tuple[Var, IterKind]], around: Around) -> Nest:
+    def nest(
+        self, label: str, axes: Sequence[tuple[Var, IterKind]], around: Around, beside: Around | None = None
+    ) -> Nest:
         """A nest over axes.
 
         Args:
             label: What the names of loops and block start with.
             axes: Axes with their kinds, outermost first.
             around: Axes of the scans around; the block walks them in order.
+            beside: Axes of other loops around, whose iterations are independent.
         """
         iters: list[IterVar] = []
         bindings: list[Scalar] = []
         mapping: dict[Scalar, Scalar] = {}
         own = {axis: self.loop(f"{label}_{axis.name}", axis) for axis, _ in axes}
-        kinds: dict[Var, IterKind] = {**dict.fromkeys(around, "ordered"), **dict(axes)}
+        outer = {**around, **(beside or {})}
+        kinds: dict[Var, IterKind] = {
+            **dict.fromkeys(around, "ordered"),
+            **dict.fromkeys(beside or {}, "spatial"),
+            **dict(axes),
+        }
         for axis, kind in kinds.items():
             mapping[axis] = iter_var = Var(f"v_{axis.name}", axis.dtype, axis.extent)
             iters.append(IterVar(iter_var, kind))
-            bindings.append(own.get(axis) or around[axis])
+            bindings.append(own.get(axis) or outer[axis])
         return Nest(self._fresh(f"{label}_block"), tuple(own.values()), tuple(iters), tuple(bindings), mapping)
 
     def place(self, name: str, indices: tuple[Scalar, ...]) -> tuple[Scalar, ...]:

@@ -1,10 +1,11 @@
-"""Sorts: stable merges from the bottom up, each element finding its own place."""
+"""Sorts: one element after the other is selected, or runs are merged from the bottom up."""
 
 from __future__ import annotations
 
+import math
+
 from tcompiler.errors import CompileError
 from tcompiler.ir import dtypes as dt
-from tcompiler.ir.dtypes import DType
 from tcompiler.ir.expr.grammar import Sort, Tensor
 from tcompiler.ir.loop.grammar import For, IterKind, Stmt, Store, seq
 from tcompiler.ir.scalar.grammar import (
@@ -16,7 +17,6 @@ from tcompiler.ir.scalar.grammar import (
     Unary,
     Var,
     as_int,
-    conjunction,
     floordiv,
     greater_equal,
     index,
@@ -24,40 +24,61 @@ from tcompiler.ir.scalar.grammar import (
     minimum,
 )
 from tcompiler.lower.nests import Around, Nests
+from tcompiler.lower.selection import before_other, select_first
+
+STEP = 16
+"""Elements that are looked through while one that is selected is put in its place."""
+MERGED = 1
+"""Elements that are looked through while one finds its place by a step of a bisection."""
 
 
-def lower_sort(scope: Sort, nests: Nests, around: Around) -> Stmt:
-    """Sorts by merging runs of 1, 2, 4, … elements between two pairs of buffers.
-
-    An element's place in a merged run is its place in its own run plus the number of elements of the neighbouring run
-    that come before it, found by bisection: of equal elements those of the left run come first, which keeps the order
-    stable. n elements take n·log²(n) steps, all elements of a pass being independent.
+def lower_sort(scope: Sort, source: Tensor, nests: Nests, around: Around) -> Stmt:
+    """Selects or merges, whatever takes fewer steps.
 
     Args:
         scope: The sort.
+        source: What is sorted.
         nests: Where loops and buffers come from.
         around: Axes of the scans around.
 
     Raises:
         CompileError: If the extent along the axis is symbolic.
     """
-    values, places = scope.tensors
-    extent = as_int(values.shape[scope.axis])
-    if extent is None:
+    extent, kept = as_int(source.shape[scope.axis]), as_int(scope.tensors[0].shape[scope.axis])
+    if extent is None or kept is None:
         raise CompileError(
-            f"{values.name} is sorted along an axis of symbolic extent {values.shape[scope.axis]!r}: "
+            f"{scope.tensors[0].name} is sorted along an axis of symbolic extent {source.shape[scope.axis]!r}: "
             "code is generated for constant extents; give the model's dimensions as integers"
         )
     passes = max(0, extent - 1).bit_length()
-    pairs = [(values, places)]
+    if extent > 1 and kept > 0 and kept * (math.isqrt(extent) + STEP) < extent * passes * (passes + 1) * MERGED:
+        return select_first(scope, source, kept, nests, around)
+    return _merged(scope, source, extent, kept, nests, around)
+
+
+def _merged(scope: Sort, source: Tensor, extent: int, kept: int, nests: Nests, around: Around) -> Stmt:
+    """Sorts by merging runs of 1, 2, 4, … elements between two pairs of buffers.
+
+    An element's place in a merged run is its place in its own run plus the number of elements of the neighbouring run
+    that come before it, found by bisection: of equal elements those of the left run come first, which keeps the order
+    stable. n elements take n·log²(n) steps, all elements of a pass being independent.
+    """
+    passes = max(0, extent - 1).bit_length()
+    whole = [Tensor(t.name, t.dtype, source.shape) for t in scope.tensors]
+
+    def spare(suffix: str) -> tuple[Tensor, Tensor]:
+        first, second = (nests.temporary(f"{t.name}_{suffix}", t) for t in whole)
+        return Tensor(first.name, first.dtype, first.shape), Tensor(second.name, second.dtype, second.shape)
+
+    pairs = [scope.tensors if kept == extent else spare("whole")]
     if passes:
-        spare = [nests.temporary(f"{t.name}_other", t) for t in (values, places)]
-        first, second = (Tensor(b.name, b.dtype, b.shape) for b in spare)
-        pairs.append((first, second))
+        pairs.append(spare("other"))
     stmts = [_start(scope, pairs[passes % 2], nests, around)]
     for k in range(passes):
-        source, target = pairs[(passes - k) % 2], pairs[(passes - k - 1) % 2]
-        stmts.append(_merge(scope, source, target, 1 << k, extent, nests, around))
+        old, new = pairs[(passes - k) % 2], pairs[(passes - k - 1) % 2]
+        stmts.append(_merge(scope, old, new, 1 << k, extent, nests, around))
+    if kept != extent:
+        stmts += [nests.copy(t, whole_.name, around) for t, whole_ in zip(scope.tensors, pairs[0], strict=True)]
     return seq(*stmts)
 
 
@@ -112,8 +133,8 @@ def _merge(
     step = nests.loop(f"{label}_round", Var("round", dt.i64, index(rounds)))
     size = Binary("shl", index(1), index(rounds - 1) - step)
     probe = value(other + found + size - 1)
-    before = _before(probe, value(i), source[0].dtype, scope.descending)
-    behind = _before(value(i), probe, source[0].dtype, scope.descending)
+    before = before_other(probe, value(i), source[0].dtype, scope.descending)
+    behind = before_other(value(i), probe, source[0].dtype, scope.descending)
     # an element of the left run goes before its equals in the right one
     goes = Select(left, before, Unary("not", behind))
     more = Select(Select(greater_equal(length, found + size), goes, FALSE), found + size, found)
@@ -126,13 +147,3 @@ def _merge(
             Store(target[1].name, at(target[1], place), Load(source[1].name, dt.i64, at(source[1], i))),
         )
     )
-
-
-def _before(a: Scalar, b: Scalar, dtype: DType, descending: bool) -> Scalar:
-    """Whether a stands before b and is not its equal; NaN is the largest value."""
-    if descending:
-        a, b = b, a
-    if not dtype.is_float:
-        return Binary("lt", a, b)
-    only_b = conjunction(Unary("isnan", b), Unary("not", Unary("isnan", a)))
-    return Binary("or", Binary("lt", a, b), only_b)

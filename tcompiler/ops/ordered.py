@@ -102,11 +102,9 @@ def _top_k(types: Types, attrs: Attrs) -> Program:
     d = Definition("top_k", types, ("x",))
     x = d.input(0)
     axis = axis_of("top_k", integer(attrs, "axis"), len(x.shape))
-    ordered = d.declare("ordered", x.dtype, x.shape)
-    places = d.declare("places", dt.i64, x.shape)
-    d.scope(Sort((ordered.tensor, places.tensor), x.tensor.name, axis, flag(attrs, "largest")))
-    values = d.compute("y", value_type.shape, lambda *i: ordered[i])
-    at = d.compute("at", value_type.shape, lambda *i: places[i])
+    values = d.declare("y", x.dtype, value_type.shape)
+    at = d.declare("at", dt.i64, value_type.shape)
+    d.scope(Sort((values.tensor, at.tensor), x.tensor.name, axis, flag(attrs, "largest")))
     return d.program(values, at)
 
 

@@ -20,6 +20,7 @@ from tcompiler.ir.loop.text import parse_function, print_function
 from tcompiler.ir.loop.verify import verify
 from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.lower.function import lower
+from tcompiler.lower.selection import block_length
 from tcompiler.schedule.rules.default import default_schedule
 from tcompiler.target.named import host
 from tests.backends.kernels import run
@@ -81,7 +82,7 @@ def test_random_programs_compiled(case: Case) -> None:
 
 SORT = """@expr.program
 def sorting(x: {dtype}[3, {n}]):
-    v, at = sort(({dtype}[3, {n}], i64[3, {n}]), x, axis=1, descending={descending})
+    v, at = sort(({dtype}[3, {kept}], i64[3, {kept}]), x, axis=1, descending={descending})
     return v, at
 """
 
@@ -91,22 +92,48 @@ def sorting(x: {dtype}[3, {n}]):
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 7, 8, 9, 31, 100])
 def test_sorts(n: int, dtype: str, descending: bool) -> None:
     rng = np.random.default_rng(n)
-    numbers = rng.integers(0, 6, (3, n))
-    x = numbers.astype({"f32": np.float32, "i64": np.int64, "u8": np.uint8}[dtype])
+    x = numbers(rng, n, dtype)
+    text = SORT.format(dtype=dtype, n=n, kept=n, descending=descending)
+    check(parse_program(text), {"x": x}, compiled=n in (1, 9, 100))
+
+
+def numbers(rng: np.random.Generator, n: int, dtype: str) -> np.ndarray[Any, Any]:
+    """Three rows of values many of which are equal, and what is at the ends of a type."""
+    x = rng.integers(0, 6, (3, n)).astype({"f32": np.float32, "i64": np.int64, "u8": np.uint8}[dtype])
     if dtype == "f32" and n > 3:
         x[:, ::3] = np.nan
         x[0, 1] = -np.inf
         x[1, 1] = -0.0
-    check(parse_program(SORT.format(dtype=dtype, n=n, descending=descending)), {"x": x}, compiled=n in (1, 9, 100))
+        x[2, :] = np.inf
+        x[2, n // 2] = np.nan
+    elif dtype == "i64" and n > 3:
+        x[:, ::3] = np.iinfo(np.int64).min
+        x[1, ::2] = np.iinfo(np.int64).max
+    return x
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("dtype", ["f32", "i64", "u8"])
+@pytest.mark.parametrize(("n", "kept"), [(5, 0), (2, 1), (7, 6), (30, 1), (33, 4), (67, 66), (400, 21)])
+def test_the_first_of_a_sort(n: int, kept: int, dtype: str, descending: bool) -> None:
+    text = SORT.format(dtype=dtype, n=n, kept=kept, descending=descending)
+    check(parse_program(text), {"x": numbers(np.random.default_rng(n), n, dtype)}, compiled=n in (7, 67, 400))
+
+
+@pytest.mark.parametrize("extent", [2, 16, 31, 33, 64, 100, 997, 1000, 50257])
+def test_blocks_of_a_row_are_about_as_many_as_their_elements(extent: int) -> None:
+    length = block_length(extent)
+    assert 1 < length <= max(32, 2 * extent**0.5)
+    assert 4 * length * length >= extent
 
 
 def test_a_sort_along_the_first_axis() -> None:
-    text = SORT.format(dtype="f32", n=5, descending=False).replace("axis=1", "axis=0")
+    text = SORT.format(dtype="f32", n=5, kept=5, descending=False).replace("axis=1", "axis=0")
     check(parse_program(text), {"x": np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)})
 
 
 def test_a_symbolic_axis_is_not_sorted() -> None:
-    text = SORT.format(dtype="f32", n="n", descending=False).replace("(x:", "(n: i64, x:")
+    text = SORT.format(dtype="f32", n="n", kept="n", descending=False).replace("(x:", "(n: i64, x:")
     with pytest.raises(CompileError) as error:
         lower(parse_program(text))
     assert str(error.value) == (

@@ -188,6 +188,7 @@ class _Run:
             places = np.flip(x.shape[s.axis] - 1 - flipped, s.axis)
         else:
             places = np.argsort(keys, axis=s.axis, kind="stable")
-        places = np.ascontiguousarray(places, np.int64)
+        first = (slice(None),) * s.axis + (slice(self.shape(s.tensors[0])[s.axis]),)
+        places = np.ascontiguousarray(places[first], np.int64)
         self.arrays[s.tensors[0].name] = np.take_along_axis(x, places, s.axis)
         self.arrays[s.tensors[1].name] = places

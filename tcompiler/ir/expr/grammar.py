@@ -24,8 +24,8 @@ Meaning:
   * Scatter: the tensor starts as a copy of base; for every point of the axes' box in row-major order, the element at
     indices becomes combiner(element, value), or value if combiner is None. Points with an index outside the tensor
     are dropped.
-  * Sort: source sorted along an axis, stably; NaN counts as the largest value. tensors are the sorted values and, as
-    i64, the indices they came from.
+  * Sort: source sorted along an axis, stably; NaN counts as the largest value. tensors are the first of the sorted
+    values, as many as their extent along the axis says, and, as i64, the indices they came from.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Scatter:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sort:
-    """A tensor sorted along one axis, and where each element came from."""
+    """A tensor sorted along one axis, or the first part of that, and where each element came from."""
 
     tensors: tuple[Tensor, Tensor]
     source: str

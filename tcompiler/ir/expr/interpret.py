@@ -136,7 +136,8 @@ class _Run:
             numbers.sort(key=lambda k, x=line: x[k].item(), reverse=s.descending)  # type: ignore[misc]
             order = nans + numbers if s.descending else numbers + nans
             values[row], places[row] = line[order], order
-        self.arrays[s.tensors[0].name], self.arrays[s.tensors[1].name] = values, places
+        first = (slice(None),) * s.axis + (slice(self.shape(s.tensors[0])[s.axis]),)
+        self.arrays[s.tensors[0].name], self.arrays[s.tensors[1].name] = values[first], places[first]
 
 
 def _inside(at: Sequence[int], shape: Sequence[int]) -> bool:

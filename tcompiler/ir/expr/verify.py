@@ -318,10 +318,23 @@ class _Checker:
         if not 0 <= s.axis < len(source.shape):
             raise VerifyError(f"axis {s.axis} is not one of the {len(source.shape)} of {s.source}", where)
         values, places = s.tensors
-        self._same(values, source, where)
-        self._same(places, Tensor(f"the places of {s.source}", dt.i64, source.shape), where)
+        shape = self._first(s, source, where)
+        self._same(values, Tensor(s.source, source.dtype, shape), where)
+        self._same(places, Tensor(f"the places of {s.source}", dt.i64, shape), where)
         self.define(values, where)
         self.define(places, where)
+
+    def _first(self, s: Sort, source: Tensor, where: str) -> tuple[Scalar, ...]:
+        """The source's shape with as many elements along the axis as the result keeps."""
+        kept = s.tensors[0].shape
+        if len(kept) != len(source.shape):
+            return source.shape
+        least, most = as_int(kept[s.axis]), as_int(source.shape[s.axis])
+        if least is not None and most is not None and least > most:
+            raise VerifyError(f"{least} elements of the {most} along axis {s.axis} of {s.source} are kept", where)
+        if kept[s.axis] is not source.shape[s.axis] and (least is None or most is None):
+            return source.shape
+        return (*source.shape[: s.axis], kept[s.axis], *source.shape[s.axis + 1 :])
 
 
 def _negation(cond: Scalar) -> list[Scalar]:

@@ -12,9 +12,9 @@ from tcompiler.ir.scalar.rewrite import free_vars, substituter
 from tcompiler.schedule.affine import isl
 from tcompiler.schedule.affine.dependence import Names, Side, Touch, box_conditions, points, split_index, touches
 from tcompiler.schedule.affine.digits import digits_of
-from tcompiler.schedule.tree import blocks_under, conjuncts, tree
+from tcompiler.schedule.tree import blocks_under, buffer_named, conjuncts, tree
 
-_ONE = index(1)
+_ZERO, _ONE = index(0), index(1)
 
 
 def stays_inside(function: Function, body: Stmt, around: Sequence[Var], buffer: str) -> bool:
@@ -42,9 +42,17 @@ def stays_inside(function: Function, body: Stmt, around: Sequence[Var], buffer: 
         if not _begins_here(y, fixed):
             incoming += [u for u in updates if u.buffer == buffer]
         for r in incoming:
-            if not _covered(function, y, r, writers, len(fixed)):
+            if not _covered(function, y, _whole_where_unknown(function, r), writers, len(fixed)):
                 return False
     return True
+
+
+def _whole_where_unknown(function: Function, read: Touch) -> Touch:
+    """What is read at a place that is itself loaded may be anywhere in its dimension."""
+    if all(entry is not None for entry in read.box):
+        return read
+    shape = buffer_named(function, read.buffer).shape
+    return Touch(read.buffer, tuple((_ZERO, n) if e is None else e for e, n in zip(read.box, shape, strict=True)))
 
 
 def _begins_here(block: Block, fixed: Set[Var]) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tcompiler.ir.loop.analysis import find_block
+from tcompiler.ir.loop.analysis import accesses, find_block
 from tcompiler.ir.loop.grammar import Buffer, buffer_table
+from tcompiler.ir.scalar.grammar import Scalar
+from tcompiler.ir.scalar.rewrite import loads
 from tcompiler.schedule.rules.accesses import shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.partials import FEW, reduce_in_lanes
@@ -73,8 +75,18 @@ def _keep_in_register(sch: Schedule, buffer: str) -> bool:
     """One element of a row (its maximum, its sum) needs no memory."""
     if buffer in sch.function.outputs or bytes_of(sch, buffer) > buffer_table(sch.function)[buffer].dtype.bytes:
         return False
+    if any(loads(i) for at in _places(sch, buffer) for i in at):
+        return False
     sch.set_scope(buffer, "register")
     return True
+
+
+def _places(sch: Schedule, buffer: str) -> list[tuple[Scalar, ...]]:
+    """Where blocks use a buffer."""
+    found = [accesses(find_block(sch.function, b)) for b in sch.blocks()]
+    used = [(x.buffer, x.indices) for a in found for x in (*a.reads, *a.updates)]
+    used += [(x.buffer, x.indices) for a in found for x in a.writes]
+    return [indices for name, indices in used if name == buffer]
 
 
 def _vectors(sch: Schedule, name: str, own: Sequence[str], target: Target) -> bool:

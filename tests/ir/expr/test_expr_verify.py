@@ -289,6 +289,10 @@ CASES: dict[str, tuple[Program, str]] = {
         "y: a reducer of 2 values combines 1",
     ),
     "sort axis": (program(replace(SORT, axis=2)), "y: axis 2 is not one of the 2 of x"),
+    "sort keeps": (
+        program(replace(SORT, tensors=tuple(replace(t, shape=(t.shape[0], index(7))) for t in SORT.tensors), axis=1)),
+        "y: 7 elements of the 6 along axis 1 of x are kept",
+    ),
     "sort values": (
         program(replace(SORT, tensors=(replace(SORT.tensors[0], dtype=dt.f64), SORT.tensors[1]))),
         "y: y is f64[n, 6], x is f32[n, 6]",
