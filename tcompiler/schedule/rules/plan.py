@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import gcd, prod
 
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import buffer_table
-from tcompiler.ir.scalar.grammar import Var
+from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
 from tcompiler.schedule.rules.partials import contiguous_axes
 from tcompiler.schedule.rules.tile import Registers, Tile, choose_flat_tile, choose_tile
@@ -84,7 +84,9 @@ def _own(sch: Schedule, block: str, shape: Shape | None) -> Shape | None:
     return replace(shape, extents=extents)
 
 
-def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside: bool = False) -> Plan | None:
+def make_plan(
+    sch: Schedule, block: str, target: Target, lanes: int = 0, inside: bool = False, constants: Collection[str] = ()
+) -> Plan | None:
     """Plans a reduction's nest.
 
     Args:
@@ -93,6 +95,7 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
         target: The machine.
         lanes: Lanes that the tile has to have, as an operand is laid out for them; 0 for any.
         inside: Whether the block shares its outer loops with others, which then stand still.
+        constants: Operands that are laid out for the tile once, whatever it is.
 
     Returns:
         The plan; None where the output is not contiguous along an axis that operands are contiguous or constant in.
@@ -118,11 +121,12 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
         ]
         if candidates:
             shared, row = o, _best_row(shape, candidates)
-            if not inside and not lanes and prod(shape.extents[v] for v in candidates) <= SHARED:
+            few = not inside and not lanes and prod(shape.extents[v] for v in candidates) <= SHARED
+            if few and o.buffer not in constants and _read_once(sch, shape, o, candidates):
                 if o.strides.get(lane) != 1 and _as_it_lies(shape, moved, lane, width):
                     return None  # laying it out for a few rows costs more than reading it for each
                 size = prod(e for v, e in shape.extents.items() if o.moves(v)) * bits // 8
-                once = size > target.l2_bytes and o.strides.get(lane) == 1 and _read_once(shape, o, candidates, bits)
+                once = size > target.l2_bytes and o.strides.get(lane) == 1
                 row = None if once else row
             break
     if shared is None:
@@ -132,7 +136,8 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
             v for v in shape.spatial if v is not lane and shape.extents[v] > 1 and shape.target.strides.get(v)
         ]
         shared = moved[0]
-        once = _read_once(shape, shared, (), bits)
+        alike = all(o.moves(v) for v in candidates for o in shape.operands)
+        once = alike and shared.buffer not in constants and _read_once(sch, shape, shared, ())
         row = _best_row(shape, candidates) if candidates and not once else None
     extent = shape.extents[lane]
     rows = shape.extents[row] if row is not None else 1
@@ -169,11 +174,14 @@ def _as_it_lies(shape: Shape, moved: Sequence[Operand], lane: Var, width: int) -
     return long and all(o.strides.get(lane) != 1 for o in streamed)
 
 
-def _read_once(shape: Shape, operand: Operand, rows: Sequence[Var], bits: int) -> bool:
+def _read_once(sch: Schedule, shape: Shape, operand: Operand, rows: Sequence[Var]) -> bool:
     """Whether every iteration, but for a few rows, reads an element of its own: best in the order of memory."""
-    run = prod(shape.extents[v] for v in shape.reduce) * bits // 8
+    buffer = buffer_table(sch.function)[operand.buffer]
+    run = prod(shape.extents[v] for v in shape.reduce) * buffer.dtype.bytes
     others = [v for v, e in shape.extents.items() if e > 1 and v not in rows]
-    return len(shape.operands) > 1 and run >= RUN and all(operand.moves(v) for v in others)
+    elements = prod(as_int(e) or 0 for e in buffer.shape)
+    own = prod(shape.extents[v] for v in others) <= elements  # windows overlap
+    return own and len(shape.operands) > 1 and run >= RUN and all(operand.moves(v) for v in others)
 
 
 def near_bytes(target: Target) -> int:

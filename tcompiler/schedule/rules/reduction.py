@@ -91,7 +91,7 @@ def _schedule(
     sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str], lanes: int = 0
 ) -> bool:
     _spread_rows(sch, block)
-    plan = make_plan(sch, block, target, lanes, bool(lanes))
+    plan = make_plan(sch, block, target, lanes, bool(lanes), constants)
     if plan is None:
         return False
     shape = plan.shape
