@@ -44,7 +44,7 @@ def case(name: str, text: str, threads: tuple[int, ...] = (1,), **given: object)
 # -- tails, and lanes that step ------------------------------------------------------------------------------------
 
 for dtype in ("f32", "u8", "f64", "bool", "f16"):
-    for lanes in (2, 3, 5, 7, 8, 13):
+    for lanes in (2, 3, 5, 7, 8, 13, 24):
         case(
             f"{dtype} in {lanes} lanes to the end",
             f"""
@@ -56,6 +56,51 @@ def f(A: {dtype}[{3 * lanes}], B: out({dtype}[{3 * lanes}])):
                 B[v] = A[v]
 """,
         )
+
+# Lanes that are no power of two become several vectors: sums in registers, lane numbers, places a step apart, one lane.
+
+for lanes in (9, 12, 17, 24, 27, 40):
+    case(
+        f"a tile of {lanes} lanes",
+        f"""
+def f(A: f32[6, 2], B: f32[6, {lanes}], C: out(f32[2, {lanes}]), D: out(i64[{lanes}]), E: out(f32[{2 * lanes}])):
+    acc = alloc(f32[2, {lanes}], scope="register")
+    for r0 in unrolled(2):
+        for j0 in vectorized({lanes}):
+            with block("zero"):
+                w = spatial(2, r0)
+                u = spatial({lanes}, j0)
+                acc[w, u] = f32(0.0)
+            with block("seven"):
+                w = spatial(2, r0)
+                u = spatial({lanes}, j0)
+                C[w, u] = f32(7.0)
+    for k in range(6):
+        for r1 in unrolled(2):
+            for j1 in vectorized({lanes}):
+                with block("sum"):
+                    w = spatial(2, r1)
+                    u = spatial({lanes}, j1)
+                    x = reduce(6, k)
+                    acc[w, u] += A[x, w] * B[x, u]
+    for r2 in unrolled(2):
+        for j2 in vectorized({lanes}):
+            with block("write", where=j2 * 2 + r2 < {2 * lanes - 3}):
+                w = spatial(2, r2)
+                u = spatial({lanes}, j2)
+                C[w, u] = acc[w, u]
+    for j3 in vectorized({lanes}):
+        with block("numbers"):
+            u = spatial({lanes}, j3)
+            D[u] = u * 3 + 1
+        with block("back"):
+            u = spatial({lanes}, j3)
+            E[u * 2] = B[1, {lanes} - 1 - u]
+        with block("half"):
+            u = spatial({lanes}, j3)
+            E[u * 2 + 1] = B[2, u // 2]
+""",
+    )
 
 # What lies behind a row is asked for under a condition on the row as well: whole registers of lanes may be off.
 for dtype in ("f64", "f32", "u8", "bool"):

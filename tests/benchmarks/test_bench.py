@@ -189,13 +189,20 @@ def test_the_table_shows_failures_and_the_best_peer() -> None:
         "peak_gflops": 100.0,
         "flops": 2_000_000,
         "rows": [
-            {"system": "tcompiler", "median_ms": 0.04, "gflops": 50.0, "of_peak": 0.5, "max_rel_error": 1e-6},
+            {
+                "system": "tcompiler",
+                "median_ms": 0.04,
+                "min_ms": 0.032,
+                "gflops": 50.0,
+                "of_peak": 0.5,
+                "max_rel_error": 1e-6,
+            },
             {"system": "onnxruntime", "median_ms": 0.05},
             {"system": "openvino", "error": "no such\n  operator"},
         ],
     }
     assert report.table([result], ["conv"]).splitlines()[2] == (
-        "| conv | 1 | 0.040 | 50.0 GFLOP/s | 50.0 | 0.050 | unsupported | 1.25 | 1.0e-06 | 100.0 |"
+        "| conv | 1 | 0.040 | 50.0 GFLOP/s | 50.0 | 62.5 | 0.050 | unsupported | 1.25 | 1.0e-06 | 100.0 |"
     )
     assert report.failures([result], ["conv"]) == "* conv, openvino, 1 thread: no such operator\n"
     assert report.geometric_mean([2.0, 8.0]) == pytest.approx(4.0)

@@ -39,7 +39,7 @@ from tcompiler.ir.loop.grammar import (
     children,
     walk,
 )
-from tcompiler.ir.scalar.grammar import FALSE, TRUE, Binary, Scalar, Var
+from tcompiler.ir.scalar.grammar import FALSE, TRUE, Binary, Scalar, Var, index
 from tcompiler.target.target import Target
 
 ALIGNMENT = 64
@@ -204,18 +204,33 @@ class _Kernel(Tiles):
         self.env.pop(s.var, None)
 
     def _vectorized(self, s: For, extent: int) -> None:
-        if extent == 1 or self.lane is not None:
-            # one lane, or a vector loop inside another: lanes of the inner one follow each other
-            for k in range(extent):
-                self.env[s.var] = Linear(k, {})
+        if self.lane is not None:
+            sizes = [1] * extent  # a vector loop inside another: lanes of the inner one follow each other
+        elif self.given:
+            sizes = [extent] if extent else []  # a tile's values come as one vector
+        else:
+            sizes = _vectors(extent, self.target.vector_lanes(32))
+        start = 0
+        for size in sizes:
+            if size == 1:
+                self.env[s.var] = Linear(start, {})
                 self.statement(s.body)
+            else:
+                self._lanes(s, start, size)
             self.env.pop(s.var, None)
-        elif extent > 1:
-            self.lane, self.lanes = s.var, next_power(extent)
-            self.loop_values[s.var] = ("", 0)
-            self.statement(s.body)
-            self.lane, self.lanes = None, 0
-            del self.loop_values[s.var]
+            start += size
+
+    def _lanes(self, s: For, start: int, size: int) -> None:
+        """Emits some iterations of a vectorized loop as the lanes of vectors."""
+        self.lane, self.lanes = s.var, next_power(size)
+        if size != constant(s.var.extent):
+            self.lane = Var(s.var.name, s.var.dtype, index(size))
+            self.env[s.var] = Linear(start, {self.lane: 1})
+        lane = self.lane
+        self.loop_values[lane] = ("", 0)
+        self.statement(s.body)
+        self.lane, self.lanes = None, 0
+        del self.loop_values[lane]
 
     def _serial(self, s: For) -> None:
         extent = constant(s.var.extent)
@@ -450,6 +465,18 @@ def _written(s: Stmt) -> frozenset[str]:
             case _:
                 pass
     return frozenset(result)
+
+
+def _vectors(extent: int, width: int) -> list[int]:
+    """The lanes of the vectors that a loop becomes: powers of two, but for a last one that fits a register.
+
+    LLVM widens others to the next power of two, and gives 24 lanes the registers of 32.
+    """
+    sizes = []
+    while extent > width and extent & (extent - 1):
+        sizes.append(1 << extent.bit_length() - 1)
+        extent -= sizes[-1]
+    return [*sizes, extent] if extent else sizes
 
 
 def _given_to_threads(s: Stmt) -> frozenset[str]:

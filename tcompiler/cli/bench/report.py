@@ -71,10 +71,11 @@ def table(results: Sequence[Result], labels: Sequence[str], moved: Sequence[int]
         moved: Bytes that each must read and write; used for a rate in GB/s where there are no flops.
 
     Returns:
-        The table. "× best peer" is the best peer's time over ours: above 1 we are faster.
+        The table. "% of peak" is of the median call, "at best" of the fastest one: between the two lies what other
+        programs on the machine take. "× best peer" is the best peer's median over ours: above 1 we are faster.
     """
     peers = list(dict.fromkeys(r["system"] for x in results for r in x["rows"] if r["system"] != "tcompiler"))
-    head = ["", "threads", "tcompiler ms", "rate", "% of peak", *(f"{peer} ms" for peer in peers)]
+    head = ["", "threads", "tcompiler ms", "rate", "% of peak", "at best", *(f"{peer} ms" for peer in peers)]
     head += ["× best peer", "max rel. error", "peak GFLOP/s"]
     lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
     for i, (result, label) in enumerate(zip(results, labels, strict=True)):
@@ -82,11 +83,12 @@ def table(results: Sequence[Result], labels: Sequence[str], moved: Sequence[int]
         ours = rows.get("tcompiler", {})
         cells = [label, str(result["threads"]), _time(ours)]
         if "median_ms" not in ours:
-            cells += ["", ""]
+            cells += ["", "", ""]
         elif result["flops"]:
-            cells += [f"{ours['gflops']:.1f} GFLOP/s", f"{100 * ours['of_peak']:.1f}"]
+            best = result["flops"] / ours["min_ms"] / 1e6 / result["peak_gflops"]
+            cells += [f"{ours['gflops']:.1f} GFLOP/s", f"{100 * ours['of_peak']:.1f}", f"{100 * best:.1f}"]
         else:
-            cells += [f"{moved[i] / ours['median_ms'] / 1e6:.1f} GB/s" if moved else "", ""]
+            cells += [f"{moved[i] / ours['median_ms'] / 1e6:.1f} GB/s" if moved else "", "", ""]
         cells += [_time(rows.get(peer, {})) for peer in peers]
         advantage = speedup(result)
         cells.append(f"{advantage:.2f}" if advantage else "")

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Block, Stmt, Store, Update, buffer_table
-from tcompiler.ir.scalar.grammar import Binary, Load, Scalar, Select, Unary, as_int, children, postorder
+from tcompiler.ir.scalar.grammar import Binary, Const, Load, Scalar, Select, Unary, Var, as_int, children, postorder
 from tcompiler.schedule.rules.accesses import shape_of
 from tcompiler.schedule.rules.attempt import attempt
 from tcompiler.schedule.schedule import Schedule
@@ -64,13 +64,20 @@ def _worth_inlining(sch: Schedule, producer: Block, user: Block, users: int) -> 
     if _written(user.body, producer.body.buffer, _written(producer.body)) > WRITTEN:
         return False
     if isinstance(value, Load):
-        # what is read a few times only is not worth a copy
-        return user.init is None or used <= SHARED * made or _same_steps(sch, producer, value)
+        # what is read a few times only, and not by windows that overlap, is not worth a copy
+        seldom = used <= SHARED * made and _plainly(user, producer.body.buffer)
+        return user.init is None or seldom or _same_steps(sch, producer, value)
     cost = _cost(value)
     again = used * users > made
     if user.init is not None and (again or _has_select(value)):
         return False
     return not again or cost <= CHEAP
+
+
+def _plainly(block: Block, buffer: str) -> bool:
+    """Whether every index with which a block reads a buffer is an iter var or a constant."""
+    loads = [n for n in postorder(*_values(block.body)) if isinstance(n, Load) and n.buffer == buffer]
+    return all(isinstance(i, Var | Const) for n in loads for i in n.indices)
 
 
 def _written(leaf: Stmt, buffer: str = "", inside: int = 0) -> int:

@@ -151,6 +151,7 @@ def make_plan(
         target.vector_bits // 8,
         # longer reductions over rows are done in parts, whose panels stay close
         NEVER if by_row else 0 if once else near_bytes(target),
+        near_bytes(target),
         pace(target),
     )
     line = _line(shape, lane, row, shared) if by_row else None

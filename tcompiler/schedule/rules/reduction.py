@@ -17,6 +17,7 @@ from math import prod
 from tcompiler.ir.loop.analysis import find_block, touched
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var, as_int
+from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule.rules.accesses import Shape, element_strides, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.elementwise import schedule_map
@@ -34,6 +35,8 @@ BODY = 192
 """FMAs that an innermost loop may hold."""
 TURNS = 40
 """Tiles up to which a panel is asked for ahead: among more of them, the first one's waiting does not show."""
+SPARE = 2
+"""Registers beside accumulators and a row of vectors, up to which elements must not be kept from step to step."""
 LINE_BYTES = 64
 """A line of a cache."""
 
@@ -190,12 +193,12 @@ def _schedule(
     turns = blocks.inside[-1] if blocks is not None and blocks.inside and once and streamed else ""
     if turns and (sch.extent(turns) or 0) > TURNS:
         turns = ""
-    walked = [(loop_of[v], plan.extents[v]) for v in reversed(reduce_order) if loop_of[v] not in parts]
+    walked = [(v, loop_of[v], plan.extents[v]) for v in reversed(reduce_order) if loop_of[v] not in parts]
     groups, step = _unroll_steps(sch, plan, walked, element * 8, target)
-    if step and turns and plan.shared.buffer in constants and walked[0][1] % (sch.extent(step) or 1) == 0:
-        attempt(sch, sch.prefetch, block, plan.shared.buffer, step, lane_outer, turns)
     if groups:
         peel_tails(sch, groups)
+    if step and turns and plan.shared.buffer in constants:
+        attempt(sch, sch.prefetch, block, plan.shared.buffer, step, lane_outer, turns)
     work = shape.points()
     shared = outer
     if blocks is not None and not lead:
@@ -232,7 +235,7 @@ def _spread_rows(sch: Schedule, block: str) -> None:
 
 
 def _unroll_steps(
-    sch: Schedule, plan: Plan, loops: Sequence[tuple[str, int]], bits: int, target: Target
+    sch: Schedule, plan: Plan, loops: Sequence[tuple[Var, str, int]], bits: int, target: Target
 ) -> tuple[str, str]:
     """Expands reduce loops from the innermost (first) on: all of the short ones, else some steps of the innermost.
 
@@ -243,12 +246,14 @@ def _unroll_steps(
     """
     vectors = -(-plan.lanes // target.vector_lanes(bits))
     body = plan.rows * vectors
-    for k, (name, extent) in enumerate(loops):
+    spare = target.vector_registers - plan.rows * vectors - vectors
+    for k, (var, name, extent) in enumerate(loops):
+        if spare <= SPARE and extent > 1 and _shared_elements(plan, var):
+            break
         if extent <= UNROLL and body * extent <= BODY:
             sch.unroll(name)
             body *= extent
             continue
-        spare = target.vector_registers - plan.rows * vectors - vectors
         if k == 0 and spare > 1:
             steps = next((n for n in (8, 4, 2) if extent % n == 0 and extent > n and body * n <= BODY), 0)
             if steps < 4 and extent >= 4 * UNROLL:
@@ -259,6 +264,16 @@ def _unroll_steps(
                 return outer, inner
         break
     return "", ""
+
+
+def _shared_elements(plan: Plan, var: Var) -> bool:
+    """Whether rows of a tile read elements in one step that others read in the next, as windows that overlap do.
+
+    LLVM loads such an element once and keeps it, whether or not a register is left for it.
+    """
+    rows = [v for v in (plan.row, plan.line) if v is not None]
+    indices = [i for o in plan.shape.operands for i in o.indices]
+    return any(var in (free := free_vars(i)) and any(r in free for r in rows) for i in indices)
 
 
 def _reduce_order(shape: Shape, plan: Plan) -> list[Var]:

@@ -11,6 +11,8 @@ from tcompiler.target.model import Pace
 
 LINES_COST = 1.03
 """What a tile over two axes of rows has to save before it is worth its tails' code."""
+THREE_COST = 1.05
+"""What three vectors to a row have to save: they read half as much again of the shared operand as two."""
 ADDRESSES = 10
 """Rows with addresses of their own that the integer registers hold, beside the panel's and the loops'."""
 ADDRESS_CYCLES = 4.0
@@ -50,6 +52,7 @@ class Registers:
         vector_bytes: Bytes of one.
         near_bytes: Bytes of a panel that stay close to the core: over half of the level 2 cache; 0 where what is read
             streams by in any case.
+        part_bytes: Bytes of a panel from which on a reduction is done in parts.
         pace: What the core sustains.
     """
 
@@ -57,6 +60,7 @@ class Registers:
     count: int
     vector_bytes: int
     near_bytes: int
+    part_bytes: int
     pace: Pace
 
 
@@ -108,7 +112,9 @@ def choose_tile(
     best: tuple[float, int, int, Tile] | None = None
     width = registers.width
     streams = not registers.near_bytes and rows == 1
-    for vectors in (2, 1, 4, 8, 16) if streams else (2, 1, 4):
+    for vectors in (2, 1, 4, 8, 16) if streams else (2, 1, 3, 4):
+        if vectors == 3 and depth * 3 * registers.vector_bytes > registers.part_bytes:
+            continue
         lanes = min(vectors * width, columns)
         if lanes != fixed if fixed else vectors > 1 and -(-lanes // width) <= vectors // 2:
             continue
@@ -123,7 +129,7 @@ def choose_tile(
                 for (many, v), (tall, lined), (count, r) in product(panels, _pieces(lines, ml), _pieces(rows, mr)):
                     panel = depth * v * registers.vector_bytes
                     cost += many * tall * count * step_cycles(r * lined, v, shared, panel, registers)
-                cost *= 1.0 if ml == 1 else LINES_COST
+                cost *= (1.0 if ml == 1 else LINES_COST) * (THREE_COST if vectors == 3 else 1.0)
                 key = (cost, -mr * ml * vectors, -mr)
                 if best is None or key < best[:3]:
                     best = (*key, Tile(mr, lanes, ml, cost))
