@@ -35,6 +35,7 @@ from tcompiler.ops.registry import get as operator
 from tcompiler.runtime.assembly import assembly
 from tcompiler.runtime.package import Artifact
 from tcompiler.target.target import Target
+from tcompiler.transform.centred import CenterConstants
 from tcompiler.transform.chain import ChainContractions
 from tcompiler.transform.group import VIEW, Group
 from tcompiler.transform.layout import ChooseLayouts
@@ -42,6 +43,7 @@ from tcompiler.transform.narrow import NarrowConstants
 from tcompiler.transform.parts import PlaceParts
 from tcompiler.transform.passes import SIMPLIFY, EliminateDeadCode
 from tcompiler.transform.siblings import MergeSiblings
+from tcompiler.transform.visible import LeaveOutHidden
 from tcompiler.transform.zero_points import FoldZeroPoints
 
 if TYPE_CHECKING:
@@ -68,6 +70,9 @@ class GraphPass(Protocol):
 GRAPH_PASSES: tuple[GraphPass, ...] = (
     *SIMPLIFY,
     FoldZeroPoints(),
+    CenterConstants(),
+    EliminateDeadCode(),
+    LeaveOutHidden(operator),
     EliminateDeadCode(),
     MergeSiblings(operator),
     NarrowConstants(operator),

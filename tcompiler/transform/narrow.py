@@ -17,7 +17,7 @@ from tcompiler.transform.definitions import Definitions, Operators
 from tcompiler.transform.editing import Editor
 
 _TYPES = (np.int8, np.uint8, np.int16)
-_SMALL = 64
+SMALL = 64
 """Sums of two products of a byte and a number up to this fit 16 bits, signed, which takes fewer instructions."""
 
 
@@ -49,7 +49,7 @@ class NarrowConstants:
                     if narrow is not None:
                         to = definitions.types[name].dtype
                         made = editor.emit("cast", (editor.constant(narrow),), {"to": to}, like=node)
-                        if inner in shared and int(np.abs(narrow.astype(np.int32)).max()) <= _SMALL:
+                        if inner in shared and int(np.abs(narrow.astype(np.int32)).max()) <= SMALL:
                             made = _clipped(editor, made, node)
                         editor.forward(name, made)
             editor.keep(node)
@@ -69,7 +69,7 @@ def _narrowed(array: NDArray[Any]) -> NDArray[Any] | None:
 
 def _clipped(editor: Editor, name: str, like: Node) -> str:
     """A value within the limits, as whoever reads the definition can tell."""
-    for op, bound in (("max", -_SMALL), ("min", _SMALL)):
+    for op, bound in (("max", -SMALL), ("min", SMALL)):
         limit = editor.constant(np.array(bound, editor.types[name].dtype.numpy))
         name = editor.emit(op, (name, limit), like=like)
     return name

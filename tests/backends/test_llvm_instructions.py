@@ -26,6 +26,7 @@ _MNEMONICS = {
     "dot_u8i8": "vpdpbusd",
     "dot_i8u8": "vpdpbusd",
     "madd_u8i8": "vpmaddubsw",
+    "madd_u8m8": r"vpmaddubsw\s+-?\d*\(%[^)]*\),",
     "madd_i8u8": "vpmaddubsw",
     "dot_bf16": "vdpbf16ps",
 }

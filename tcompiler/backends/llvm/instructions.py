@@ -29,26 +29,43 @@ class Instruction:
         accumulate: What it emits: from the values of C, A (in all lanes) and B the new value of C.
         count: How many instructions that is.
         vnni: How many where there is VNNI; LLVM makes one of a product and its addition.
+        memory: Whether it takes B from memory every time, rather than from a register that several share.
     """
 
     features: tuple[tuple[str, ...], ...]
     accumulate: Callable[[Values, Value, Value, Value], Value]
     count: int = 1
     vnni: int = 1
+    memory: bool = False
 
     def operations(self, target: Target) -> int:
         """How many instructions a product and its addition are."""
-        return self.vnni if target.has("avx512vnni") or target.has("avxvnni") else self.count
+        return self.vnni if _vnni(target) else self.count
 
     def available(self, target: Target) -> bool:
         """Whether a target has it."""
         return any(all(target.has(f) for f in needed) for needed in self.features)
 
 
+def _added(v: Values, c: Value, sums: str) -> Value:
+    """The sum of an accumulator and products; where there is vpdpwssd LLVM makes one instruction of both.
+
+    Else LLVM would add the products of several steps to each other first, for which there are no registers: it does
+    not see through assembly, be it empty.
+    """
+    total = v.binary("add", Value(sums, c.dtype, c.lanes), c)
+    if _vnni(v.target) or not v.target.has("avx2"):
+        return total
+    return Value(v.w.effect(f'call {c.type} asm sideeffect "", "=x,0"({total.typed})'), c.dtype, c.lanes)
+
+
+def _vnni(target: Target) -> bool:
+    return target.has("avx512vnni") or target.has("avxvnni")
+
+
 def _dot_i16(name: str) -> Callable[[Values, Value, Value, Value], Value]:
     def emit(v: Values, c: Value, a: Value, b: Value) -> Value:
-        # where there is vpdpwssd LLVM makes one instruction of the two
-        return v.binary("add", Value(v.call(name, c.type, a, b), c.dtype, c.lanes), c)
+        return _added(v, c, v.call(name, c.type, a, b))
 
     return emit
 
@@ -78,11 +95,13 @@ def _madd(narrow: str, wide: str, swapped: bool = False) -> Callable[[Values, Va
         v.declarations.add(f"declare {c.type} @{wide}({half}, {half})")
         pairs = v.w.effect(f"call {half} @{narrow}({x.typed}, {y.typed})")
         sums = v.w.effect(f"call {c.type} @{wide}({half} {pairs}, {half} splat (i16 1))")
-        return v.binary("add", Value(sums, c.dtype, c.lanes), c)
+        return _added(v, c, sums)
 
     return emit
 
 
+SPACES = 256
+"""Address spaces of x86 below those that have a meaning."""
 _WIDE = ("avx512f", "avx512bw")
 _MADD = {
     4: ((("ssse3",),), "llvm.x86.ssse3.pmadd.ub.sw.128", "llvm.x86.sse2.pmadd.wd"),
@@ -100,6 +119,7 @@ INSTRUCTIONS: dict[str, Instruction] = {
 }
 for _lanes, (_features, _narrow, _sum) in _MADD.items():
     INSTRUCTIONS[f"x86.madd_u8i8x{_lanes}"] = Instruction(_features, _madd(_narrow, _sum), 3, 2)
+    INSTRUCTIONS[f"x86.madd_u8m8x{_lanes}"] = Instruction(_features, _madd(_narrow, _sum), 3, 2, memory=True)
     INSTRUCTIONS[f"x86.madd_i8u8x{_lanes}"] = Instruction(_features, _madd(_narrow, _sum, swapped=True), 3, 2)
 for _lanes in (4, 8, 16):
     _bytes = f"<{4 * _lanes} x i8>"
@@ -109,6 +129,10 @@ for _lanes in (4, 8, 16):
     INSTRUCTIONS[f"x86.dot_bf16x{_lanes}"] = Instruction(
         _BF16[_lanes], _dot(f"llvm.x86.avx512bf16.dpbf16ps.{32 * _lanes}", f"<{2 * _lanes} x bfloat>")
     )
+
+
+FROM_MEMORY = {name.replace("m8", "i8"): name for name, made in INSTRUCTIONS.items() if made.memory}
+"""Instructions that there are with the second factor in memory as well, and those."""
 
 
 def available(name: str, target: Target) -> bool:
@@ -140,7 +164,7 @@ def emit(values: Values, s: Intrinsic) -> None:
     accumulator = _value(values, old, d.buffers["C"].dtype, lanes, 1)
     first = _value(values, a, d.buffers["A"].dtype, 1, pack)
     every = _in_all_lanes(values, first, lanes)
-    second = _value(values, b, d.buffers["B"].dtype, lanes, pack)
+    second = _value(values, b, d.buffers["B"].dtype, lanes, pack, instruction.memory)
     _write(values, s.writes[0], instruction.accumulate(values, accumulator, every, second))
 
 
@@ -156,19 +180,30 @@ def _place(values: Values, region: Region) -> Linear:
     return values.offset(region.buffer, tuple(start for start, _ in region.ranges))
 
 
-def _value(values: Values, region: Region, dtype: DType, lanes: int, pack: int) -> Value:
-    """What lies in a region, as a vector."""
+def _value(values: Values, region: Region, dtype: DType, lanes: int, pack: int, again: bool = False) -> Value:
+    """What lies in a region, as a vector; `again` reads it again if that was read before.
+
+    LLVM makes one load of all that are alike. So those to be repeated are of address spaces that mean nothing (x86
+    gives a meaning to those from 256 on only): every one has one use, and becomes part of the instruction that uses it.
+    """
     x, count = _place(values, region), lanes * pack
     if values.buffers[region.buffer].scope == "register":
         return values.elements((region.buffer, _constant(x, region), count))
-    for level in reversed(values.w.levels):
-        known = level.loads.get(("region", region.buffer, linear_key(x), count))
-        if known is not None:
+    space, key = 0, ("region", region.buffer, linear_key(x), count, 0)
+    while known := next((v.loads[key] for v in reversed(values.w.levels) if key in v.loads), None):
+        space += 1
+        if not again or space >= SPACES:
             return Value(known[0], dtype, count)
+        key = (*key[:-1], space)
     kind = Value("", dtype, count).type
-    ssa = values.w.effect(f"load {kind}, ptr {values.pointer(region.buffer, x)}, align {dtype.bytes}")
+    pointer = f"ptr {values.pointer(region.buffer, x)}"
+    if space:
+        pointer = f"ptr addrspace({space}) " + values.w.instruction(
+            f"addrspacecast {pointer} to ptr addrspace({space})"
+        )
+    ssa = values.w.effect(f"load {kind}, {pointer}, align {dtype.bytes}")
     values.w.made_at[ssa] = values.w.depth
-    values.w.top.loads["region", region.buffer, linear_key(x), count] = (ssa, frozenset({region.buffer}))
+    values.w.top.loads[key] = (ssa, frozenset({region.buffer}))
     return Value(ssa, dtype, count)
 
 

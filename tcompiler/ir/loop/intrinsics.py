@@ -42,12 +42,15 @@ _DOTS = {
     # the same by vpmaddubsw, which sums two products in 16 bits, vpmaddwd and vpaddd
     "x86.madd_u8i8": ("u8", "i8", "i32", 4),
     "x86.madd_i8u8": ("i8", "u8", "i32", 4),
+    # the first of these whose vpmaddubsw reads B from memory itself, every time that it is used
+    "x86.madd_u8m8": ("u8", "i8", "i32", 4),
     # a sum of two products of bfloat16 numbers: vdpbf16ps
     "x86.dot_bf16": ("bf16", "bf16", "f32", 2),
 }
 _LIMITS = {
     # two products of 255 and 64 are below 2¹⁵; those of larger signed numbers may saturate
     "x86.madd_u8i8": {"B": (-64, 64)},
+    "x86.madd_u8m8": {"B": (-64, 64)},
     "x86.madd_i8u8": {"A": (-64, 64)},
 }
 _LANES = (4, 8, 16)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from tcompiler.backends.llvm.instructions import INSTRUCTIONS, available
+from tcompiler.backends.llvm.instructions import FROM_MEMORY, INSTRUCTIONS, available
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.dtypes import DType
 from tcompiler.ir.loop.analysis import find_block, touched
@@ -34,6 +34,7 @@ from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.reduction import inline_epilogues, schedule_reduction
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.model import pace
 from tcompiler.target.target import Target
 
 LEAST = 8
@@ -41,14 +42,26 @@ LEAST = 8
 LINE = 64
 """Bytes of a cache line."""
 LATENCY = 4
-"""Cycles from one accumulation to the next on the same register."""
+"""Cycles from one accumulation to the next on the same register, where one instruction multiplies and adds."""
 ADDED = 3.2
 """Products and additions of integers that a core starts in a cycle, where they are instructions of their own."""
 LOADED = 1 / 16
 """Cycles that a load takes from the instructions beside it."""
 LOOP = 0.8
 """Cycles of a step that no instruction hides."""
-STREAMED = 10.0
+BODY = 160
+"""Instructions that an inner loop may hold beside its loads."""
+LONG = 16
+"""Steps among which a few in a loop of their own do not weigh."""
+LOAD = 0.65
+"""Cycles for each load, broadcasts and operands alike."""
+SHARED = 0.32
+"""Cycles for each instruction, while the core's other thread is as busy."""
+SHARED_LOAD = 0.72
+"""Cycles for each load then."""
+SHARES = 4
+"""Groups for each thread that it takes to balance them."""
+STREAMED = 16.0
 """Bytes of panels that arrive in a cycle from the level 2 cache, beside what else is read."""
 
 
@@ -152,7 +165,7 @@ def candidates(sch: Schedule, block: Block, target: Target) -> Iterator[Mapping]
     accumulated = block.body.targets[0].dtype
     inside = [free_vars(f) for f in pair]
     for name in INSTRUCTIONS:
-        if not available(name, target):
+        if not available(name, target) or INSTRUCTIONS[name].memory:
             continue
         d = description(name)
         lanes, pack = d.shape("B")
@@ -227,7 +240,7 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
     shape = shape_of(sch.function, find_block(sch.function, block))
     assert shape is not None
     rows = shape.extents[m.row] if m.row is not None else 1
-    height, vectors = _tile(rows, shape.extents[m.lane], m, target)
+    instruction, height, vectors = _tile(rows, shape.extents[m.lane], m, target)
     width = vectors * m.lanes
     names = {v: v.name for v in shape.extents}
     for k in (0, 1):
@@ -246,31 +259,34 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
 
     panels, vector, lane = sch.split(loop_of[names[m.lane]], [None, vectors, m.lanes])
     steps, part = sch.split(loop_of[names[m.step]], [None, m.pack])
-    row_outer, row_inner = "", ""
-    if m.row is not None:
-        row_outer, row_inner = sch.split(loop_of[names[m.row]], [None, height])
     depth = 1
     for v in shape.reduce:
         depth *= shape.extents[v]
+    row_block, row_outer, row_inner = "", "", ""
+    if m.row is not None:
+        row_outer, row_inner = sch.split(loop_of[names[m.row]], [None, height])
+        tiles = sch.extent(row_outer) or 1
+        near = max(1, target.l2_bytes // 4 // (height * depth * m.types[0].bytes))
+        if tiles > near:
+            row_block, row_outer = sch.split(row_outer, [None, -(-tiles // -(-tiles // near))])
     panel_bytes = depth * width * m.types[1].bytes
     count = sch.extent(panels) or 1
     most = max(1, min(count, target.l2_bytes // 2 // max(panel_bytes, 1)))
-    # groups of one size, as far as possible
-    groups, panel = sch.split(panels, [None, -(-count // -(-count // most))])
+    groups, panel = sch.split(panels, [None, _even_size(count, most)])
     others = [v for v in shape.spatial if v not in (m.lane, m.row)]
     units = [loop_of[names[v]] for v in (*others, *shape.reduce) if shape.extents[v] == 1 and v is not m.step]
     free = [loop_of[names[v]] for v in others if shape.extents[v] > 1]
-    outer = [groups, *free, *([row_outer] if row_outer else []), panel]
+    outer = [n for n in (groups, *free, row_block, panel, row_outer) if n]
     inner = [n for n in (row_inner, vector, lane, part) if n]
     sch.reorder(*units, *outer, *(loop_of[names[v]] for v in reduce_order), steps, *inner)
     for name in units:
         if name:
             sch.elide(name)
-    init, write = sch.stage_accumulate(block, panel, "register")
+    init, write = sch.stage_accumulate(block, outer[-1], "register")
     first = _lanes_last(sch, init, write, m, width > 1 and height > 1)
     inline_epilogues(sch, write)
     (whole,) = sch.blockize(lane)
-    sch.tensorize(whole, m.name)
+    sch.tensorize(whole, instruction)
     for nest in (init, write):
         around = sch.own_loops(nest)
         lanes_loop = around.pop(0 if first and len(around) > 1 else -1)
@@ -285,10 +301,14 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
     for name in (row_inner, vector):
         if name:
             sch.unroll(name)
-    shared = outer if (sch.extent(groups) or 1) % threads == 0 else outer[1:]
-    parallelize(sch, whole, shared, shape.points(), threads, keep=[n for n in (groups, panel, row_outer) if n])
-    for name in (groups, panel, row_outer):
-        if name and name in sch.loop_names():
+    turns = _unroll_steps(sch, steps, height * vectors * INSTRUCTIONS[instruction].operations(target))
+    # few groups leave no work to balance threads with; rows do
+    many = sch.extent(groups) or 1
+    shared = outer if many % threads == 0 and (not free or many >= SHARES * threads) else outer[1:]
+    cut = [n for n in (groups, row_block, panel, row_outer) if n]
+    parallelize(sch, whole, shared, shape.points(), threads, keep=cut)
+    for name in (turns, *cut):
+        if name in sch.loop_names():
             peel_tails(sch, name)
     for name in copies:
         if name not in sch.blocks():
@@ -300,6 +320,40 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
         ):
             schedule_map(sch, name, target, threads)
     return True
+
+
+def _even_size(count: int, most: int) -> int:
+    """How many of a number of things to take at once: at most so many, and all times equally many, if it can be."""
+    for size in range(most, most // 2, -1):
+        if count % size == 0:
+            return size
+    return -(-count // -(-count // most))
+
+
+def _unroll_steps(sch: Schedule, steps: str, body: int) -> str:
+    """Expands some steps between two jumps, which take their share of what a core issues for two threads.
+
+    Args:
+        sch: The schedule.
+        steps: The loop over the steps of a panel.
+        body: Instructions of a step that compute.
+
+    Returns:
+        The loop over groups of steps, which may have a tail; "" where there are none.
+    """
+    extent = sch.extent(steps) or 1
+    if extent * body <= BODY:
+        sch.unroll(steps)
+        return ""
+    most = next((n for n in (8, 4, 2) if body * n <= BODY), 1)
+    count = next((n for n in (8, 4, 2) if n <= most and extent % n == 0), 1)
+    if count < 4 <= most and extent >= LONG:
+        count = 4  # a tail is worth more than two steps to a jump, or one
+    if count == 1:
+        return ""
+    groups, step = sch.split(steps, [None, count])
+    sch.unroll(step)
+    return groups
 
 
 def _lanes_last(sch: Schedule, init: str, write: str, m: Mapping, both: bool) -> bool:
@@ -335,31 +389,42 @@ def _fill_panels(sch: Schedule, name: str, packed: _Packed, m: Mapping, width: i
         peel_tails(sch, loop)
 
 
-def _tile(rows: int, columns: int, m: Mapping, target: Target) -> tuple[int, int]:
-    """Rows and vectors of the accumulators' tile, for the fewest cycles with the tails.
+def _tile(rows: int, columns: int, m: Mapping, target: Target) -> tuple[str, int, int]:
+    """The instruction, rows and vectors of the accumulators' tile with the fewest cycles, the tails included.
 
-    A row's element in all lanes, the product before it is added, and the vectors of a step take registers too.
+    A row's element in all lanes and the product before it is added take registers too, as do the vectors of a step
+    where the instruction cannot read them from memory.
     """
-    best: tuple[float, int, int] | None = None
-    operations = INSTRUCTIONS[m.name].operations(target)
-    for vectors in (2, 1, 3, 4):
-        # what sums pairs of 16 bits multiplies them by ones
-        most = (target.vector_registers - 2 - (operations > 2) - vectors) // vectors
-        for height in range(1, min(rows, most) + 1):
-            cost = 0.0
-            for count, h in ((rows // height, height), (1, rows % height)):
-                if h:
-                    cycles = max(
-                        h * vectors * max(operations / ADDED, 1 / 2) + LOOP + (h + vectors) * LOADED,
-                        (h + vectors) / 2,
-                        vectors * m.lanes * 4 / STREAMED,
-                        LATENCY,
-                    )
-                    cost += count * -(-columns // (vectors * m.lanes)) * cycles
-            if best is None or cost < best[0]:
-                best = (cost, height, vectors)
+    best: tuple[float, str, int, int] | None = None
+    for name in (m.name, FROM_MEMORY.get(m.name, "")):
+        for vectors in (2, 1, 3, 4, 5, 6) if name else ():
+            # what sums pairs of 16 bits multiplies them by ones
+            taken = 2 + (INSTRUCTIONS[name].operations(target) > 2) + (0 if INSTRUCTIONS[name].memory else vectors)
+            panels = -(-columns // (vectors * m.lanes))
+            for height in range(1, min(rows, (target.vector_registers - taken) // vectors) + 1):
+                pieces = ((rows // height, height), (1, rows % height))
+                cost = panels * sum(n * _step_cycles(h, vectors, m.lanes, name, target) for n, h in pieces if h)
+                if best is None or cost < best[0]:
+                    best = (cost, name, height, vectors)
     assert best is not None
-    return best[1], best[2]
+    return best[1:]
+
+
+def _step_cycles(height: int, vectors: int, lanes: int, name: str, target: Target) -> float:
+    """Cycles of one step of a tile.
+
+    Where one instruction multiplies and adds there is time to issue the others. Else it is the mean of a core alone
+    and of one that works for two threads: instructions and loads take about twice as long then, products do not.
+    """
+    instruction, pairs = INSTRUCTIONS[name], height * vectors
+    operations, read = instruction.operations(target), pairs if instruction.memory else vectors
+    loads = height + read
+    streamed = vectors * lanes * 4 / STREAMED
+    if operations == 1:
+        return max(pairs / 2 + LOOP + loads * LOADED, loads / 2, streamed, LATENCY)
+    alone = max(pairs * operations / ADDED, pairs * (operations - 1) * pace(target).fma, loads * LOAD, streamed)
+    issued = pairs * operations + 1 + (height if instruction.memory else loads)
+    return (alone + max(issued * SHARED, loads * SHARED_LOAD, streamed)) / 2
 
 
 def _inline_into_copies(sch: Schedule, block: str, before: Collection[str]) -> None:
@@ -451,7 +516,7 @@ def _widened(sch: Schedule, block: str, target: Target, threads: int, constants:
         if any(load.dtype is not f.dtype for load in loads(f)) and shape.points() >= LEAST * size:
             converted += sch.reindex(block, k)
             if shape.innermost() not in free_vars(f):
-                _reductions_last(sch, block, k, shape)
+                _reductions_last(sch, block, k, shape, constants)
     if not converted:
         return False
     _inline_into_copies(sch, block, before)
@@ -465,12 +530,19 @@ def _widened(sch: Schedule, block: str, target: Target, threads: int, constants:
     return True
 
 
-def _reductions_last(sch: Schedule, block: str, factor: int, shape: Shape) -> None:
-    """Lets an operand that all lanes share be read along memory: its longest reduction last."""
-    load = _operand(sch, block, factor)
+def _reductions_last(sch: Schedule, block: str, factor: int, shape: Shape, constants: Collection[str]) -> None:
+    """Lets an operand that all lanes share be read along memory: that reduction last which the other one wishes.
+
+    A constant is packed and follows any order, of which the longest is best; other data are read as they lie.
+    """
+    load, other = _operand(sch, block, factor), _operand(sch, block, 1 - factor)
     plain = {i: k for k, i in enumerate(load.indices) if isinstance(i, Var) and i in shape.reduce}
     if plain:
-        at = plain[max(plain, key=lambda v: shape.extents[v])]
+        now = shape_of(sch.function, find_block(sch.function, block)) or shape
+        steps = next((o.strides for o in now.operands if o.buffer == other.buffer), {})
+        packed = other.buffer in constants or not steps
+        last = max(plain, key=lambda v: shape.extents[v] if packed else -abs(steps.get(v) or 0))
+        at = plain[last]
         names = [f"d{k}" for k in range(len(load.indices))]
         order = [n for k, n in enumerate(names) if k != at] + [names[at]]
         if order != names:

@@ -1,0 +1,81 @@
+"""Constants moved to around zero: the graph means the same, and products are those of weights within ±64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tcompiler as tc
+from tcompiler.frontend.module import GraphModule
+from tcompiler.frontend.tensor import SymbolicTensor, apply, lift, writer_of
+from tcompiler.ir.graph.evaluate import evaluate
+from tcompiler.ops.registry import get as operator
+from tcompiler.transform.centred import CenterConstants
+from tcompiler.transform.cleanup import EliminateDeadCode
+from tcompiler.transform.zero_points import FoldZeroPoints
+
+RNG = np.random.default_rng(0)
+W = RNG.integers(0, 128, (20, 33)).astype(np.int32) - 3
+F = RNG.integers(-100, 29, (37, 3, 3, 2)).astype(np.int32)
+
+
+def matmul(x: Any, weights: np.ndarray = W) -> Any:
+    return (x.astype("i32") - 7) @ weights
+
+
+def conv(x: Any) -> SymbolicTensor:
+    return apply("conv", x.astype("i32") - 7, lift(writer_of(x), F), None, pads=(1, 0, 2, 1), strides=(1, 2))
+
+
+def centred(module: GraphModule, first: bool) -> GraphModule:
+    graph = FoldZeroPoints().run(module.graph, module.constants) if first else module.graph
+    after = CenterConstants().run(graph, module.constants)
+    return GraphModule(EliminateDeadCode().run(after, module.constants), module.constants)
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("dtype", ["u8", "i8"])
+@pytest.mark.parametrize("product, shape", [(matmul, (9, 20)), (matmul, (2, 9, 20)), (conv, (2, 3, 6, 5))])
+def test_the_product_means_the_same(
+    product: Callable[..., Any], shape: tuple[int, ...], dtype: str, first: bool
+) -> None:
+    module = tc.trace(product, x=tc.spec(dtype, shape))
+    after = centred(module, first)
+    factors = [
+        after.constants.typed(c)
+        for n in after.graph.nodes
+        if n.op in ("conv", "matmul")
+        for c in after.graph.constants
+        if c.name == n.inputs[1]
+    ]
+    assert max(np.abs(f).max() for f in factors) <= 64
+    info = np.iinfo(np.int8 if dtype == "i8" else np.uint8)
+    x = RNG.integers(info.min, info.max, shape, info.dtype, endpoint=True)
+    name = module.graph.inputs[0].name
+    (expected,) = evaluate(module.graph, {name: x}, operators=operator, constants=module.constants).values()
+    (found,) = evaluate(after.graph, {name: x}, operators=operator, constants=after.constants).values()
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "weights, rows",
+    [
+        (W % 65, 9),  # around zero already
+        (W * 2, 9),  # wider than ±64 of anything
+        (W[:, :31], 9),  # few columns
+        (W, 7),  # few rows
+    ],
+)
+def test_what_would_not_gain_stays(weights: np.ndarray, rows: int) -> None:
+    module = tc.trace(lambda x: x.astype("i32") @ weights, x=tc.spec("u8", (rows, 20)))
+    assert centred(module, False).graph is module.graph
+
+
+def test_extremes_are_exact() -> None:
+    weights = np.tile(np.array([[-10], [118]], np.int32), (16, 40))
+    model = tc.compile(tc.trace(lambda x: x.astype("i32") @ weights, x=tc.spec("u8", (11, 32))))
+    x = np.full((11, 32), 255, np.uint8)
+    np.testing.assert_array_equal(model(x), x.astype(np.int32) @ weights)
