@@ -1,0 +1,146 @@
+"""Contractions as the rule schedules them: which shape takes which path, and that every path computes the sum."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import tcompiler as tc
+from tcompiler import api
+
+Array = npt.NDArray[np.float32]
+RNG = np.random.default_rng(5)
+
+
+def normal(*shape: int) -> Array:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def write(path: Path, nodes: list[onnx.NodeProto], inputs: dict[str, Array], weights: dict[str, Array]) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "contraction",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, a.shape) for n, a in inputs.items()],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(a, n) for n, a in weights.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(onnx.shape_inference.infer_shapes(made, strict_mode=True), path)
+    return path
+
+
+def traces(path: Path) -> str:
+    """How the operators are scheduled for a machine of known caches."""
+    texts = api.compile_stages(path, "scheduled", target="x86-64-v3", threads=1).texts
+    return "\n".join(v for k, v in texts.items() if k.startswith("trace/"))
+
+
+def check(path: Path, inputs: dict[str, Array], expected: npt.NDArray[np.floating]) -> None:
+    for threads in (1, 2):
+        found = np.asarray(tc.compile(path, threads=threads)(*inputs.values()))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5 * float(np.abs(expected).max()))
+
+
+def affine(path: Path, rows: int, depth: int, columns: int) -> Path:
+    """relu(a @ b + c), compared with numpy in float64."""
+    a, b, c = normal(rows, depth), normal(depth, columns), normal(columns)
+    nodes = [
+        helper.make_node("MatMul", ["a", "b"], ["p"]),
+        helper.make_node("Add", ["p", "c"], ["s"]),
+        helper.make_node("Relu", ["s"], ["y"]),
+    ]
+    write(path, nodes, {"a": a}, {"b": b, "c": c})
+    check(path, {"a": a}, np.maximum(a.astype(np.float64) @ b.astype(np.float64) + c, 0))
+    return path
+
+
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(5, 6007, 40), (13, 9216, 33), (2, 12289, 17)])
+def test_a_long_reduction_is_done_in_parts(tmp_path: Path, rows: int, depth: int, columns: int) -> None:
+    # a panel of 16 columns is 64 bytes for each step: more than five eighths of a level 2 cache of 256 or 512 KB
+    text = traces(affine(tmp_path / "m.onnx", rows, depth, columns))
+    splits = [line for line in text.splitlines() if line.startswith('sch.split("gemm_t1_acc_k"')]
+    sizes = [int(line.split("None, ")[1].split("]")[0]) for line in splits]
+    assert any(depth / 8 < size < depth for size in sizes), text
+
+
+@pytest.mark.parametrize(("rows", "columns", "lanes"), [(16, 33, 24), (12, 65, 24), (48, 64, 16), (8, 24, 24)])
+def test_three_vectors_where_two_leave_lanes_idle(tmp_path: Path, rows: int, columns: int, lanes: int) -> None:
+    text = traces(affine(tmp_path / "m.onnx", rows, 50, columns))
+    assert f'sch.split("gemm_t1_acc_n", [None, {lanes}])' in text
+
+
+def convolutions(path: Path, image: tuple[int, ...], channels: int, filters: int, kernel: int, **given: int) -> Path:
+    """1×1, which writes channels last, then another with its bias, and 1×1 again."""
+    n, before, *size = image
+    pads, stride, dilation = ([given.get(k, d)] * 2 for k, d in (("pad", 0), ("stride", 1), ("dilation", 1)))
+    weights = {
+        "w0": normal(channels, before, 1, 1),
+        "w1": normal(filters, channels, kernel, kernel) / np.float32(kernel * channels**0.5),
+        "b1": normal(filters),
+        "w2": normal(3, filters, 1, 1),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w0"], ["p"]),
+        helper.make_node("Conv", ["p", "w1", "b1"], ["q"], pads=pads * 2, strides=stride, dilations=dilation),
+        helper.make_node("Relu", ["q"], ["r"]),
+        helper.make_node("Conv", ["r", "w2"], ["y"]),
+    ]
+    inputs = {"x": normal(n, before, *size)}
+    write(path, nodes, inputs, weights)
+    session = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, inputs)
+    check(path, inputs, expected)
+    return path
+
+
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize(
+    ("size", "kernel", "pad", "flat"),
+    [((7, 7), 3, 1, True), ((13, 7), 5, 2, True), ((7, 7), 1, 0, False), ((5, 11), 3, 0, False)],
+)
+def test_rows_run_on_from_line_to_line(
+    tmp_path: Path, images: int, size: tuple[int, int], kernel: int, pad: int, flat: bool
+) -> None:
+    # of 7 in a line, five and two; a 1×1 kernel has one axis of pixels, and 9 in a line are five and four
+    text = traces(convolutions(tmp_path / "m.onnx", (images, 5, *size), 37, 64, kernel, pad=pad))
+    fused = [line for line in text.splitlines() if line.startswith('sch.fuse("conv_1_acc_h')]
+    assert bool(fused) == flat, text
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_windows_that_overlap_stay_a_loop(tmp_path: Path, stride: int, dilation: int) -> None:
+    path = tmp_path / "m.onnx"
+    x, w = normal(1, 3, 41, 47), normal(65, 3, 7, 7)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], strides=[stride] * 2, pads=[3] * 4, dilations=[dilation] * 2)
+    write(path, [node], {"x": x}, {"w": w})
+    session = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {"x": x})
+    check(path, {"x": x}, expected)
+
+
+@pytest.mark.parametrize("channels", [256, 259])
+def test_the_next_panel_is_asked_for_while_images_are_small(tmp_path: Path, channels: int) -> None:
+    text = traces(convolutions(tmp_path / "m.onnx", (1, 5, 7, 7), channels, 256, 3, pad=1))
+    assert "sch.prefetch(" in text
+
+
+def test_a_residual_is_asked_for_before_the_sum(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    inputs = {"a": normal(301, 70), "r": normal(301, 1031)}
+    nodes = [
+        helper.make_node("MatMul", ["a", "b"], ["p"]),
+        helper.make_node("Add", ["p", "r"], ["s"]),
+        helper.make_node("Relu", ["s"], ["y"]),
+    ]
+    weights = {"b": normal(70, 1031)}
+    write(path, nodes, inputs, weights)
+    product = inputs["a"].astype(np.float64) @ weights["b"].astype(np.float64)
+    check(path, inputs, np.maximum(product + inputs["r"], 0))
+    assert '_write", "v1"' in "".join(line for line in traces(path).splitlines() if "prefetch" in line)
