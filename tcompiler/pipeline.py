@@ -43,6 +43,7 @@ from tcompiler.transform.narrow import NarrowConstants
 from tcompiler.transform.parts import PlaceParts
 from tcompiler.transform.passes import SIMPLIFY, EliminateDeadCode
 from tcompiler.transform.siblings import MergeSiblings
+from tcompiler.transform.visible import LeaveOutHidden
 from tcompiler.transform.zero_points import FoldZeroPoints
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ GRAPH_PASSES: tuple[GraphPass, ...] = (
     *SIMPLIFY,
     FoldZeroPoints(),
     CenterConstants(),
+    EliminateDeadCode(),
+    LeaveOutHidden(operator),
     EliminateDeadCode(),
     MergeSiblings(operator),
     NarrowConstants(operator),

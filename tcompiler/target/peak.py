@@ -23,6 +23,8 @@ from tcompiler.target.target import MIB, Target
 
 Traffic = Literal["read", "copy", "triad"]
 LEVELS = ("L1", "L2", "L3", "DRAM")
+DOTS = ("i8", "i7", "bf16")
+"""What dot products are measured of."""
 _FLOATS = {"f32": ("float", 32), "f64": ("double", 64)}
 _ARRAYS: dict[Traffic, int] = {"read": 1, "copy": 2, "triad": 3}
 _UNROLL = 8
@@ -90,6 +92,7 @@ class _Dot:
         factor: LLVM's type of a narrow number.
         products: How many products a lane sums.
         adds: Whether it accumulates by itself.
+        pairs: What sums products by twos in 16 bits before the function sums those by twos; "" if nothing does.
     """
 
     function: str
@@ -97,6 +100,7 @@ class _Dot:
     factor: str
     products: int
     adds: bool = True
+    pairs: str = ""
 
 
 def _dot_of(target: Target, dtype: str) -> tuple[_Dot, int] | None:
@@ -107,12 +111,15 @@ def _dot_of(target: Target, dtype: str) -> tuple[_Dot, int] | None:
         return (wide, bits) if target.has("avx512bf16") else None
     if target.has("avx512vnni") or target.has("avxvnni"):
         return _Dot(f"llvm.x86.avx512.vpdpbusd.{bits}", "i32", "i8", 4), bits
-    for feature, width, name in (
-        ("avx512bw", 512, "avx512.pmaddw.d.512"),
-        ("avx2", 256, "avx2.pmadd.wd"),
-        ("sse2", 128, "sse2.pmadd.wd"),
+    for feature, width, name, pairs in (
+        ("avx512bw", 512, "avx512.pmaddw.d.512", "avx512.pmaddubs.w.512"),
+        ("avx2", 256, "avx2.pmadd.wd", "avx2.pmadd.ub.sw"),
+        ("ssse3", 128, "sse2.pmadd.wd", "ssse3.pmadd.ub.sw.128"),
+        ("sse2", 128, "sse2.pmadd.wd", ""),
     ):
         if target.has(feature) and bits >= width:
+            if dtype == "i7" and pairs:
+                return _Dot(f"llvm.x86.{name}", "i32", "i8", 4, False, f"llvm.x86.{pairs}"), width
             return _Dot(f"llvm.x86.{name}", "i32", "i16", 2, False), width
     return None
 
@@ -123,7 +130,9 @@ def _dot_ir(target: Target, dot: _Dot, bits: int) -> tuple[str, int]:
     kind = f"<{lanes} x {dot.lane}>"
     factors = f"<{lanes * dot.products} x {dot.factor}>"
     accumulators, rounds = target.vector_registers - 4, 4
-    takes = f"{kind}, {factors}, {factors}" if dot.adds else f"{factors}, {factors}"
+    half = f"<{2 * lanes} x i16>"
+    summed = half if dot.pairs else factors
+    takes = f"{kind}, {factors}, {factors}" if dot.adds else f"{summed}, {summed}"
     phis, steps, last = [], [], [f"%a{k}.0" for k in range(accumulators)]
     for k in range(accumulators):
         phis.append(f"  %a{k}.0 = phi {kind} [ zeroinitializer, %entry ], [ %a{k}.{rounds}, %loop ]")
@@ -136,6 +145,9 @@ def _dot_ir(target: Target, dot: _Dot, bits: int) -> tuple[str, int]:
             if dot.adds:
                 steps.append(f"  {new} = call {kind} @{dot.function}({kind} {last[k]}, {x}, {y})")
             else:
+                if dot.pairs:
+                    steps.append(f"  %h{new[1:]} = call {half} @{dot.pairs}({x}, {y})")
+                    x, y = f"{half} %h{new[1:]}", f"{half} splat (i16 1)"
                 steps.append(f"  %p{new[1:]} = call {kind} @{dot.function}({x}, {y})")
                 steps.append(f"  {new} = add {kind} {last[k]}, %p{new[1:]}")
             last[k] = new
@@ -147,6 +159,7 @@ def _dot_ir(target: Target, dot: _Dot, bits: int) -> tuple[str, int]:
     text = "\n".join(
         [
             f"declare {kind} @{dot.function}({takes})",
+            *([f"declare {half} @{dot.pairs}({factors}, {factors})"] if dot.pairs else []),
             "define void @peak(ptr %out, i64 %n) {",
             "entry:",
             f"  %v = load {factors}, ptr %out, align 64",
@@ -179,10 +192,11 @@ def dot_peak(dtype: str = "i8", threads: int = 1, seconds: float = 0.2) -> float
     """What the machine multiplies and adds at best of narrow numbers, exactly, in accumulators of 32 bits.
 
     Bytes are multiplied by the widest of vpdpbusd and vpmaddwd that there is (the latter takes them as 16-bit numbers
-    and is followed by an addition), bf16 numbers by vdpbf16ps, or widened, by the multiply-add of f32.
+    and is followed by an addition). Where one factor is within ±64, vpmaddubsw can sum two products in 16 bits
+    before. bf16 numbers are multiplied by vdpbf16ps, or widened, by the multiply-add of f32.
 
     Args:
-        dtype: "i8" or "bf16".
+        dtype: "i8", "i7" (bytes by numbers within ±64) or "bf16".
         threads: How many threads compute at once.
         seconds: How long to measure.
 
@@ -192,8 +206,8 @@ def dot_peak(dtype: str = "i8", threads: int = 1, seconds: float = 0.2) -> float
     Raises:
         UserError: Another dtype, fewer than one thread, or a machine that multiplies no bytes in vectors.
     """
-    if dtype not in ("i8", "bf16"):
-        raise UserError(f"the dot-product peak of {dtype!r} cannot be measured; it can for i8, bf16")
+    if dtype not in DOTS:
+        raise UserError(f"the dot-product peak of {dtype!r} cannot be measured; it can for {', '.join(DOTS)}")
     _check_threads(threads)
     found = _dot_of(host(), dtype)
     if found is None:
@@ -405,7 +419,7 @@ def main() -> None:
         "cpu": target.cpu,
         "threads": options.threads,
         "gflops": {d: fma_peak(d, options.threads, options.seconds) for d in _FLOATS},
-        "gops": {d: dot_peak(d, options.threads, options.seconds) for d in ("i8", "bf16")},
+        "gops": {d: dot_peak(d, options.threads, options.seconds) for d in DOTS},
         "gbps": {
             traffic: {
                 level: bandwidth(traffic, level_bytes(target, level, options.threads), options.threads, options.seconds)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node
 from tcompiler.ir.scalar.grammar import as_int
-from tcompiler.transform import quantization, reshapes, transposes, weights
+from tcompiler.transform import quantization, reshapes, shared, transposes, weights
 from tcompiler.transform.editing import Editor, ints, rewrite_nodes, scalar_value
 
 Rule = Callable[[Editor, Node], str | None]
@@ -23,7 +23,8 @@ class Canonicalise:
 
     identity; a cast, reshape, transpose, expand, slice, tile or concat that changes nothing; reshape of a
     reshape; transpose of a transpose; a transpose that moves extents of 1 only; operators of transposes that can go
-    first (see transposes.py) or of reshapes (see reshapes.py); products by large transposed constants (see weights.py);
+    first (see transposes.py) or of reshapes (see reshapes.py); products by large transposed constants (see weights.py)
+    and by what is repeated (see shared.py);
     dequantized data that are quantized again or only moved (see quantization.py); a reduction whose kept axes are
     reshaped away; products by 1, differences of 0; powers with small constant exponents; division by a power of two.
     """
@@ -211,7 +212,9 @@ _RULES: dict[str, Rule] = {
     "slice": _slice,
     "tile": _same_type,
     "concat": _concat,
-    "matmul": weights.product_of_transposed,
+    "matmul": lambda editor, node: (
+        weights.product_of_transposed(editor, node) or shared.product_of_repeated(editor, node)
+    ),
     "mul": _neutral(1.0, (0, 1)),
     "sub": _neutral(0.0, (1,)),
     "div": _div,

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 
 from tcompiler.ir.expr.grammar import Compute, Program
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node
-from tcompiler.ir.scalar.grammar import Binary, Const, Load, Var, as_int, postorder
-from tcompiler.ir.scalar.reducers import reducer_name
-from tcompiler.transform.definitions import Definitions, Operators, is_map
+from tcompiler.ir.scalar.grammar import Const, Load, Var, as_int, postorder
+from tcompiler.transform.definitions import Definitions, Operators, contraction, factors, is_map, permutes
 from tcompiler.transform.group import VIEW
 
 FEWEST_ROWS = 4
@@ -73,7 +72,7 @@ class _Finder:
         if second is None or not all(is_map(self.definitions.program(n)) for n in nodes[1:]):
             return []
         operands = self.definitions.operand_names(nodes[0])
-        for load in _factors(second):
+        for load in factors(second):
             value = operands.get(load.buffer, "")
             middle = self.group_of.get(value, VIEW)
             if middle == VIEW or middle == nodes[0].group or not self._inner(value, nodes[0].group):
@@ -101,7 +100,7 @@ class _Finder:
 
     def _fixed(self, scope: Compute, operands: dict[str, str]) -> bool:
         """Whether an operand is known at compile time: it is laid out once, for a kernel of its own."""
-        return any(operands.get(f.buffer) in self.constants for f in _factors(scope))
+        return any(operands.get(f.buffer) in self.constants for f in factors(scope))
 
     def _scores(self, group: str, result: str) -> str:
         """The group that makes what a group works on row by row, "" if there is none."""
@@ -130,36 +129,6 @@ class _Finder:
             if fits and wide and same and not fixed and all(_by_rows(p, len(shape)) for p in programs):
                 return first
         return ""
-
-
-def contraction(program: Program) -> Compute | None:
-    """The first scope, if it sums products of two tensors' elements over one axis and nothing else reduces."""
-    first, *rest = program.scopes
-    if not isinstance(first, Compute) or len(first.reduce_axes) != 1 or len(first.values) != 1:
-        return None
-    if any(not isinstance(s, Compute) or s.reduce_axes for s in rest) or first.reducer is None:
-        return None
-    value = first.values[0]
-    if reducer_name(first.reducer) != "sum" or not isinstance(value, Binary) or value.op != "mul":
-        return None
-    return first if isinstance(value.a, Load) and isinstance(value.b, Load) else None
-
-
-def permutes(program: Program) -> bool:
-    """Whether the output holds the elements of the only input, its axes in another order."""
-    if len(program.scopes) != 1 or len(program.inputs) != 1:
-        return False
-    scope = program.scopes[0]
-    if not isinstance(scope, Compute) or scope.reduce_axes or len(scope.values) != 1:
-        return False
-    load = scope.values[0]
-    return isinstance(load, Load) and len(load.indices) == len(scope.axes) == len({*load.indices, *scope.axes})
-
-
-def _factors(scope: Compute) -> tuple[Load, ...]:
-    value = scope.values[0]
-    assert isinstance(value, Binary)
-    return tuple(v for v in (value.a, value.b) if isinstance(v, Load))
 
 
 def _over_rows(scope: Compute, load: Load) -> bool:

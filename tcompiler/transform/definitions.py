@@ -8,7 +8,8 @@ from tcompiler.ir.expr.grammar import Compute, Program
 from tcompiler.ir.graph.grammar import Graph, Node, TensorType, values
 from tcompiler.ir.graph.operators import OperatorLike
 from tcompiler.ir.scalar.canonical import simplify
-from tcompiler.ir.scalar.grammar import Const, Load, Scalar, Var, as_int, index, postorder, sub
+from tcompiler.ir.scalar.grammar import Binary, Const, Load, Scalar, Var, as_int, index, postorder, sub
+from tcompiler.ir.scalar.reducers import reducer_name
 from tcompiler.ir.scalar.rewrite import substitute
 
 Operators = Callable[[str], OperatorLike]
@@ -69,6 +70,37 @@ def is_view(program: Program) -> bool:
     single: dict[Scalar, Scalar] = {a: index(0) for a in scope.axes if as_int(a.extent) == 1}
     apart = sub(_flat(load.indices, source.shape), _flat(scope.axes, scope.tensors[0].shape))
     return simplify(substitute(apart, single)) is index(0)
+
+
+def contraction(program: Program) -> Compute | None:
+    """The first scope, if it sums products of two tensors' elements over one axis and nothing else reduces."""
+    first, *rest = program.scopes
+    if not isinstance(first, Compute) or len(first.reduce_axes) != 1 or len(first.values) != 1:
+        return None
+    if any(not isinstance(s, Compute) or s.reduce_axes for s in rest) or first.reducer is None:
+        return None
+    value = first.values[0]
+    if reducer_name(first.reducer) != "sum" or not isinstance(value, Binary) or value.op != "mul":
+        return None
+    return first if isinstance(value.a, Load) and isinstance(value.b, Load) else None
+
+
+def factors(scope: Compute) -> tuple[Load, ...]:
+    """The two elements whose products a contraction sums."""
+    value = scope.values[0]
+    assert isinstance(value, Binary)
+    return tuple(v for v in (value.a, value.b) if isinstance(v, Load))
+
+
+def permutes(program: Program) -> bool:
+    """Whether the output holds the elements of the only input, its axes in another order."""
+    if len(program.scopes) != 1 or len(program.inputs) != 1:
+        return False
+    scope = program.scopes[0]
+    if not isinstance(scope, Compute) or scope.reduce_axes or len(scope.values) != 1:
+        return False
+    load = scope.values[0]
+    return isinstance(load, Load) and len(load.indices) == len(scope.axes) == len({*load.indices, *scope.axes})
 
 
 def _elements(shape: Sequence[Scalar]) -> int | None:

@@ -1,10 +1,11 @@
 """Grouping: which nodes become one kernel.
 
 A reduction starts a group; elementwise nodes that consume a group's only result, point by point, join it; so do
-elementwise producers of a node that reads its rows a few times (softmax, norms), and those that widen integers for
-a contraction, which takes narrow ones better. A result that several elementwise nodes read counts as read once where
-they come together again, as in `x * sigmoid(x)`. Nodes that only look at the same memory in another shape make no
-kernel.
+elementwise producers of a node that reads its rows a few times (softmax, norms), those that widen integers for
+a contraction, which takes narrow ones better, and those that only permute what a contraction reads about once (a
+vector times a matrix), which had better read it where it lies. A result that several elementwise nodes read counts as
+read once where they come together again, as in `x * sigmoid(x)`. Nodes that only look at the same memory in another
+shape make no kernel.
 A group runs where its last node stood: nobody reads its inner values, so all that it needs is there by then.
 """
 
@@ -16,12 +17,22 @@ from dataclasses import dataclass, replace
 from tcompiler.ir.expr.grammar import Compute, Program
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node, TensorType
 from tcompiler.ir.scalar.grammar import Binary, Load, postorder
-from tcompiler.transform.definitions import Definitions, Operators, is_map, is_view, points, reads_pointwise
+from tcompiler.transform.definitions import (
+    Definitions,
+    Operators,
+    is_map,
+    is_view,
+    permutes,
+    points,
+    reads_pointwise,
+)
 from tcompiler.transform.memories import Memories
 from tcompiler.transform.regions import closed_regions
 
 VIEW = "view"
 """The group of nodes that make no kernel."""
+SHARED = 4
+"""How often a contraction may read an operand that it takes as it lies in memory, in another order of axes."""
 
 
 @dataclass(slots=True)
@@ -64,6 +75,7 @@ class Group:
         regions = closed_regions(graph, definitions, self.limit)
         entered: dict[str, _Group | None] = {}
         widenings = _widenings(graph, definitions, uses, outputs)
+        moved: set[str] = set()
         for node in graph.nodes:
             program = definitions.program(node)
             if is_view(program) and self._may_alias(node, outputs, sources, roots) and memory.reshapes(node):
@@ -96,7 +108,10 @@ class Group:
                     and (group.result, uses[value]) == (value, 1)
                     and value not in outputs
                     and (is_map(program) or _is_contraction(program))
-                    and _widens(group, definitions, value)
+                    and (
+                        _widens(group, definitions, value)
+                        or (value in moved and _shares_little(program, definitions, value))
+                    )
                     and joined.size + group.size < self.limit
                 ):
                     swallowed[group.name] = joined.name
@@ -104,6 +119,8 @@ class Group:
                     joined.source_bits = max(joined.source_bits, group.source_bits)
                 elif _elements(definitions.types[value]) > 1:
                     joined.source_bits = max(joined.source_bits, definitions.types[value].dtype.bits)
+            if joined.size == 0 and permutes(program):
+                moved.add(node.outputs[0].name)
             joined.maps_only = joined.maps_only and is_map(program)
             joined.size += 1
             joined.result = node.outputs[0].name if len(node.outputs) == 1 else ""
@@ -232,6 +249,11 @@ def _rereads_little(program: Program, definitions: Definitions, value: str) -> b
     """Whether a program passes over an operand a few times only (it is no contraction)."""
     elements = _elements(definitions.types[value])
     return not _is_contraction(program) and points(program) <= 8 * elements
+
+
+def _shares_little(program: Program, definitions: Definitions, value: str) -> bool:
+    """Whether a contraction reads an operand a few times only: copying it first costs about as much."""
+    return _is_contraction(program) and points(program) <= SHARED * _elements(definitions.types[value])
 
 
 def _two_tensors(value: Binary) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from tcompiler.ir.graph.grammar import Node
 from tcompiler.ir.scalar.grammar import Scalar, as_int
 from tcompiler.transform.editing import Editor
-from tcompiler.transform.transposes import is_pointwise
+from tcompiler.transform.transposes import ALONG_ROWS, is_pointwise
 
 _IMAGE = 4
 """Dimensions of a tensor that may be better off with its channels last: it is not reshaped for another one's sake."""
@@ -40,13 +40,16 @@ def sink(editor: Editor, node: Node) -> str | None:
     ):
         return None
     inner = _shape(editor, sources[0])
-    if any(as_int(e) is None for e in inner) or not is_pointwise(editor, node):
+    along = _along_rows(node, len(shape), len(inner))
+    if any(as_int(e) is None for e in inner) or (along is None and not is_pointwise(editor, node)):
         return None
     if editor.types[sources[0]].dtype is not node.outputs[0].type.dtype:
         return None  # what widens or narrows has partners that it looks for
     same = 0
     while same < min(len(shape), len(inner)) and shape[-1 - same] is inner[-1 - same]:
         same += 1
+    if along is not None and same == 0:
+        return None
     operands: list[str] = []
     changed: list[int] = []
     for k, name in enumerate(inputs):
@@ -60,6 +63,10 @@ def sink(editor: Editor, node: Node) -> str | None:
             operands.append(name)
         elif len(now) <= same or (len(now) <= len(inner) and all(as_int(e) == 1 for e in now)):
             operands.append(name)
+        elif len(now) > same and all(as_int(e) == 1 for e in now[: len(now) - same]):
+            unit = (1,) * max(0, min(len(now), len(inner)) - same)
+            kept = (*unit, *(as_int(e) or 0 for e in now[len(now) - same :]))
+            operands.append(editor.emit("reshape", (name,), {"shape": kept}, like=node))
         else:
             return None
     target = tuple(as_int(e) or 0 for e in inner)
@@ -69,8 +76,15 @@ def sink(editor: Editor, node: Node) -> str | None:
             operands[k] = editor.constant(data.reshape(target))
         else:
             operands[k] = editor.emit("reshape", (operands[k],), {"shape": target}, like=node)
-    result = editor.emit(node.op, operands, dict(node.attrs), like=node)
+    attrs = dict(node.attrs) if along is None else {**dict(node.attrs), "axis": along}
+    result = editor.emit(node.op, operands, attrs, like=node)
     return editor.emit("reshape", (result,), {"shape": tuple(as_int(e) or 0 for e in shape)}, like=node)
+
+
+def _along_rows(node: Node, rank: int, inner: int) -> int | None:
+    """The axis, at another rank, of an operator that passes over the last axis of its operand only."""
+    axis = node.attr("axis")
+    return inner - 1 if node.op in ALONG_ROWS and axis in (-1, rank - 1) else None
 
 
 def _shape(editor: Editor, name: str) -> tuple[Scalar, ...]:

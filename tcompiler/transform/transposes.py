@@ -42,7 +42,7 @@ def sink(editor: Editor, node: Node) -> str | None:
         transposes[0].outputs[0].type.shape != node.outputs[0].type.shape or not is_pointwise(editor, node)
     ):
         return None
-    if node.op in _ALONG_ROWS and _one_axis(node, perm)["axis"] != len(perm) - 1:
+    if node.op in ALONG_ROWS and _one_axis(node, perm)["axis"] != len(perm) - 1:
         return None
     operands = []
     for name in node.inputs:
@@ -98,7 +98,7 @@ _MOVED: dict[str, Callable[[Node, tuple[int, ...]], dict[str, Attr]]] = {
 }
 """Operators that name axes: their attributes when it is done before a transpose by `perm`."""
 
-_ALONG_ROWS = frozenset({"softmax", "log_softmax", "cumsum", "cumprod"})
+ALONG_ROWS = frozenset({"softmax", "log_softmax", "cumsum", "cumprod"})
 """Of these, those that pass over an axis more than once, or in order: it had better be contiguous."""
 
 
@@ -140,10 +140,11 @@ def is_pointwise(editor: Editor, node: Node) -> bool:
     if any(editor.dims(i) is None for i in inputs if i):
         return False
     program = get(node.op).define([editor.types[i] if i else None for i in inputs], dict(node.attrs))
-    return _pointwise(program)
+    return pointwise(program)
 
 
-def _pointwise(program: Program) -> bool:
+def pointwise(program: Program) -> bool:
+    """Whether a program combines elements at one place of (broadcast) operands, whatever the place."""
     if len(program.outputs) != 1:
         return False
     for scope in program.scopes:

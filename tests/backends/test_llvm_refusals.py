@@ -34,7 +34,8 @@ def f(A: f32[8], B: out(f32[8])):
     with block("b"):
         intrinsic("vpdpbusd", writes=(B[span(0, 8)],), reads=(A[span(0, 8)],))
 """: "intrinsic 'vpdpbusd' has no LLVM code; there is code for x86.dot_i16x4, x86.dot_i16x8, x86.dot_i16x16, "
-    "x86.madd_u8i8x4, x86.madd_i8u8x4, x86.madd_u8i8x8, x86.madd_i8u8x8, x86.madd_u8i8x16, x86.madd_i8u8x16, "
+    "x86.madd_u8i8x4, x86.madd_u8m8x4, x86.madd_i8u8x4, x86.madd_u8i8x8, x86.madd_u8m8x8, x86.madd_i8u8x8, "
+    "x86.madd_u8i8x16, x86.madd_u8m8x16, x86.madd_i8u8x16, "
     "x86.dot_u8i8x4, x86.dot_i8u8x4, x86.dot_bf16x4, x86.dot_u8i8x8, x86.dot_i8u8x8, x86.dot_bf16x8, "
     "x86.dot_u8i8x16, x86.dot_i8u8x16, x86.dot_bf16x16",
     """

@@ -87,7 +87,7 @@ def kinds(sch: Schedule) -> dict[str, int]:
 
 def test_along_memory_rows_are_lanes_of_a_tile_in_registers() -> None:
     sch = scheduled((512, 1024), 1, 2)
-    assert kinds(sch)["parallel"] >= 64 and kinds(sch)["unrolled"] == kinds(sch)["vectorized"] > 1
+    assert kinds(sch)["parallel"] >= 64 and kinds(sch)["unrolled"] >= kinds(sch)["vectorized"] > 1
     table = buffer_table(sch.function)
     assert table["stacked"].scope == table["state"].scope == "register"
 

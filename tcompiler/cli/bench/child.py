@@ -57,9 +57,9 @@ class _Child:
             case "round":
                 return self._round(request["seconds"], request["calls"])
             case "peak":
-                from tcompiler.target.peak import dot_peak, fma_peak
+                from tcompiler.target.peak import DOTS, dot_peak, fma_peak
 
-                measured = dot_peak if request["dtype"] in ("i8", "bf16") else fma_peak
+                measured = dot_peak if request["dtype"] in DOTS else fma_peak
                 return {"gflops": measured(request["dtype"], request["threads"], request["seconds"])}
             case other:
                 raise InternalError(f"the measuring process was asked for {other!r}")

@@ -169,6 +169,19 @@ def _attention(a: Attributes, q: Tensor, transposed_k: Tensor, v: Tensor) -> Ten
     return functional.scaled_dot_product_attention(q, transposed_k.transpose(-2, -1), v, scale=a["scale"])
 
 
+def _attention_node(a: Attributes, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """ONNX's Attention of four axes, one result."""
+    return functional.scaled_dot_product_attention(
+        q,
+        k,
+        v,
+        mask,
+        is_causal=bool(a.get("is_causal", 0)),
+        scale=a.get("scale"),
+        enable_gqa=q.shape[1] != k.shape[1],
+    )
+
+
 def _ints(value: Tensor | Sequence[int] | None) -> list[int] | None:
     return None if value is None else [int(v) for v in (value.tolist() if isinstance(value, Tensor) else value)]
 
@@ -477,6 +490,7 @@ OPERATORS: dict[str, Operator] = {
     f"{_FUSED}.Attention": _attention,
     "ArgMax": _extreme_index(torch.argmax),
     "ArgMin": _extreme_index(torch.argmin),
+    "Attention": _attention_node,
     "AveragePool": lambda a, x: _pool(a, x, "average"),
     "BatchNormalization": _batch_norm,
     "Cast": lambda a, x: x.to(a["_dtype"]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -125,11 +127,20 @@ def resize_axis(
     return x if total is None else total
 
 
-def repeat(x: SymbolicTensor, axis: int, times: int) -> SymbolicTensor:
-    """Every element of an axis repeated."""
-    shape = list(x.shape)
-    wide = fn.broadcast_to(fn.expand_dims(x, axis + 1), [*shape[: axis + 1], times, *shape[axis + 1 :]])
-    return fn.reshape(wide, [*shape[:axis], shape[axis] * times, *shape[axis + 1 :]])
+def repeat(x: SymbolicTensor, times: Mapping[int, int]) -> SymbolicTensor:
+    """Every element repeated along some axes, all at once.
+
+    Args:
+        x: A tensor.
+        times: How often, by axis.
+    """
+    apart: list[int] = []
+    wide: list[int] = []
+    for axis, extent in enumerate(x.shape):
+        apart += [extent, 1] if axis in times else [extent]
+        wide += [extent, times[axis]] if axis in times else [extent]
+    shape = [extent * times.get(axis, 1) for axis, extent in enumerate(x.shape)]
+    return fn.reshape(fn.broadcast_to(fn.reshape(x, apart), wide), shape)
 
 
 def _sizes(node: NodeView, x: SymbolicTensor, axes: list[int]) -> tuple[list[int], list[float]]:
@@ -185,6 +196,7 @@ def _resized(node: NodeView, x: SymbolicTensor) -> SymbolicTensor:
     if crop and (len(region) != 2 * len(axes) or not all(map(np.isfinite, region))):
         raise CompileError(f"roi is {region} for {len(axes)} axes, expected a start and an end for each")
     outside: list[tuple[int, NDArray[np.bool_]]] = []
+    repeated: dict[int, int] = {}
     for k, (axis, out, scale) in enumerate(zip(axes, sizes, scales, strict=True)):
         size = x.shape[axis]
         if size == out and scale == 1 and not crop:
@@ -208,11 +220,13 @@ def _resized(node: NodeView, x: SymbolicTensor) -> SymbolicTensor:
             places = np.clip(nearest(at, rounding), 0, size - 1)
             times = out // size if size else 0
             if times * size == out and np.array_equal(places, np.arange(out) // max(times, 1)):
-                x = repeat(x, axis, times)
+                repeated[axis] = times
             else:
                 x = resize_axis(node, x, axis, places, None)
         else:
             x = resize_axis(node, x, axis, *taps(mode, at, size, scale, a, antialias, exclude))
+    if repeated:
+        x = repeat(x, repeated)
     for axis, mask in outside:
         if mask.any():
             shape = [-1 if k == axis else 1 for k in range(x.ndim)]

@@ -92,7 +92,10 @@ def _schedule(sch: Schedule, first: str, second: str, target: Target, threads: i
     loop_of = {i.var: sch.loop_of(second, k) for k, i in enumerate(sch.iters(second))}
     lead = [loop_of[v] for v in shape.spatial if v is not row and v is not lane and shape.extents[v] > 1]
     units = [loop_of[v] for v in shape.spatial if v is not row and v is not lane and shape.extents[v] == 1]
-    batch = prod(shape.extents[v] for v in shape.spatial if v is not row and v is not lane)
+    # axes that share what is laid out along lanes (heads with common keys and values) go inside
+    apart = [loop_of[v] for v in shape.spatial if loop_of[v] in lead and all(o.moves(v) for o in shape.operands)]
+    lead = [*apart, *(n for n in lead if n not in apart)]
+    batch = prod(shape.extents[v] for v in shape.spatial if loop_of[v] in apart)
     height = _height(sch, chained, shape.extents[row], shape.extents[shape.reduce[0]], target)
     blocks, inner = sch.split(loop_of[row], [None, height])
     sch.reorder(*units, *lead, blocks, inner, loop_of[lane], loop_of[shape.reduce[0]])
@@ -105,7 +108,7 @@ def _schedule(sch: Schedule, first: str, second: str, target: Target, threads: i
     for name in reversed(before):
         sch.compute_at(name, blocks)
     whole = batch % threads == 0 or batch >= 4 * threads
-    pack_at = lead[-1] if lead and whole else ""
+    pack_at = apart[-1] if apart and whole else ""
     lanes: dict[str, int] = {}
     for name in (first, second):
         known = set(sch.blocks())
@@ -131,7 +134,7 @@ def _schedule(sch: Schedule, first: str, second: str, target: Target, threads: i
     for piece in pieces:
         if not _piece(sch, dict(zip(names, piece, strict=True)), first, second, lanes, target):
             return False
-    parallelize(sch, second, lead if whole else [blocks], shape.points(), threads)
+    parallelize(sch, second, apart if whole and apart else [blocks], shape.points(), threads)
     return True
 
 

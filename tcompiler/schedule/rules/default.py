@@ -8,11 +8,12 @@ from math import prod
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Function
 from tcompiler.schedule.rules.chain import schedule_chain
+from tcompiler.schedule.rules.columns import reduce_columns
 from tcompiler.schedule.rules.dots import schedule_dots
 from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.partials import reduce_in_lanes
 from tcompiler.schedule.rules.pieces import cut_parts
-from tcompiler.schedule.rules.placement import gather_rows, inline_maps
+from tcompiler.schedule.rules.placement import gather_rows, inline_maps, share_near
 from tcompiler.schedule.rules.reduction import schedule_reduction
 from tcompiler.schedule.rules.residues import cut_residues
 from tcompiler.schedule.rules.rows import schedule_row_blocks
@@ -62,6 +63,7 @@ def _schedule(sch: Schedule, target: Target, threads: int, constants: Collection
         before = set(sch.blocks())
         if name in before - done and (
             schedule_windows(sch, name, target, threads, constants)
+            or reduce_columns(sch, name, target, threads)
             or schedule_dots(sch, name, target, threads, constants)
             or schedule_reduction(sch, name, target, threads, constants)
         ):
@@ -72,6 +74,7 @@ def _schedule(sch: Schedule, target: Target, threads: int, constants: Collection
         if len(outputs) == 1 and has_long_rows(sch, threads):
             write_over_rows(sch, outputs[0])
         elif len(outputs) == 1:
+            share_near(sch, outputs[0])
             shared = gather_rows(sch, outputs[0])
             if shared:
                 schedule_row_blocks(sch, outputs[0], shared, target, threads)

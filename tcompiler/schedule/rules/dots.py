@@ -516,7 +516,7 @@ def _widened(sch: Schedule, block: str, target: Target, threads: int, constants:
         if any(load.dtype is not f.dtype for load in loads(f)) and shape.points() >= LEAST * size:
             converted += sch.reindex(block, k)
             if shape.innermost() not in free_vars(f):
-                _reductions_last(sch, block, k, shape)
+                _reductions_last(sch, block, k, shape, constants)
     if not converted:
         return False
     _inline_into_copies(sch, block, before)
@@ -530,12 +530,19 @@ def _widened(sch: Schedule, block: str, target: Target, threads: int, constants:
     return True
 
 
-def _reductions_last(sch: Schedule, block: str, factor: int, shape: Shape) -> None:
-    """Lets an operand that all lanes share be read along memory: its longest reduction last."""
-    load = _operand(sch, block, factor)
+def _reductions_last(sch: Schedule, block: str, factor: int, shape: Shape, constants: Collection[str]) -> None:
+    """Lets an operand that all lanes share be read along memory: that reduction last which the other one wishes.
+
+    A constant is packed and follows any order, of which the longest is best; other data are read as they lie.
+    """
+    load, other = _operand(sch, block, factor), _operand(sch, block, 1 - factor)
     plain = {i: k for k, i in enumerate(load.indices) if isinstance(i, Var) and i in shape.reduce}
     if plain:
-        at = plain[max(plain, key=lambda v: shape.extents[v])]
+        now = shape_of(sch.function, find_block(sch.function, block)) or shape
+        steps = next((o.strides for o in now.operands if o.buffer == other.buffer), {})
+        packed = other.buffer in constants or not steps
+        last = max(plain, key=lambda v: shape.extents[v] if packed else -abs(steps.get(v) or 0))
+        at = plain[last]
         names = [f"d{k}" for k in range(len(load.indices))]
         order = [n for k, n in enumerate(names) if k != at] + [names[at]]
         if order != names:

@@ -17,6 +17,7 @@ from tcompiler.ir.scalar.canonical import linear
 from tcompiler.ir.scalar.grammar import Binary, Load, Select, Var, children, postorder
 from tcompiler.schedule.rules.accesses import Shape, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
+from tcompiler.schedule.rules.placement import CHEAP, operations
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
@@ -27,6 +28,8 @@ SHUFFLED_BYTES = 16
 """Bytes of a row that a tile reads at once: vectors are shuffled within as many at full speed."""
 STREAMS = 64
 """Rows that are read side by side, each from its beginning to its end: more of them crowd a cache."""
+SHORT = 8
+"""Vectors of a row that are written out, if they are cheap."""
 PIECES = 16
 """Pieces that borders may cut a nest into."""
 
@@ -265,3 +268,6 @@ def _straight(
     parallelize(sch, block, [*outer, first], shape.points(), threads, keep=[first])
     if lane.extent % width:
         peel_tails(sch, first)
+    if outer and lane.extent <= SHORT * width and operations(find_block(sch.function, block)) <= CHEAP:
+        # a loop of a few rounds costs as much as what it does
+        attempt(sch, sch.unroll, first)

@@ -6,13 +6,16 @@ from collections.abc import Collection
 
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Block, Stmt, Store, Update, buffer_table
-from tcompiler.ir.scalar.grammar import Binary, Load, Scalar, Select, Unary, as_int, children, postorder
+from tcompiler.ir.scalar.grammar import Binary, Const, Load, Scalar, Select, Unary, Var, as_int, children, postorder
 from tcompiler.schedule.rules.accesses import shape_of
 from tcompiler.schedule.rules.attempt import attempt
 from tcompiler.schedule.schedule import Schedule
 
 CHEAP = 6
 """Operations that may be computed again rather than stored and read."""
+
+SHARED = 4
+"""How often a reduction may read what is only moved before, for it to be read where it lies."""
 
 WRITTEN = 4096
 """Nodes of an expression written out in full. A value read twice shares its node, but its text has it twice: a chain
@@ -61,12 +64,20 @@ def _worth_inlining(sch: Schedule, producer: Block, user: Block, users: int) -> 
     if _written(user.body, producer.body.buffer, _written(producer.body)) > WRITTEN:
         return False
     if isinstance(value, Load):
-        return user.init is None or _same_steps(sch, producer, value)
+        # what is read a few times only, and not by windows that overlap, is not worth a copy
+        seldom = used <= SHARED * made and _plainly(user, producer.body.buffer)
+        return user.init is None or seldom or _same_steps(sch, producer, value)
     cost = _cost(value)
     again = used * users > made
     if user.init is not None and (again or _has_select(value)):
         return False
     return not again or cost <= CHEAP
+
+
+def _plainly(block: Block, buffer: str) -> bool:
+    """Whether every index with which a block reads a buffer is an iter var or a constant."""
+    loads = [n for n in postorder(*_values(block.body)) if isinstance(n, Load) and n.buffer == buffer]
+    return all(isinstance(i, Var | Const) for n in loads for i in n.indices)
 
 
 def _written(leaf: Stmt, buffer: str = "", inside: int = 0) -> int:
@@ -132,6 +143,35 @@ def _cost(value: Scalar) -> int:
             case _:
                 pass
     return total
+
+
+def share_near(sch: Schedule, last: str) -> None:
+    """Lets the rows that read the same elements of the largest operand of a reduction follow each other.
+
+    Args:
+        sch: The schedule.
+        last: A map of one reduction's result, element by element.
+    """
+    producers = [p for p in sch.producers(last) if find_block(sch.function, p).init is not None]
+    block = find_block(sch.function, last)
+    shape = shape_of(sch.function, find_block(sch.function, producers[0])) if len(producers) == 1 else None
+    if shape is None or len(shape.spatial) != len(block.iters) or sch.consumers(producers[0]) != [last]:
+        return
+    made = sch.written_by(producers[0])
+    reads = [n for n in postorder(*_values(block.body)) if isinstance(n, Load) and n.buffer == made]
+    same = all(r.indices == tuple(i.var for i in block.iters) for r in reads)
+    if not same or shape.target.indices != shape.spatial or len(shape.operands) < 2:
+        return
+    largest = max(shape.operands, key=lambda o: bytes_of(sch, o.buffer))
+    again = [k for k, v in enumerate(shape.spatial) if not largest.moves(v) and shape.extents[v] > 1]
+    order = [k for k in range(len(shape.spatial)) if k not in again] + again
+    loops = [sch.loop_of(last, k) for k in order]
+    if again and "" not in loops and len(again) < len(order):
+        attempt(sch, sch.reorder, *loops)
+
+
+def _values(leaf: Stmt) -> tuple[Scalar, ...]:
+    return (leaf.value,) if isinstance(leaf, Store) else leaf.values if isinstance(leaf, Update) else ()
 
 
 def gather_rows(sch: Schedule, last: str, among: Collection[str] | None = None) -> list[str]:

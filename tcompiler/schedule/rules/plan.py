@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import gcd, prod
 
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import buffer_table
-from tcompiler.ir.scalar.grammar import Var
+from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
 from tcompiler.schedule.rules.partials import contiguous_axes
 from tcompiler.schedule.rules.tile import Registers, Tile, choose_flat_tile, choose_tile
@@ -16,6 +16,10 @@ from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
 
+RUN = 512
+"""Bytes along the reduction from which on a matrix that is read once is read by itself, not beside others."""
+SHARED = 4
+"""Rows for which an operand is read as it lies, rather than laid out along lanes first."""
 NEVER = 1 << 60
 """More bytes than there are."""
 
@@ -33,6 +37,7 @@ class Plan:
         shared: The operand that all rows of a tile read.
         flat: The best tile over rows and lines fused into one axis, if that is possible.
         chunk: How far a part of the reduction goes along its axes, where it is done in parts.
+        once: Whether the shared operand passes by once, so that nothing but its order in memory counts.
     """
 
     shape: Shape
@@ -43,6 +48,7 @@ class Plan:
     shared: Operand
     flat: Tile | None = None
     chunk: Mapping[Var, int] = field(default_factory=dict)
+    once: bool = False
 
     @property
     def extents(self) -> dict[Var, int]:
@@ -78,7 +84,9 @@ def _own(sch: Schedule, block: str, shape: Shape | None) -> Shape | None:
     return replace(shape, extents=extents)
 
 
-def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside: bool = False) -> Plan | None:
+def make_plan(
+    sch: Schedule, block: str, target: Target, lanes: int = 0, inside: bool = False, constants: Collection[str] = ()
+) -> Plan | None:
     """Plans a reduction's nest.
 
     Args:
@@ -87,6 +95,7 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
         target: The machine.
         lanes: Lanes that the tile has to have, as an operand is laid out for them; 0 for any.
         inside: Whether the block shares its outer loops with others, which then stand still.
+        constants: Operands that are laid out for the tile once, whatever it is.
 
     Returns:
         The plan; None where the output is not contiguous along an axis that operands are contiguous or constant in.
@@ -103,7 +112,7 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
     moved = [o for o in shape.operands if o.moves(lane)]
     if not moved:
         return None
-    shared, row = None, None
+    shared, row, once, width = None, None, False, target.vector_lanes(bits)
     for o in moved:
         candidates = [
             v
@@ -112,18 +121,24 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
         ]
         if candidates:
             shared, row = o, _best_row(shape, candidates)
+            few = not inside and not lanes and prod(shape.extents[v] for v in candidates) <= SHARED
+            if few and o.buffer not in constants and _read_once(sch, shape, o, candidates):
+                if o.strides.get(lane) != 1 and _as_it_lies(shape, moved, lane, width):
+                    return None  # laying it out for a few rows costs more than reading it for each
+                size = prod(e for v, e in shape.extents.items() if o.moves(v)) * bits // 8
+                once = size > target.l2_bytes and o.strides.get(lane) == 1
+                row = None if once else row
             break
     if shared is None:
-        walked = contiguous_axes(shape)
-        long = prod(shape.extents[v] for v in walked) >= target.vector_lanes(bits)
-        streamed = [o for o in moved if any(o.moves(v) for v in shape.reduce)]
-        if long and all(o.strides.get(lane) != 1 for o in streamed):
+        if _as_it_lies(shape, moved, lane, width):
             return None  # nothing is shared between lanes: each row is better reduced as it lies in memory
         candidates = [
             v for v in shape.spatial if v is not lane and shape.extents[v] > 1 and shape.target.strides.get(v)
         ]
-        row = _best_row(shape, candidates) if candidates else None
         shared = moved[0]
+        alike = all(o.moves(v) for v in candidates for o in shape.operands)
+        once = alike and shared.buffer not in constants and _read_once(sch, shape, shared, ())
+        row = _best_row(shape, candidates) if candidates and not once else None
     extent = shape.extents[lane]
     rows = shape.extents[row] if row is not None else 1
     depth = 1
@@ -131,11 +146,11 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
         depth *= shape.extents[v]
     by_row = row is not None and not shared.moves(row)
     registers = Registers(
-        target.vector_lanes(bits),
+        width,
         target.vector_registers,
         target.vector_bits // 8,
         # longer reductions over rows are done in parts, whose panels stay close
-        NEVER if by_row else near_bytes(target),
+        NEVER if by_row else 0 if once else near_bytes(target),
         near_bytes(target),
         pace(target),
     )
@@ -150,7 +165,24 @@ def make_plan(sch: Schedule, block: str, target: Target, lanes: int = 0, inside:
     flat = None
     if line is not None and not lanes:
         flat = choose_flat_tile(rows, extent, depth, registers, lines, apart)
-    return Plan(shape, lane, row, line, tile, shared, flat)
+    return Plan(shape, lane, row, line, tile, shared, flat, once=once)
+
+
+def _as_it_lies(shape: Shape, moved: Sequence[Operand], lane: Var, width: int) -> bool:
+    """Whether a reduction runs along memory, and what it reads does not run along the lanes."""
+    long = prod(shape.extents[v] for v in contiguous_axes(shape)) >= width
+    streamed = [o for o in moved if any(o.moves(v) for v in shape.reduce)]
+    return long and all(o.strides.get(lane) != 1 for o in streamed)
+
+
+def _read_once(sch: Schedule, shape: Shape, operand: Operand, rows: Sequence[Var]) -> bool:
+    """Whether every iteration, but for a few rows, reads an element of its own: best in the order of memory."""
+    buffer = buffer_table(sch.function)[operand.buffer]
+    run = prod(shape.extents[v] for v in shape.reduce) * buffer.dtype.bytes
+    others = [v for v, e in shape.extents.items() if e > 1 and v not in rows]
+    elements = prod(as_int(e) or 0 for e in buffer.shape)
+    own = prod(shape.extents[v] for v in others) <= elements  # windows overlap
+    return own and len(shape.operands) > 1 and run >= RUN and all(operand.moves(v) for v in others)
 
 
 def near_bytes(target: Target) -> int:

@@ -94,7 +94,7 @@ def _schedule(
     sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str], lanes: int = 0
 ) -> bool:
     _spread_rows(sch, block)
-    plan = make_plan(sch, block, target, lanes, bool(lanes))
+    plan = make_plan(sch, block, target, lanes, bool(lanes), constants)
     if plan is None:
         return False
     shape = plan.shape
@@ -129,6 +129,9 @@ def _schedule(
         panel = plan.panel(element)
         plan, blocks = block_rows(sch, plan, others, loop_of, target, threads)
         row_loops, row_inner = [], blocks.inner
+    if plan.once and not packs and not lanes and others:
+        # a few rows read what streams by: as much of it at a time as the level 1 cache holds
+        plan = chunked(plan, reduce_order, element, target.l1_bytes // 2 // columns)
     lane_outer, lane_inner = sch.split(loop_of[plan.lane], [None, plan.lanes])
     parts: list[str] = []
     for v, n in plan.chunk.items():
@@ -152,7 +155,7 @@ def _schedule(
             lane_block, lane_outer = sch.split(lane_outer, [None, block_panels])
             outer = [*lead, lane_block, *rest, *row_loops, lane_outer]
         elif packs or columns * panel > target.l2_bytes // 2:
-            outer = [*lead, lane_outer, *rest, *row_loops]
+            outer = [*lead, *([*parts, *rest, lane_outer] if parts else [lane_outer, *rest]), *row_loops]
         else:
             outer = [*lead, *rest, lane_outer, *row_loops]
     reduce_loops = [loop_of[v] for v in reduce_order if loop_of[v] not in parts]
@@ -200,7 +203,7 @@ def _schedule(
     shared = outer
     if blocks is not None and not lead:
         shared = blocks.around if blocks.by_block else [lane_outer, *blocks.inside]
-    keep = [lane_block, lane_outer, *row_loops] if blocks is None else [*parts, lane_outer, *blocks.cut]
+    keep = [*parts, lane_block, lane_outer, *row_loops] if blocks is None else [*parts, lane_outer, *blocks.cut]
     parallelize(sch, block, shared, work, threads, [n for n in keep if n])
     for name in (*copies, *keep):
         if name:

@@ -42,7 +42,9 @@ SHARES = 4
 VECTORS = 4
 """Vectors that are computed between two jumps."""
 ROWS = 8
-"""Rows, and steps, of a tile at most: it stays in registers."""
+"""Rows of a tile at most."""
+LINE_BYTES = 64
+"""Bytes of a row in a tile: rows that are a power of two apart share few lines of a cache, so each is used at once."""
 
 
 def schedule_scan(sch: Schedule, block: str, target: Target, threads: int) -> bool:
@@ -139,7 +141,8 @@ def _along(sch: Schedule, block: str, target: Target, threads: int) -> bool:
         row = sch.fuse(*spatial)[0]
         spatial = [row]
     outer, lane = sch.split(row, [None, min(width, sch.extent(row) or 1)])
-    first, inner = sch.split(step, [None, min(ROWS, steps)])
+    bytes_ = max((buffer_table(sch.function)[b].dtype.bytes for b in results), default=1)
+    first, inner = sch.split(step, [None, min(max(ROWS, LINE_BYTES // bytes_), steps)])
     sch.reorder(*spatial[:-1], outer, first, inner, lane)
     _begin_at(sch, block, outer)
     for reader in readers:

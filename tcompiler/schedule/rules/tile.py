@@ -50,7 +50,8 @@ class Registers:
         width: Lanes of a vector register.
         count: Vector registers.
         vector_bytes: Bytes of one.
-        near_bytes: Bytes of a panel that stay close to the core: over half of the level 2 cache.
+        near_bytes: Bytes of a panel that stay close to the core: over half of the level 2 cache; 0 where what is read
+            streams by in any case.
         part_bytes: Bytes of a panel from which on a reduction is done in parts.
         pace: What the core sustains.
     """
@@ -110,13 +111,15 @@ def choose_tile(
     """
     best: tuple[float, int, int, Tile] | None = None
     width = registers.width
-    for vectors in (2, 1, 3, 4):
+    streams = not registers.near_bytes and rows == 1
+    for vectors in (2, 1, 4, 8, 16) if streams else (2, 1, 3, 4):
         if vectors == 3 and depth * 3 * registers.vector_bytes > registers.part_bytes:
             continue
         lanes = min(vectors * width, columns)
         if lanes != fixed if fixed else vectors > 1 and -(-lanes // width) <= vectors // 2:
             continue
-        most = (registers.count - 1 - vectors) // vectors
+        # a few accumulators out of registers are hidden by what comes from memory, which had better come in order
+        most = max((registers.count - 1 - vectors) // vectors, int(streams and vectors <= registers.count))
         panels = [(c, -(-n // width)) for c, n in _pieces(columns, lanes)]
         for mr in range(1, min(rows, most) + 1):
             for ml in range(1, min(lines, most // mr) + 1):

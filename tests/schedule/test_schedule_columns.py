@@ -1,0 +1,61 @@
+"""Reductions across memory by the default rule: row by row, strips of results near, a few rows at once in registers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tcompiler.ir import dtypes as dt
+from tcompiler.ir.graph.grammar import TensorType
+from tcompiler.ir.loop.grammar import Function, buffer_table
+from tcompiler.ir.loop.verify import verify
+from tcompiler.ir.scalar.grammar import index
+from tcompiler.lower.function import lower
+from tcompiler.ops import registry
+from tcompiler.schedule.rules.default import default_schedule
+from tcompiler.target.named import get, host
+from tests.backends.kernels import run
+
+
+def reduction(name: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> Function:
+    kind = TensorType(dt.f32, tuple(map(index, shape)))
+    return lower(registry.get(name).define((kind,), {"axes": axes, "keepdims": False}))
+
+
+SHAPES = [
+    ((17, 33), (0,)),
+    ((5, 19, 70), (1,)),
+    ((3, 2000), (0,)),
+    ((40, 1100), (0,)),
+    ((3, 8, 5, 12), (0, 2)),
+    ((2, 9, 1, 300), (1,)),
+]
+
+
+@pytest.mark.parametrize(("shape", "axes"), SHAPES, ids=str)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_sums_and_maxima(shape: tuple[int, ...], axes: tuple[int, ...], threads: int) -> None:
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    x.flat[7] = np.nan
+    exact: dict[str, np.ndarray[Any, Any]] = {"sum": x.astype(np.float64).sum(axes), "amax": x.max(axes)}
+    for name, expected in exact.items():
+        function = reduction(name, shape, axes)
+        scheduled = default_schedule(function, host(), threads).function
+        verify(scheduled)
+        given = {n: x.reshape([int(str(e)) for e in buffer_table(scheduled)[n].shape]) for n in function.inputs}
+        (y,) = run(scheduled, given).values()
+        np.testing.assert_allclose(y.reshape(expected.shape), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_strip_of_results_is_near_and_a_few_rows_are_added_in_registers() -> None:
+    sch = default_schedule(reduction("sum", (1024, 1024), (0,)), get("x86-64-v3"))
+    assert sorted(b.scope for b in sch.function.buffers) == ["global", "global", "local", "register"]
+    assert [step.primitive for step in sch.trace.steps].count("stage_accumulate") == 2
+
+
+@pytest.mark.parametrize("shape", [(32, 512, 16), (61, 127, 20), (3, 3, 6000)])
+def test_short_results_and_few_rows_stay_in_registers(shape: tuple[int, ...]) -> None:
+    sch = default_schedule(reduction("sum", shape, (1,)), get("x86-64-v3"))
+    assert sorted(b.scope for b in sch.function.buffers) == ["global", "global", "register"]
