@@ -468,15 +468,19 @@ def _written(s: Stmt) -> frozenset[str]:
 
 
 def _vectors(extent: int, width: int) -> list[int]:
-    """The lanes of the vectors that a loop becomes: powers of two, but for a last one that fits a register.
+    """The lanes of the vectors that a loop becomes: registers by powers of two, as LLVM gives 24 lanes those of 32.
 
-    LLVM widens others to the next power of two, and gives 24 lanes the registers of 32.
+    A short last one shall still take whole registers, as those before it do: where it would not, it takes the larger
+    part. One lane that is left over is a scalar, whose factor the lanes before it have loaded.
     """
-    sizes = []
-    while extent > width and extent & (extent - 1):
-        sizes.append(1 << extent.bit_length() - 1)
-        extent -= sizes[-1]
-    return [*sizes, extent] if extent else sizes
+    if extent > width and extent % width == 1:
+        return [*_vectors(extent - 1, width), 1]
+    registers = -(-extent // width)
+    parts = [1 << k for k in reversed(range(registers.bit_length())) if registers >> k & 1]
+    if 2 * (extent % width) in range(1, width + 1):
+        parts.reverse()
+    sizes = [width * part for part in parts]
+    return [*sizes[:-1], extent - sum(sizes[:-1])] if extent else []
 
 
 def _given_to_threads(s: Stmt) -> frozenset[str]:

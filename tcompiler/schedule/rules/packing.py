@@ -8,12 +8,14 @@ from tcompiler.backends.llvm.linear import linear
 from tcompiler.ir.scalar.grammar import Scalar, Var, as_int
 from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule.rules.accesses import Operand
-from tcompiler.schedule.rules.attempt import attempt
+from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.plan import Plan
 from tcompiler.schedule.schedule import Schedule
 
 REUSE = 4
 """An operand that is not contiguous along the lanes is packed if each of its elements is used this often."""
+STEP = 8
+"""Elements of a row that a copy reads at once where the lanes lie apart."""
 
 
 def _plain(operand: Operand, var: Var) -> int | None:
@@ -87,17 +89,20 @@ def pack(sch: Schedule, block: str, plan: Plan, operand: Operand, loop: str) -> 
     lane_loop, tail_loop = sch.loop_of(copy, at), ""
     if not lane_loop:
         return ""
-    extent = sch.extent(lane_loop) or 1
-    if extent > plan.lanes:
-        first, second = sch.split(lane_loop, [None, plan.lanes])
-        order = [n for n in loops if n != lane_loop]
-        # rows are read in runs of a block of panels, which is kinder to caches and pages than panel by panel
-        sch.reorder(*order, first, second)
-        lane_loop, tail_loop = second, first
+    order = [n for n in loops if n != lane_loop]
+    if (sch.extent(lane_loop) or 1) > plan.lanes:
+        tail_loop, lane_loop = sch.split(lane_loop, [None, plan.lanes])
+    panels = [tail_loop] if tail_loop else []
+    along = sch.loop_of(copy, rank - 1) if at != rank - 1 else ""
+    if along and (sch.extent(along) or 1) >= STEP:
+        # what lies across the lanes is read along memory, and transposed in registers
+        outer_loop, inner_loop = sch.split(along, [None, STEP])
+        sch.reorder(*(n for n in order if n != along), *panels, outer_loop, inner_loop, lane_loop)
+        sch.unroll(inner_loop)
+        peel_tails(sch, outer_loop)
     else:
-        order = [n for n in loops if n != lane_loop]
-        if order and loops[-1] != lane_loop:
-            sch.reorder(*order, lane_loop)
+        # rows are read in runs of a block of panels, which is kinder to caches and pages than panel by panel
+        sch.reorder(*order, *panels, lane_loop)
     sch.vectorize(lane_loop)
     return tail_loop
 
