@@ -17,11 +17,10 @@ from tcompiler.ir.graph.verify import verify
 from tcompiler.ops.registry import get
 from tcompiler.transform.parts import part_starts, reshaped, slice_starts, strides_of, with_strides
 
-RNG = np.random.default_rng(11)
-
 
 def f32(*shape: int) -> np.ndarray:
-    return RNG.standard_normal(shape).astype(np.float32)
+    """The same numbers for a shape, whichever tests run."""
+    return np.random.default_rng([11, *shape]).standard_normal(shape).astype(np.float32)
 
 
 K = {c: f32(c, 8, 1, 1) for c in (5, 16, 24)}
@@ -200,7 +199,8 @@ def check(module: GraphModule, x: np.ndarray, kernels: int) -> None:
         got = tc.compile(module, threads=threads)(x)
         results = got if isinstance(got, tuple) else (got,)
         for a, v in zip(results, module.graph.outputs, strict=True):
-            np.testing.assert_allclose(a, wanted[v.name], rtol=2e-4, atol=1e-4)
+            scale = max(float(np.abs(wanted[v.name]).max(initial=0.0)), 1.0)
+            np.testing.assert_allclose(a, wanted[v.name], rtol=2e-4, atol=2e-5 * scale)
 
 
 @pytest.mark.parametrize(
