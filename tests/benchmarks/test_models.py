@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks import models
+from benchmarks.models import neighbours, operators
 
 EXPORTED = (
     *("resnet18", "resnet_tiny", "mlp_odd", "transformer_odd", "resnet50_small", "mobilenetv2_small", "vit_small"),
@@ -87,3 +88,17 @@ def test_relative_l2() -> None:
     assert models.relative_l2([3.0, 4.5], [3.0, 4.0]) == 0.1
     assert models.relative_l2([1.0], [1.0, 1.0]) == float("inf")
     assert np.isnan(models.relative_l2([np.nan], [1.0]))
+
+
+def test_neighbours_have_odd_sizes_and_einsums_are_what_they_say() -> None:
+    small = ("C1D_256_64_128_k3s2", "GRP_14_256_256_k3s1g4", "DW_7_960_k3s1", "BMM_12_128_128_64", "ATT_1_12_128_64")
+    for spec in (s for s in operators.specs() if s["name"] in small):
+        odd = neighbours.neighbour(spec)
+        made = onnx.shape_inference.infer_shapes(operators.model(odd), check_type=True, strict_mode=True)
+        dims = {d.dim_value for v in made.graph.input for d in v.type.tensor_type.shape.dim}
+        assert dims != {d.dim_value for v in operators.model(spec).graph.input for d in v.type.tensor_type.shape.dim}
+        assert max(dims) % 2 == 1 or spec["groups"] > 1
+    for group in neighbours.EINSUMS:
+        assert len({neighbours.einsum_flops(equation) for equation in group}) <= 2
+        for equation in group:
+            onnx.shape_inference.infer_shapes(neighbours.einsum(equation), check_type=True, strict_mode=True)
