@@ -138,7 +138,16 @@ def _first_writer(function: Function, b: Block, around: For, written: Sequence[s
         if not others:
             continue
         first = min((at[r.name] for r in readers(function, name) if r is not b), default=0)
-        outside = next((w for w in others if w not in under or at[w.name] < max(first, at[b.name])), None)
+        # a loop that begins anew for the others in each of its iterations does so with the block inside it alone
+        left = [s for s in tree(function).loops_above(b) if s not in stay and s is not around]
+        outside = next(
+            (
+                w
+                for w in others
+                if w not in under or at[w.name] < max(first, at[b.name]) or any(w in blocks_under(s) for s in left)
+            ),
+            None,
+        )
         if outside is not None:
             refuse(
                 AT_WRITER,

@@ -436,14 +436,20 @@ def _inline_into_copies(sch: Schedule, block: str, before: Collection[str]) -> N
             return
 
 
-def _operand(sch: Schedule, block: str, factor: int) -> Load:
+def _read(sch: Schedule, block: str, factor: int) -> Load | None:
+    """The load that a factor is, perhaps converted."""
     update = find_block(sch.function, block).body
     assert isinstance(update, Update)
     node = factors(update.values[0])[factor]
     while isinstance(node, Cast):
         node = node.a
-    assert isinstance(node, Load)
-    return node
+    return node if isinstance(node, Load) else None
+
+
+def _operand(sch: Schedule, block: str, factor: int) -> Load:
+    load = _read(sch, block, factor)
+    assert load is not None
+    return load
 
 
 def _axis(load: Load, name: str) -> int:
@@ -535,12 +541,14 @@ def _reductions_last(sch: Schedule, block: str, factor: int, shape: Shape, const
 
     A constant is packed and follows any order, of which the longest is best; other data are read as they lie.
     """
-    load, other = _operand(sch, block, factor), _operand(sch, block, 1 - factor)
+    load, other = (_read(sch, block, k) for k in (factor, 1 - factor))
+    if load is None:
+        return
     plain = {i: k for k, i in enumerate(load.indices) if isinstance(i, Var) and i in shape.reduce}
     if plain:
         now = shape_of(sch.function, find_block(sch.function, block)) or shape
-        steps = next((o.strides for o in now.operands if o.buffer == other.buffer), {})
-        packed = other.buffer in constants or not steps
+        steps = next((o.strides for o in now.operands if other is not None and o.buffer == other.buffer), {})
+        packed = not steps or (other is not None and other.buffer in constants)
         last = max(plain, key=lambda v: shape.extents[v] if packed else -abs(steps.get(v) or 0))
         at = plain[last]
         names = [f"d{k}" for k in range(len(load.indices))]

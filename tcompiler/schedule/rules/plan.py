@@ -11,17 +11,15 @@ from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
 from tcompiler.schedule.rules.partials import contiguous_axes
-from tcompiler.schedule.rules.tile import Registers, Tile, choose_flat_tile, choose_tile
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
+from tcompiler.target.tile import NEVER, Registers, Tile, choose_flat_tile, choose_tile, near_bytes
 
 RUN = 512
 """Bytes along the reduction from which on a matrix that is read once is read by itself, not beside others."""
 SHARED = 4
 """Rows for which an operand is read as it lies, rather than laid out along lanes first."""
-NEVER = 1 << 60
-"""More bytes than there are."""
 
 
 @dataclass(slots=True)
@@ -183,11 +181,6 @@ def _read_once(sch: Schedule, shape: Shape, operand: Operand, rows: Sequence[Var
     elements = prod(as_int(e) or 0 for e in buffer.shape)
     own = prod(shape.extents[v] for v in others) <= elements  # windows overlap
     return own and len(shape.operands) > 1 and run >= RUN and all(operand.moves(v) for v in others)
-
-
-def near_bytes(target: Target) -> int:
-    """Bytes of a panel that stay close to the core while tiles read it: over half of the level 2 cache."""
-    return target.l2_bytes * 5 // 8
 
 
 def chunked(plan: Plan, order: Sequence[Var], element: int, near: int) -> Plan:

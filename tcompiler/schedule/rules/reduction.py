@@ -22,12 +22,12 @@ from tcompiler.schedule.rules.accesses import Shape, element_strides, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.packing import pack, pack_constants, packable, runtime_packs
-from tcompiler.schedule.rules.plan import Plan, chunked, make_plan, near_bytes
+from tcompiler.schedule.rules.plan import Plan, chunked, make_plan
 from tcompiler.schedule.rules.row_blocks import block_rows, place_producer
 from tcompiler.schedule.rules.threads import WORTH, parallelize
-from tcompiler.schedule.rules.tile import WAY_BYTES
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
+from tcompiler.target.tile import WAY_BYTES, near_bytes
 
 UNROLL = 8
 """Innermost reduce loops up to this extent are expanded."""

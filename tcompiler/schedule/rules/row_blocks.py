@@ -15,10 +15,10 @@ from tcompiler.schedule.rules.blocking import Blocking, Problem, RowAxis, choose
 from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.plan import Plan
 from tcompiler.schedule.rules.threads import WORTH
-from tcompiler.schedule.rules.tile import Tile
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
+from tcompiler.target.tile import Tile
 
 
 @dataclass(frozen=True, slots=True)

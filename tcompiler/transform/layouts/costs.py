@@ -11,10 +11,9 @@ from functools import cached_property
 from math import prod
 
 from tcompiler.ir.graph.grammar import TensorType
-from tcompiler.schedule.rules.plan import NEVER, near_bytes
-from tcompiler.schedule.rules.tile import Registers, choose_tile
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
+from tcompiler.target.tile import NEVER, Registers, choose_tile, near_bytes
 from tcompiler.transform.layouts.sums import Sums
 
 Order = tuple[int, ...]

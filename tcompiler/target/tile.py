@@ -8,6 +8,10 @@ from itertools import product
 from math import gcd
 
 from tcompiler.target.model import Pace
+from tcompiler.target.target import Target
+
+NEVER = 1 << 60
+"""More bytes than there are."""
 
 LINES_COST = 1.03
 """What a tile over two axes of rows has to save before it is worth its tails' code."""
@@ -62,6 +66,11 @@ class Registers:
     near_bytes: int
     part_bytes: int
     pace: Pace
+
+
+def near_bytes(target: Target) -> int:
+    """Bytes of a panel that stay close to the core while tiles read it: over half of the level 2 cache."""
+    return target.l2_bytes * 5 // 8
 
 
 def step_cycles(rows: int, vectors: int, shared: bool, panel_bytes: int, registers: Registers) -> float:
