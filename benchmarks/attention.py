@@ -7,46 +7,25 @@ Example: python -m benchmarks.attention --filter decode --threads 1 --against on
 
 from __future__ import annotations
 
-import re
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
-import onnx
-
-from benchmarks.common import Recorder, parser
+from benchmarks.common import Case, Recorder, add_filter, parser
 from benchmarks.models import attention
-from tcompiler.cli.bench import Bench, Result
-from tcompiler.cli.bench.flops import random_inputs
+from tcompiler.cli.bench import Result
 from tcompiler.target.machine import Machine, measure
 
 
 def main() -> None:
     """Measure the chosen cases."""
     options = parser(__doc__, rounds=5)
-    options.add_argument("--filter", type=re.compile, default=re.compile(""), help="regular expression on the name")
+    add_filter(options)
     chosen = options.parse_args()
     cases = [case for case in attention.cases() if chosen.filter.search(case.name)]
     if not cases:
         options.error("no case has that name")
     machine = measure()
     recorder = Recorder("Attention", chosen)
-    with tempfile.TemporaryDirectory(prefix="tcompiler-attention-") as folder:
-        written, node = Path(folder) / "written.onnx", Path(folder) / "node.onnx"
-        for threads in chosen.threads:
-            with Bench([*chosen.against, "tcompiler"], threads) as bench:
-                for case in cases:
-                    onnx.save(case.model(), str(written))
-                    onnx.save(case.node(), str(node))
-                    result = bench.measure(
-                        written,
-                        random_inputs(written),
-                        flops=case.flops,
-                        rounds=chosen.rounds,
-                        seconds=chosen.seconds,
-                        paths={"torch": node},
-                    )
-                    recorder.add(case.name, result, case.moved)
+    recorder.measure(lambda: (Case(c.name, c.model(), c.flops, c.moved, other={"torch": c.node()}) for c in cases))
     recorder.finish(
         recorder.means(),
         "Rates count both products, without what a causal mask hides.",

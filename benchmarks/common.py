@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import onnx
+from numpy.typing import NDArray
 from rich.console import Console
 
-from tcompiler.cli.bench import PEERS, Result, report
+from tcompiler.cli.bench import PEERS, Bench, Result, report
+from tcompiler.cli.bench.flops import model_flops, random_inputs
 
 console = Console(stderr=True, highlight=False)
 
@@ -34,6 +39,11 @@ def parser(description: str | None, *, rounds: int, against: Sequence[str] = PEE
     return made
 
 
+def add_filter(options: argparse.ArgumentParser) -> None:
+    """Adds the option that chooses cases by name."""
+    options.add_argument("--filter", type=re.compile, default=re.compile(""), help="regular expression on the name")
+
+
 def integers(text: str) -> list[int]:
     """The numbers of "1,2"."""
     return [int(part) for part in text.split(",")]
@@ -42,6 +52,29 @@ def integers(text: str) -> list[int]:
 def names(text: str) -> list[str]:
     """The parts of "a,b"; none of an empty text."""
     return [part for part in text.split(",") if part]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model to measure.
+
+    Attributes:
+        label: Its name in the table.
+        model: The model.
+        flops: Operations of a call; None for what the model says.
+        moved: Bytes that must be moved, for a rate where there are no flops.
+        inputs: Arrays by input name; None for random ones.
+        dtype: Whose peak it is compared with.
+        other: Models of the same meaning for systems that take another one, by system.
+    """
+
+    label: str
+    model: onnx.ModelProto
+    flops: int | None = None
+    moved: int = 0
+    inputs: Mapping[str, NDArray[Any]] | None = None
+    dtype: str = "f32"
+    other: Mapping[str, onnx.ModelProto] = field(default_factory=dict)
 
 
 @dataclass
@@ -60,6 +93,33 @@ class Recorder:
     labels: list[str] = field(default_factory=list)
     moved: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def measure(self, cases: Callable[[], Iterable[Case]]) -> None:
+        """Measures cases with every thread count, each system in a process of its own, and keeps the results.
+
+        Args:
+            cases: Makes the cases, one after the other, for each thread count anew.
+        """
+        chosen = self.options
+        with tempfile.TemporaryDirectory(prefix="tcompiler-benchmark-") as folder:
+            path = Path(folder) / "model.onnx"
+            for threads in chosen.threads:
+                with Bench([*chosen.against, "tcompiler"], threads) as bench:
+                    for case in cases():
+                        onnx.save(case.model, str(path))
+                        others = {system: path.with_name(f"{system}.onnx") for system in case.other}
+                        for system, other in others.items():
+                            onnx.save(case.other[system], str(other))
+                        result = bench.measure(
+                            path,
+                            random_inputs(path) if case.inputs is None else case.inputs,
+                            rounds=chosen.rounds,
+                            flops=model_flops(path) if case.flops is None else case.flops,
+                            dtype=case.dtype,
+                            seconds=chosen.seconds,
+                            paths=others,
+                        )
+                        self.add(case.label, result, case.moved)
 
     def add(self, label: str, result: Result, moved: int = 0) -> None:
         """Keep one measurement and report it on standard error.

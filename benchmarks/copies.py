@@ -6,7 +6,6 @@ Example: python -m benchmarks.copies --json docs/results/copies.json --markdown 
 from __future__ import annotations
 
 import math
-import re
 import statistics
 import tempfile
 import time
@@ -23,7 +22,7 @@ from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 
 import tcompiler as tc
-from benchmarks.common import Recorder, parser
+from benchmarks.common import Recorder, add_filter, parser
 from tcompiler.cli.bench import Bench, report
 from tcompiler.cli.bench.flops import random_inputs
 from tcompiler.target.peak import bandwidth
@@ -81,7 +80,7 @@ class Case:
 def main() -> None:
     """Measure the chosen copies."""
     options = parser(__doc__, rounds=5, against=("onnxruntime",))
-    options.add_argument("--filter", type=re.compile, default=re.compile(""), help="regular expression on the name")
+    add_filter(options)
     chosen = options.parse_args()
     found = [(f"{c.name}, {place}", c) for place, size in PLACES.items() for c in cases(size)]
     found = [(label, case) for label, case in found if chosen.filter.search(label)]

@@ -6,10 +6,7 @@ Example: python -m benchmarks.low_precision --json docs/results/low_precision.js
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 
-from benchmarks.common import Recorder, parser
-from tcompiler.cli.bench import Bench
+from benchmarks.common import Case, Recorder, parser
 
 Array = NDArray[Any]
 
@@ -34,44 +30,11 @@ _NOTE = (
 )
 
 
-@dataclass(frozen=True)
-class Case:
-    """A model to measure.
-
-    Attributes:
-        label: Its name in the table.
-        model: One operator, casts perhaps around it.
-        feeds: Its input.
-        operations: Multiplications and additions.
-        dtype: Whose peak it is compared with.
-    """
-
-    label: str
-    model: onnx.ModelProto
-    feeds: dict[str, Array]
-    operations: int
-    dtype: str
-
-
 def main() -> None:
     """Measure every case."""
     chosen = parser(__doc__, rounds=9, against=("onnxruntime",)).parse_args()
     recorder = Recorder("Bytes and bfloat16", chosen)
-    with tempfile.TemporaryDirectory(prefix="tcompiler-low-precision-") as folder:
-        for threads in chosen.threads:
-            with Bench([*chosen.against, "tcompiler"], threads) as bench:
-                for case in cases():
-                    path = Path(folder) / "model.onnx"
-                    onnx.save(case.model, str(path))
-                    result = bench.measure(
-                        path,
-                        case.feeds,
-                        rounds=chosen.rounds,
-                        flops=case.operations,
-                        seconds=chosen.seconds,
-                        dtype=case.dtype,
-                    )
-                    recorder.add(case.label, result)
+    recorder.measure(cases)
     recorder.finish(recorder.means(), _NOTE)
 
 
@@ -81,20 +44,22 @@ def cases() -> Iterator[Case]:
     for m, k, n in MATMULS:
         size, name = 2 * m * k * n, f"{m}×{k}×{n}"
         a, b = _bytes(rng, m, k), _weights(rng, k, n)
-        yield Case(f"MatMulInteger u8·i8 {name}", _matmul_integer(a, b), {"x": a}, size, "i7")
+        yield Case(f"MatMulInteger u8·i8 {name}", _matmul_integer(a, b), size, inputs={"x": a}, dtype="i7")
         other = _bytes(rng, k, n)
-        yield Case(f"MatMulInteger u8·u8 {name}", _matmul_integer(a, other), {"x": a}, size, "i8")
-        yield Case(f"QLinearMatMul u8·i8 {name}", _qlinear_matmul(a, b), {"x": a}, size, "i7")
+        yield Case(f"MatMulInteger u8·u8 {name}", _matmul_integer(a, other), size, inputs={"x": a}, dtype="i8")
+        yield Case(f"QLinearMatMul u8·i8 {name}", _qlinear_matmul(a, b), size, inputs={"x": a}, dtype="i7")
         x = _bf16_bits(rng, m, k)
-        yield Case(f"MatMul bf16 {name}", _bf16("MatMul", x, (k, n), (m, n), {}), {"x": x}, size, "bf16")
+        yield Case(f"MatMul bf16 {name}", _bf16("MatMul", x, (k, n), (m, n), {}), size, inputs={"x": x}, dtype="bf16")
     for c, edge in CONVS:
         size, name = 2 * c * c * 9 * edge * edge, f"{edge}·{edge}·{c}"
         x8, w8 = _bytes(rng, 1, c, edge, edge), _weights(rng, c, c, 3, 3)
-        yield Case(f"ConvInteger u8·u8 {name}", _conv_integer(x8, _bytes(rng, c, c, 3, 3)), {"x": x8}, size, "i8")
-        yield Case(f"QLinearConv u8·i8 {name}", _qlinear_conv(rng, x8, w8), {"x": x8}, size, "i7")
+        yield Case(
+            f"ConvInteger u8·u8 {name}", _conv_integer(x8, _bytes(rng, c, c, 3, 3)), size, inputs={"x": x8}, dtype="i8"
+        )
+        yield Case(f"QLinearConv u8·i8 {name}", _qlinear_conv(rng, x8, w8), size, inputs={"x": x8}, dtype="i7")
         x = _bf16_bits(rng, 1, c, edge, edge)
         model = _bf16("Conv", x, (c, c, 3, 3), x.shape, {"pads": [1, 1, 1, 1]})
-        yield Case(f"Conv bf16 {name}", model, {"x": x}, size, "bf16")
+        yield Case(f"Conv bf16 {name}", model, size, inputs={"x": x}, dtype="bf16")
 
 
 def _bytes(rng: np.random.Generator, *shape: int) -> Array:

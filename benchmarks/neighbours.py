@@ -6,16 +6,11 @@ Example: python -m benchmarks.neighbours --filter FC --threads 1 --against onnxr
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
-import onnx
-
-from benchmarks.common import Recorder, parser
+from benchmarks.common import Case, Recorder, add_filter, parser
 from benchmarks.models import neighbours, operators
-from tcompiler.cli.bench import Bench, Result
-from tcompiler.cli.bench.flops import model_flops, random_inputs
+from tcompiler.cli.bench import Result
 
 _WITHIN = 0.9
 """Part of its neighbour's rate that a shape should reach."""
@@ -24,47 +19,48 @@ _WITHIN = 0.9
 def main() -> None:
     """Measure the chosen operators and einsums, each right after what it is compared with."""
     options = parser(__doc__, rounds=3, against=())
-    options.add_argument("--filter", type=re.compile, default=re.compile(""), help="regular expression on the name")
+    add_filter(options)
     chosen = options.parse_args()
+    pairs = list(_pairs(chosen.filter))
+    if not pairs:
+        options.error("no operator and no einsum has that name")
     recorder = Recorder("Neighbours", chosen)
-    slower: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="tcompiler-neighbours-") as folder:
-        path = Path(folder) / "model.onnx"
-        for threads in chosen.threads:
-            with Bench([*chosen.against, "tcompiler"], threads) as bench:
-                rates: dict[str, float] = {}
-                for name, base, model, flops in _models(chosen.filter):
-                    onnx.save(model, str(path))
-                    result = bench.measure(
-                        path,
-                        random_inputs(path),
-                        rounds=chosen.rounds,
-                        flops=flops or model_flops(path),
-                        seconds=chosen.seconds,
-                    )
-                    moved = operators.moved_bytes(model)
-                    recorder.add(name, result, moved)
-                    rates[name] = _rate(result, moved)
-                    part = rates[name] / rates[base] if rates[base] else 1.0
-                    if part < _WITHIN:
-                        slower.append(f"{name} ({threads}: {part:.2f})")
+    recorder.measure(lambda: (_case(what) for what, _ in pairs))
+    rates = {
+        (label, result["threads"]): _rate(result, moved)
+        for label, result, moved in zip(recorder.labels, recorder.results, recorder.moved, strict=True)
+    }
+    slower = [
+        f"{_name(what)} ({threads}: {part:.2f})"
+        for threads in chosen.threads
+        for what, base in pairs
+        if (whole := rates[_name(base), threads]) and (part := rates[_name(what), threads] / whole) < _WITHIN
+    ]
     recorder.finish(
         f"Under {_WITHIN:.0%} of their neighbour's rate, both at best (threads: part): {', '.join(slower) or 'none'}.",
-        'An einsum\'s neighbour is the first of its group; a name with "odd" stands behind the operator it belongs to.',
+        "An einsum's neighbour is the first of its group; what is called odd stands behind the operator it belongs to.",
     )
 
 
-def _models(wanted: re.Pattern[str]) -> Iterator[tuple[str, str, onnx.ModelProto, int]]:
-    """Names, what each is compared with, models, and flops where the model does not tell them."""
+def _pairs(wanted: re.Pattern[str]) -> Iterator[tuple[operators.Spec | str, operators.Spec | str]]:
+    """Operators and einsums, and what each is compared with."""
     for spec in operators.specs():
         if wanted.search(spec["name"]):
-            odd = neighbours.neighbour(spec)
-            yield spec["name"], spec["name"], operators.model(spec), 0
-            yield odd["name"], spec["name"], operators.model(odd), 0
+            yield spec, spec
+            yield neighbours.neighbour(spec), spec
     for group in neighbours.EINSUMS:
         if any(wanted.search(equation) for equation in group):
-            for equation in group:
-                yield equation, group[0], neighbours.einsum(equation), neighbours.einsum_flops(equation)
+            yield from ((equation, group[0]) for equation in group)
+
+
+def _name(what: operators.Spec | str) -> str:
+    return what if isinstance(what, str) else str(what["name"])
+
+
+def _case(what: operators.Spec | str) -> Case:
+    model = neighbours.einsum(what) if isinstance(what, str) else operators.model(what)
+    flops = neighbours.einsum_flops(what) if isinstance(what, str) else None
+    return Case(_name(what), model, flops, operators.moved_bytes(model))
 
 
 def _rate(result: Result, moved: int) -> float:

@@ -6,16 +6,8 @@ Example: python -m benchmarks.operators --suite resnet50 --filter k3 --threads 1
 
 from __future__ import annotations
 
-import re
-import tempfile
-from pathlib import Path
-
-import onnx
-
-from benchmarks.common import Recorder, parser
+from benchmarks.common import Case, Recorder, add_filter, parser
 from benchmarks.models import operators
-from tcompiler.cli.bench import Bench
-from tcompiler.cli.bench.flops import model_flops, random_inputs
 
 
 def main() -> None:
@@ -23,7 +15,7 @@ def main() -> None:
     suites = list(dict.fromkeys(spec["suite"] for spec in operators.specs()))
     options = parser(__doc__, rounds=5)
     options.add_argument("--suite", choices=suites, action="append", help="may be repeated (default: all)")
-    options.add_argument("--filter", type=re.compile, default=re.compile(""), help="regular expression on the name")
+    add_filter(options)
     chosen = options.parse_args()
     specs = [
         spec
@@ -33,25 +25,16 @@ def main() -> None:
     if not specs:
         options.error("no operator has that suite and name")
     recorder = Recorder("Operators", chosen)
-    with tempfile.TemporaryDirectory(prefix="tcompiler-operators-") as folder:
-        for threads in chosen.threads:
-            with Bench([*chosen.against, "tcompiler"], threads) as bench:
-                for spec in specs:
-                    made = operators.model(spec)
-                    path = Path(folder) / "operator.onnx"
-                    onnx.save(made, str(path))
-                    result = bench.measure(
-                        path,
-                        random_inputs(path),
-                        rounds=chosen.rounds,
-                        flops=model_flops(path),
-                        seconds=chosen.seconds,
-                    )
-                    recorder.add(spec["name"], result, operators.moved_bytes(made))
+    recorder.measure(lambda: (_case(spec) for spec in specs))
     recorder.finish(
         recorder.means(),
         "Rates count executed multiply-adds (taps in the padding are none); GB/s counts each array once.",
     )
+
+
+def _case(spec: operators.Spec) -> Case:
+    model = operators.model(spec)
+    return Case(spec["name"], model, moved=operators.moved_bytes(model))
 
 
 if __name__ == "__main__":

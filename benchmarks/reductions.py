@@ -5,46 +5,35 @@ Example: python -m benchmarks.reductions --filter Softmax --threads 1 --against 
 
 from __future__ import annotations
 
-import re
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
-import onnx
-
-from benchmarks.common import Recorder, parser
+from benchmarks.common import Case, Recorder, add_filter, parser
 from benchmarks.models import reductions
-from tcompiler.cli.bench import Bench, Result
-from tcompiler.cli.bench.flops import random_inputs
+from tcompiler.cli.bench import Result
 from tcompiler.target.machine import Machine, measure
 
 
 def main() -> None:
     """Measure the chosen cases."""
     options = parser(__doc__, rounds=5)
-    options.add_argument("--filter", type=re.compile, default=re.compile(""), help="regular expression on the name")
+    add_filter(options)
     chosen = options.parse_args()
     cases = [case for case in reductions.cases() if chosen.filter.search(case.name)]
     if not cases:
         options.error("no case has that name")
     machine = measure()
     recorder = Recorder("Reductions", chosen)
-    with tempfile.TemporaryDirectory(prefix="tcompiler-reductions-") as folder:
-        for threads in chosen.threads:
-            with Bench([*chosen.against, "tcompiler"], threads) as bench:
-                for case in cases:
-                    made = case.model()
-                    path = Path(folder) / "reduction.onnx"
-                    onnx.save(made, str(path))
-                    result = bench.measure(
-                        path, random_inputs(path), flops=0, rounds=chosen.rounds, seconds=chosen.seconds
-                    )
-                    recorder.add(case.name, result, reductions.moved_bytes(made))
+    recorder.measure(lambda: (_case(case) for case in cases))
     recorder.finish(
         recorder.means(),
         "GB/s counts the input and the outputs once, however often they are read.",
         bandwidths(machine, recorder.results, recorder.moved),
     )
+
+
+def _case(case: reductions.Reduction) -> Case:
+    model = case.model()
+    return Case(case.name, model, flops=0, moved=reductions.moved_bytes(model))
 
 
 def bandwidths(machine: Machine, results: Sequence[Result], moved: Sequence[int]) -> str:

@@ -34,6 +34,7 @@ from tcompiler.lower.program import compose, signature
 from tcompiler.ops.registry import get as operator
 from tcompiler.runtime.assembly import assembly
 from tcompiler.runtime.package import Artifact
+from tcompiler.target.named import NAMED
 from tcompiler.target.target import Target
 from tcompiler.transform.centred import CenterConstants
 from tcompiler.transform.chain import ChainContractions
@@ -67,20 +68,30 @@ class GraphPass(Protocol):
         ...
 
 
-GRAPH_PASSES: tuple[GraphPass, ...] = (
-    *SIMPLIFY,
-    FoldZeroPoints(),
-    CenterConstants(),
-    EliminateDeadCode(),
-    LeaveOutHidden(operator),
-    EliminateDeadCode(),
-    MergeSiblings(operator),
-    NarrowConstants(operator),
-    Group(operator),
-    ChainContractions(operator),
-    ChooseLayouts(operator),
-    PlaceParts(operator, VIEW),
-)
+def graph_passes(target: Target) -> tuple[GraphPass, ...]:
+    """The rewrites of the graph, in order.
+
+    Args:
+        target: The machine that the model is for.
+    """
+    return (
+        *SIMPLIFY,
+        FoldZeroPoints(),
+        CenterConstants(),
+        EliminateDeadCode(),
+        LeaveOutHidden(operator),
+        EliminateDeadCode(),
+        MergeSiblings(operator),
+        NarrowConstants(operator),
+        Group(operator),
+        ChainContractions(operator),
+        ChooseLayouts(operator, target),
+        PlaceParts(operator, VIEW),
+    )
+
+
+PASS_NAMES = tuple(p.name for p in graph_passes(NAMED["x86-64-v3"]))
+"""What these are called, the same for every machine."""
 
 
 @dataclass(slots=True)
@@ -239,7 +250,7 @@ def compile_module(
 
 def run_graph_passes(c: Compilation) -> None:
     """Rewrites the graph until it is grouped and laid out."""
-    for p in (p.on(c.target) if isinstance(p, ChooseLayouts) else p for p in GRAPH_PASSES):
+    for p in graph_passes(c.target):
         with c.watched(p.name, lambda: print_graph(c.graph, c.module.constants)):
             c.graph = p.run(c.graph, c.module.constants)
     c.texts["graph"] = print_graph(c.graph, c.module.constants)
@@ -378,4 +389,4 @@ def schedule_functions(c: Compilation) -> None:
             c.texts[f"trace/{kernel.name}"] = kernel.schedule.trace.to_python()
 
 
-__all__ = ["GRAPH_PASSES", "STAGES", "Compilation", "Kernel", "Observer", "Step", "compile_module", "ops"]
+__all__ = ["PASS_NAMES", "STAGES", "Compilation", "Kernel", "Observer", "Step", "compile_module", "graph_passes", "ops"]

@@ -17,8 +17,9 @@ from tcompiler.frontend.module import GraphModule
 from tcompiler.ir.graph.evaluate import evaluate
 from tcompiler.ir.graph.grammar import Graph, values
 from tcompiler.ir.graph.verify import verify
+from tcompiler.ir.scalar.grammar import Scalar
 from tcompiler.ops.registry import get
-from tcompiler.pipeline import GRAPH_PASSES
+from tcompiler.pipeline import graph_passes
 from tcompiler.target.named import NAMED
 from tcompiler.transform.definitions import Definitions
 from tcompiler.transform.group import VIEW
@@ -40,7 +41,7 @@ def weights(*shape: int) -> np.ndarray:
 def grouped(module: GraphModule) -> Graph:
     """A graph as the choice of layouts finds it."""
     graph = module.graph
-    for p in GRAPH_PASSES:
+    for p in graph_passes(MACHINE):
         if isinstance(p, ChooseLayouts):
             break
         graph = p.run(graph, module.constants)
@@ -58,8 +59,8 @@ def orders(graph: Graph) -> dict[str, tuple[int, ...] | None]:
     found = {}
     for n in graph.nodes:
         layout = n.outputs[0].type.layout
-        at = None if layout is None else tuple(layout.map.inputs.index(o) for o in layout.map.outputs)  # type: ignore[arg-type]
-        found[n.name] = at
+        inputs: tuple[Scalar, ...] = () if layout is None else layout.map.inputs
+        found[n.name] = None if layout is None else tuple(inputs.index(o) for o in layout.map.outputs)
     return found
 
 

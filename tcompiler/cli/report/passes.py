@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tcompiler.cli.report.compare import Comparison, abbreviated, compare
 from tcompiler.cli.report.markup import Child, Html, duration, packed, section, tag
-from tcompiler.pipeline import GRAPH_PASSES, Observer
+from tcompiler.pipeline import PASS_NAMES, Observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,12 @@ class PassRecorder(Observer):
 
     def before(self, name: str) -> None:
         """A pass starts; the first pass of the pipeline starts a new record."""
-        if name == GRAPH_PASSES[0].name and self._at >= len(GRAPH_PASSES):
+        if name == PASS_NAMES[0] and self._at >= len(PASS_NAMES):
             self.records, self._at = [], 0
 
     def after(self, name: str, seconds: float, text: Callable[[], str]) -> None:
         """A pass is done."""
-        of_graph = self._at < len(GRAPH_PASSES)
+        of_graph = self._at < len(PASS_NAMES)
         self.records.append(PassRecord(name, seconds, abbreviated(text()) if of_graph else None))
         self._at += 1
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node, TensorType, Value
 from tcompiler.ir.layout import Layout, permutation
-from tcompiler.target.named import NAMED
 from tcompiler.target.target import Target
 from tcompiler.transform.definitions import Definitions, Operators
 from tcompiler.transform.layouts.candidates import Candidates
@@ -34,13 +33,9 @@ class ChooseLayouts:
     """
 
     operators: Operators
-    target: Target = NAMED["x86-64-v3"]
+    target: Target
     narrowest: int = 4
     name: str = "choose-layouts"
-
-    def on(self, target: Target) -> ChooseLayouts:
-        """The same pass for another machine."""
-        return replace(self, target=target)
 
     def run(self, graph: Graph, store: ConstantStore) -> Graph:
         """Chooses a layout for every value that a kernel makes."""
