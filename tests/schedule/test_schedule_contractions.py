@@ -144,3 +144,33 @@ def test_a_residual_is_asked_for_before_the_sum(tmp_path: Path) -> None:
     product = inputs["a"].astype(np.float64) @ weights["b"].astype(np.float64)
     check(path, inputs, np.maximum(product + inputs["r"], 0))
     assert '_write", "v1"' in "".join(line for line in traces(path).splitlines() if "prefetch" in line)
+
+
+def einsum(path: Path, equation: str, sizes: dict[str, int], constant: bool = False) -> Path:
+    """An einsum, compared with numpy in float64; its first factor may be a constant."""
+    terms, result = equation.split("->")
+    first, second = (normal(*(sizes[c] for c in term)) for term in terms.split(","))
+    node = helper.make_node("Einsum", ["a", "b"], ["y"], equation=equation)
+    given = {"b": second} if constant else {"a": first, "b": second}
+    write(path, [node], given, {"a": first} if constant else {})
+    check(path, given, np.einsum(equation, first.astype(np.float64), second.astype(np.float64), optimize=True))
+    return path
+
+
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("equation", ["ji,jk->ik", "bji,bjk->bik", "jib,bjk->bik", "jbi,jbk->ik", "ji,bjk->bik"])
+def test_rows_that_lie_lines_apart_are_laid_out(tmp_path: Path, equation: str, constant: bool) -> None:
+    # what rows read has the reduction outside of them, as a.T @ b has
+    text = traces(einsum(tmp_path / "m.onnx", equation, {"b": 3, "i": 37, "j": 67, "k": 131}, constant))
+    assert f'sch.transform_layout("{"c0" if constant else "v0_cache"}' in text, text
+
+
+@pytest.mark.parametrize(
+    ("equation", "sizes"),
+    [("ij,jk->ik", {"i": 37, "j": 67, "k": 131}), ("ji,jk->ik", {"i": 37, "j": 67, "k": 31}), ("ji,jk->ik", {"i": 5})],
+)
+def test_rows_are_read_in_place_if_they_are_near_or_few_read_them(
+    tmp_path: Path, equation: str, sizes: dict[str, int]
+) -> None:
+    text = traces(einsum(tmp_path / "m.onnx", equation, {"j": 67, "k": 131, **sizes}))
+    assert 'sch.transform_layout("v0' not in text, text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import prod
 
 from tcompiler.backends.llvm.linear import linear
 from tcompiler.ir.scalar.grammar import Scalar, Var, as_int
@@ -14,6 +15,10 @@ from tcompiler.schedule.schedule import Schedule
 
 REUSE = 4
 """An operand that is not contiguous along the lanes is packed if each of its elements is used this often."""
+APART = 16
+"""Elements of a line of a cache: rows that lie side by side are read in place if steps of the reduction are closer."""
+ROW_REUSE = 64
+"""What rows read, steps of the reduction apart, is copied if each of its elements is used this often."""
 STEP = 8
 """Elements of a row that a copy reads at once where the lanes lie apart."""
 
@@ -56,6 +61,50 @@ def runtime_packs(sch: Schedule, plan: Plan, constants: Collection[str]) -> list
         if o.strides.get(plan.lane) != 1 or (reuse >= REUSE * plan.rows and apart > plan.lanes):
             result.append(o)
     return result
+
+
+def lay_out_rows(sch: Schedule, block: str, plan: Plan, constants: Collection[str]) -> tuple[str, Operand] | None:
+    """Stores what the rows of a tile read with the steps of the reduction side by side, where they lie lines apart.
+
+    A tile then reads whole lines, and few of them fall into one set of a cache. Constants are stored so at compile
+    time; of others a copy is made, if enough panels read it.
+
+    Args:
+        sch: The schedule; the block stands in a loop nest of its own.
+        block: The reader.
+        plan: Its plan.
+        constants: Operands that are laid out once.
+
+    Returns:
+        The block that copies, and the operand; None where nothing was changed.
+    """
+    shape = plan.shape
+    if plan.row is None or plan.shared.moves(plan.row):
+        return None
+    for o in shape.operands:
+        if not o.moves(plan.row) or o.moves(plan.lane) or not packable(o):
+            continue
+        steps = [abs(o.strides.get(v) or 0) for v in shape.reduce if o.moves(v) and shape.extents[v] > 1]
+        if not steps or min(steps) < (APART if o.strides.get(plan.row) == 1 else 2):
+            continue
+        reuse = prod(e for v, e in shape.extents.items() if v in shape.spatial and not o.moves(v))
+        if reuse < ROW_REUSE and o.buffer not in constants:
+            continue
+        copy, buffer = "", o.buffer
+        if o.buffer not in constants:
+            (copy,) = sch.cache_read(block, o.buffer, "global")
+            buffer = sch.written_by(copy)
+        names = [f"d{k}" for k in range(len(o.indices))]
+        summed = sorted(p for v in shape.reduce if (p := _index_of(o, v)) is not None)
+        order = [n for k, n in enumerate(names) if k not in summed] + [names[k] for k in summed]
+        sch.transform_layout(buffer, f"lambda {', '.join(names)}: ({', '.join(order)})", False)
+        return copy, o
+    return None
+
+
+def _index_of(operand: Operand, var: Var) -> int | None:
+    """The index position that an iter var moves, of a packable operand."""
+    return next((k for k, i in enumerate(operand.indices) if var in free_vars(i)), None)
 
 
 def pack(sch: Schedule, block: str, plan: Plan, operand: Operand, loop: str) -> str:

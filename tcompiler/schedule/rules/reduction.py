@@ -21,7 +21,7 @@ from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule.rules.accesses import Shape, element_strides, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.elementwise import schedule_map
-from tcompiler.schedule.rules.packing import pack, pack_constants, packable, runtime_packs
+from tcompiler.schedule.rules.packing import lay_out_rows, pack, pack_constants, packable, runtime_packs
 from tcompiler.schedule.rules.plan import Plan, chunked, make_plan
 from tcompiler.schedule.rules.row_blocks import block_rows, place_producer
 from tcompiler.schedule.rules.threads import WORTH, parallelize
@@ -97,6 +97,12 @@ def _schedule(
     plan = make_plan(sch, block, target, lanes, bool(lanes), constants)
     if plan is None:
         return False
+    laid_out = lay_out_rows(sch, block, plan, constants) if not lanes else None
+    if laid_out is not None:
+        _spread_rows(sch, block)
+        plan = make_plan(sch, block, target, constants=constants)
+        if plan is None:
+            return False
     shape = plan.shape
     loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
     packs = runtime_packs(sch, plan, constants) if not lanes else []
@@ -116,6 +122,8 @@ def _schedule(
             sch.reorder(columns_loop, *(n for n in loop_of.values() if n != columns_loop))
             _, rest_loop = sch.peel(columns_loop, [even])
             pieces = [block, *sch.blocks_under(rest_loop)]
+            if laid_out is not None and laid_out[0]:
+                schedule_map(sch, laid_out[0], target, threads)
             return all(_schedule(sch, piece, target, threads, constants) for piece in pieces)
         by_rows = even == 0
     reduce_order = _reduce_order(shape, plan)
@@ -165,9 +173,16 @@ def _schedule(
         sch.elide(name)
     pack_at = "" if by_rows else lane_block or lane_outer
     copies = [pack(sch, block, plan, operand, pack_at) for operand in packs]
+    near = ""
     if blocks is not None and blocks.producer:
-        place_producer(sch, blocks.producer, blocks.around[-1], target)
+        near = blocks.producer if place_producer(sch, blocks.producer, blocks.around[-1], target) else ""
         _spread_rows(sch, block)
+    if laid_out is not None and laid_out[0] not in ("", near):
+        copy, whole = laid_out
+        around = [loop_of[v] for v in lead_vars if shape.extents[v] > 1 and whole.moves(v)]
+        along = [v for v in lead_vars if whole.strides.get(v) == 1]  # read in steps where it stood under their loops
+        if not around or along or not place_producer(sch, copy, around[-1], target):
+            schedule_map(sch, copy, target, threads)
     if blocks is not None and plan.tile.flat:
         # not before the producer has its place: it would compute for tiles that reach beyond their block
         outer[-1], row = sch.split(blocks.inside[-1], [None, plan.tile.rows])

@@ -138,7 +138,9 @@ def _row_producer(sch: Schedule, streamed: Sequence[Operand]) -> str:
     return writers[0]
 
 
-def place_producer(sch: Schedule, producer: str, loop: str, target: Target) -> None:
-    """Computes of the row operand what a block of rows needs, where it needs it."""
-    if attempt(sch, sch.compute_at, producer, loop):
-        schedule_map(sch, producer, target, 1)
+def place_producer(sch: Schedule, producer: str, loop: str, target: Target) -> bool:
+    """Computes of the row operand what a block of rows needs, where it needs it; False where it stays in front."""
+    if not attempt(sch, sch.compute_at, producer, loop):
+        return False
+    schedule_map(sch, producer, target, 1)
+    return True
