@@ -11,7 +11,7 @@ and reductions over outer axes all come out as the same nest:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -19,7 +19,7 @@ from tcompiler.ir.loop.analysis import find_block, touched
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.ir.scalar.rewrite import free_vars
-from tcompiler.schedule.rules.accesses import Shape, element_strides, shape_of
+from tcompiler.schedule.rules.accesses import Operand, Shape, element_strides, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.lanes import choose_plan
@@ -186,7 +186,7 @@ def _schedule(
     pack_at = "" if by_rows else lane_block or lane_outer
     copies = [pack(sch, block, plan, operand, pack_at, reduce_order) for operand in packs]
     if apart is not None and plan.row is not None:
-        at = blocks.around[-1] if blocks is not None and blocks.producer else ""
+        at = blocks.around[-1] if blocks is not None and blocks.producer else _around(lead_vars, loop_of, apart, plan)
         steps = pack_rows(sch, row_copy, apart, plan.row, plan.tile.rows, at, reduce_order)
         if not at:
             parallelize(sch, row_copy, steps, shape.points() // shape.extents[plan.lane], threads)
@@ -235,6 +235,18 @@ def _schedule(
         if name:
             peel_tails(sch, name)
     return True
+
+
+def _around(lead: Sequence[Var], loop_of: Mapping[Var, str], operand: Operand, plan: Plan) -> str:
+    """The innermost of leading loops under which a copy of an operand holds a part of its own; "" if there is none."""
+    at = ""
+    for v in lead:
+        if plan.shape.extents[v] == 1:
+            continue
+        if not operand.moves(v):
+            break
+        at = loop_of[v]
+    return at
 
 
 def _lanes_innermost(sch: Schedule, block: str, lanes: str, init: str, write: str) -> None:
