@@ -17,7 +17,9 @@ from tcompiler.target.target import Target
 LINE_BYTES = 64
 """A line of a cache."""
 PANELS = 4
-"""Panels that rows have to meet to be worth a copy."""
+"""Panels that rows have to meet to be worth a copy where the level 1 cache does not hold their lines."""
+CROWDED_PANELS = 16
+"""Panels that they have to meet where it does hold them, and not much else."""
 REUSE = 4
 """An operand that is not contiguous along the lanes is packed if each of its elements is used this often."""
 STEP = 8
@@ -119,33 +121,35 @@ def _tiled(sch: Schedule, cache: str, operand: Operand, axis: Var, tile: int, or
 
 
 def rows_apart(plan: Plan, target: Target, constants: Collection[str]) -> Operand | None:
-    """The operand of the rows where each step of the reduction reads another line of memory, more than stay near.
+    """The operand of the rows that is worth a copy, as each step of the reduction reads another line of memory of it.
 
-    Rows of a tile lie side by side in such a line, and the tiles beside it find it gone from the level 1 cache.
+    Rows of a tile lie side by side in such a line. The tiles beside it want the same lines, which crowd the level 1
+    cache or have left it by then.
 
     Args:
         plan: The plan.
         target: The machine.
         constants: Operands that are laid out once.
     """
-    shape = plan.shape
-    if (
-        plan.row is None
-        or plan.shared.moves(plan.row)
-        or plan.tile.lines > 1
-        or plan.lanes * PANELS > shape.extents[plan.lane]
-    ):
+    found = _far_rows(plan, LINE_BYTES // 4)
+    if found is None or found.buffer in constants or found.strides.get(plan.row or plan.lane) != 1:
         return None
-    found = [o for o in shape.operands if o.moves(plan.row)]
-    if len(found) != 1 or found[0].strides.get(plan.row) != 1 or found[0].buffer in constants or not packable(found[0]):
+    panels = plan.shape.extents[plan.lane] // plan.lanes
+    lines = LINE_BYTES * prod(plan.extents[v] for v in plan.shape.reduce if found.moves(v))
+    gone = lines > target.l1_bytes // 2 and panels >= PANELS
+    return found if gone or (lines > target.l1_bytes // 8 and panels >= CROWDED_PANELS) else None
+
+
+def _far_rows(plan: Plan, least: int) -> Operand | None:
+    """The one operand that rows move, by steps of the reduction that are at least so many elements apart."""
+    shape, row = plan.shape, plan.row
+    if row is None or plan.shared.moves(row) or plan.tile.lines > 1 or plan.tile.flat:
         return None
-    if sum(o.buffer == found[0].buffer for o in shape.operands) > 1:
+    found = [o for o in shape.operands if o.moves(row)]
+    if len(found) != 1 or not packable(found[0]) or sum(o.buffer == found[0].buffer for o in shape.operands) > 1:
         return None
-    steps = [s for v in shape.reduce if shape.extents[v] > 1 and (s := found[0].strides.get(v))]
-    line = LINE_BYTES // 4
-    apart = bool(steps) and min(abs(s) for s in steps) >= line
-    lines = prod(plan.extents[v] for v in shape.reduce if found[0].moves(v))
-    return found[0] if apart and lines * LINE_BYTES > target.l1_bytes // 2 else None
+    steps = [abs(s) for v in shape.reduce if shape.extents[v] > 1 and (s := found[0].strides.get(v))]
+    return found[0] if steps and min(steps) >= least else None
 
 
 def pack_rows(
@@ -183,6 +187,9 @@ def pack_rows(
 
 def pack_constants(sch: Schedule, plan: Plan, constants: Collection[str], reduce_order: list[Var]) -> None:
     """Lays constant operands out in the order in which the tile reads them."""
+    rows = _far_rows(plan, 2)
+    if rows is not None and rows.buffer in constants and plan.row is not None:
+        _tiled(sch, rows.buffer, rows, plan.row, plan.tile.rows, reduce_order)
     for o in plan.shape.operands:
         if o.buffer not in constants or not o.moves(plan.lane) or len(o.indices) < 2:
             continue
