@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
-from typing import TypeAlias
 
 from tcompiler.ir.expr.grammar import Program
 from tcompiler.ir.graph.grammar import TensorType
-from tcompiler.ir.scalar.grammar import Scalar, as_int, index
+from tcompiler.ir.scalar.grammar import Scalar, index
 from tcompiler.ops.define import (
     Definition,
     Handle,
@@ -155,27 +153,31 @@ register(
 )
 
 
-_Factor: TypeAlias = tuple[Handle, tuple[str, ...]]
-"""An operand and the letters of its axes."""
-MOST_ORDERED = 7
-"""Operands up to which every order of contracting them is compared."""
-
-
 @dataclass(frozen=True, slots=True)
-class _Equation:
-    """An einsum equation with ellipses written out: one letter per axis; those of an ellipsis are "0", "1", …."""
+class Equation:
+    """An einsum equation with ellipses written out: one letter per axis; those of an ellipsis are "0", "1", ….
+
+    Attributes:
+        operands: The letters of each operand's axes.
+        result: Those of the result's axes.
+        extents: The extent of each letter.
+    """
 
     operands: tuple[tuple[str, ...], ...]
     result: tuple[str, ...]
     extents: dict[str, Scalar]
 
-    def needed(self, letters: Sequence[str], others: Sequence[_Factor]) -> tuple[str, ...]:
-        """Those of the letters, each once, that the result or other operands have too."""
-        asked = {*self.result, *(c for _, xs in others for c in xs)}
-        return tuple(dict.fromkeys(c for c in letters if c in asked))
 
+def parse_equation(equation: str, types: Sequence[TensorType]) -> Equation:
+    """Reads an einsum's equation.
 
-def _parse(equation: str, types: Sequence[TensorType]) -> _Equation:
+    Args:
+        equation: Terms separated by commas, "->" and the result's axes, which may be left out.
+        types: Types of the operands.
+
+    Raises:
+        CompileError: If the equation cannot be read or does not fit the operands.
+    """
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(terms) != len(types):
@@ -210,7 +212,7 @@ def _parse(equation: str, types: Sequence[TensorType]) -> _Equation:
     for letter in result:
         if letter not in extents or result.count(letter) > 1:
             fail(f"einsum: equation '{equation}': the result names axis '{letter}', expected one axis of the operands")
-    return _Equation(operands, result, extents)
+    return Equation(operands, result, extents)
 
 
 def _letters(term: str, rank: int, stretch: int) -> tuple[str, ...]:
@@ -222,63 +224,27 @@ def _einsum_type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     operands = present(types)
     dtype = same_dtype("einsum", operands)
     expect_kind("einsum", operands[0], "number")
-    eq = _parse(word(attrs, "equation"), operands)
+    eq = parse_equation(word(attrs, "equation"), operands)
     return (TensorType(dtype, tuple(eq.extents[c] for c in eq.result)),)
 
 
 def _einsum(types: Types, attrs: Attrs) -> Program:
-    eq = _parse(word(attrs, "equation"), present(types))
+    eq = parse_equation(word(attrs, "equation"), present(types))
     # Axes have the equation's letters, so operands have longer names.
     d = Definition("einsum", types, [f"x{k}" for k in range(len(types))])
-    operands: list[_Factor] = list(zip(d.inputs(), eq.operands, strict=True))
-    if len(operands) > 1:
-        # What one operand alone is summed over is summed first: others need not go over it.
-        operands = [
-            (_contract(d, eq, [(x, xs)], kept, "part"), kept) if len(kept) < len(set(xs)) else (x, xs)
-            for k, (x, xs) in enumerate(operands)
-            for kept in (eq.needed(xs, [*operands[:k], *operands[k + 1 :]]),)
-        ]
+    operands = list(zip(d.inputs(), eq.operands, strict=True))
+    # Operands are contracted from left to right, two at a time, so that n operands do not make one nest over all axes.
     while len(operands) > 2:
-        # Two operands at a time, so that n of them do not make one nest over all axes.
-        i, j = _first(eq, operands)
-        rest = [o for k, o in enumerate(operands) if k not in (i, j)]
-        kept = eq.needed((*operands[i][1], *operands[j][1]), rest)
-        rest.insert(i, (_contract(d, eq, [operands[i], operands[j]], kept, "part"), kept))
-        operands = rest
+        (x, xs), (y, ys), *rest = operands
+        needed = {c for _, letters in rest for c in letters} | set(eq.result)
+        kept = tuple(dict.fromkeys(c for c in (*xs, *ys) if c in needed))
+        operands = [(_contract(d, eq, [(x, xs), (y, ys)], kept, "part"), kept), *rest]
     return d.program(_contract(d, eq, operands, eq.result, "y"))
 
 
-def _first(eq: _Equation, operands: Sequence[_Factor]) -> tuple[int, int]:
-    """The two operands with which an order of the fewest products begins; from left to right where extents are open.
-
-    Every set of operands is contracted in the best of all ways to cut it in two (the dynamic program of Lam, Sadayappan
-    and Wenger, "On optimizing a class of multi-dimensional loops with reductions", 1997).
-    """
-    sizes = {c: as_int(e) for c, e in eq.extents.items()}
-    if len(operands) > MOST_ORDERED or None in sizes.values():
-        return 0, 1
-    everything = (1 << len(operands)) - 1
-    kept = {}
-    for chosen in range(1, everything + 1):
-        inside = [c for k, (_, xs) in enumerate(operands) if chosen >> k & 1 for c in xs]
-        kept[chosen] = eq.needed(inside, [o for k, o in enumerate(operands) if not chosen >> k & 1])
-    # products, then what decides between equals (from left to right), and the two parts
-    best: dict[int, tuple[int, int, int, int]] = {1 << k: (0, 0, 0, 0) for k in range(len(operands))}
-    for chosen in range(1, everything + 1):
-        for part in range(1, chosen):
-            other = chosen & ~part
-            if part & ~chosen == 0 and part & -part < other & -other:
-                products = prod(sizes[c] or 0 for c in {*kept[part], *kept[other]})
-                found = (best[part][0] + best[other][0] + products, other.bit_count(), -other, part)
-                best[chosen] = min(best.get(chosen, found), found)
-    chosen = everything
-    while chosen.bit_count() > 2:
-        _, _, other, part = best[chosen]
-        chosen = max(part, -other, key=int.bit_count)
-    return (chosen & -chosen).bit_length() - 1, chosen.bit_length() - 1
-
-
-def _contract(d: Definition, eq: _Equation, operands: Sequence[_Factor], result: Sequence[str], name: str) -> Handle:
+def _contract(
+    d: Definition, eq: Equation, operands: Sequence[tuple[Handle, tuple[str, ...]]], result: Sequence[str], name: str
+) -> Handle:
     """One sum of products over the letters that the result does not have."""
     reduced = list(dict.fromkeys(c for _, letters in operands for c in letters if c not in result))
     names = [c if c.isalpha() else f"b{c}" for c in (*result, *reduced)]
