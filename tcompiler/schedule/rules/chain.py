@@ -26,6 +26,7 @@ from tcompiler.schedule.rules.accesses import Operand, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.placement import gather_rows, inline_again
 from tcompiler.schedule.rules.reduction import pack_inside, schedule_inside
+from tcompiler.schedule.rules.rolling import roll, schedule_rolled
 from tcompiler.schedule.rules.rows import schedule_row_blocks
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
@@ -104,9 +105,15 @@ def _schedule(sch: Schedule, first: str, second: str, target: Target, threads: i
     for name in sch.blocks()[1 : sch.blocks().index(second)]:
         if second not in sch.consumers(name):
             inline_again(sch, name)
-    before = sch.blocks()[: sch.blocks().index(second)]
+    at = sch.blocks().index(second)
+    before, after = sch.blocks()[:at], sch.blocks()[at + 1 :]
+    for name in after:
+        sch.reverse_compute_at(name, blocks)
     for name in reversed(before):
         sch.compute_at(name, blocks)
+    chain = [b for b in before if b != first]
+    columns = _columns(sch, chained, shape.extents[shape.reduce[0]], target) if chain else 0
+    rolled = roll(sch, first, chain, second, blocks, columns) if columns else None
     whole = batch % threads == 0 or batch >= 4 * threads
     pack_at = apart[-1] if apart and whole else ""
     lanes: dict[str, int] = {}
@@ -120,22 +127,42 @@ def _schedule(sch: Schedule, first: str, second: str, target: Target, threads: i
         for loop in tails:
             if loop:
                 peel_tails(sch, loop)
-    chain = [b for b in before if b != first]
-    around = ""
-    if chain:
-        around = next(iter(n for n in sch.own_loops(chain[-1])), "")
-        if not around or gather_rows(sch, chain[-1], chain)[:1] == [] or sch.blocks_under(around) != chain:
-            return False
-    names = [*before, second]
+    if rolled is None and chain and not _gather(sch, first, chain, second):
+        return False
+    names = [*before, second, *after] if rolled is None else rolled.names
     pieces = [names]
     if shape.extents[row] % height:
         _, tail = sch.peel(blocks)
         pieces.append(sch.blocks_under(tail))
     for piece in pieces:
-        if not _piece(sch, dict(zip(names, piece, strict=True)), first, second, lanes, target):
+        named = dict(zip(names, piece, strict=True))
+        if rolled is not None and not schedule_rolled(sch, rolled, named, first, second, lanes, target):
+            return False
+        if rolled is None and not _piece(sch, named, first, second, lanes, target):
             return False
     parallelize(sch, second, apart if whole and apart else [blocks], shape.points(), threads)
     return True
+
+
+def _gather(sch: Schedule, first: str, chain: Sequence[str], second: str) -> bool:
+    """Puts the blocks of a chain into one loop over rows.
+
+    Args:
+        sch: The schedule.
+        first: The first contraction.
+        chain: The blocks between the contractions, in order.
+        second: The second contraction; what it does not read of the chain's results is for its epilogue.
+    """
+    last = next((b for b in reversed(chain) if second in sch.consumers(b)), chain[-1])
+    around = next(iter(sch.own_loops(last)), "")
+    made, rest = chain[: chain.index(last) + 1], chain[chain.index(last) + 1 :]
+    attempt(sch, sch.write_over, last, sch.written_by(first))
+    if not around or (len(made) > 1 and not gather_rows(sch, last, made)):
+        return False
+    for name in rest:
+        sch.compute_with(around, sch.own_loops(name)[0])
+        attempt(sch, sch.compact, sch.written_by(name), around)
+    return sch.blocks_under(around) == chain
 
 
 def _piece(
@@ -175,8 +202,16 @@ def _chained(sch: Schedule, first: str, second: str, operands: Sequence[Operand]
     return found[0] if len(found) == 1 and not made & outputs and blocks[0] == first else None
 
 
+def _columns(sch: Schedule, chained: Operand, columns: int, target: Target) -> int:
+    """Columns of a block, where rows are too long for the cache; 0 where they are not."""
+    import os
+    return int(os.environ.get("COLS", "0"))
+
+
 def _height(sch: Schedule, chained: Operand, rows: int, columns: int, target: Target) -> int:
     """Rows of a block: a few tiles, as far as two matrices of that many rows fit into their share of the cache."""
+    import os
+    if "ROWS" in os.environ: return min(rows, int(os.environ["ROWS"]))
     bytes_of_row = columns * buffer_table(sch.function)[chained.buffer].dtype.bytes
     fitting = target.l2_bytes // SHARE // max(1, 2 * bytes_of_row)
     most = min(ROWS, max(TILE, fitting // TILE * TILE))

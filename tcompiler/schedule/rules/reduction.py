@@ -118,7 +118,7 @@ def _schedule(
             pieces = [block, *sch.blocks_under(rest_loop)]
             return all(_schedule(sch, piece, target, threads, constants) for piece in pieces)
         by_rows = even == 0
-    reduce_order = _reduce_order(shape, plan)
+    reduce_order = [v for v in _reduce_order(shape, plan) if loop_of[v]]  # what shared loops feed stands still
     blocks = None
     others = [v for v in shape.spatial if v is not plan.lane and v is not plan.row and v not in lead_vars]
     units = [loop_of[v] for v in (*lead_vars, *others) if shape.extents[v] == 1 and loop_of[v]]
