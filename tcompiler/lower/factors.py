@@ -88,7 +88,9 @@ def _moved(
     while name in names:
         name += "_"
     rest = Compute(made.tensors, made.axes, (), None, (kept,))
-    total = Compute((Tensor(name, target.dtype, target.shape),), scope.axes, scope.reduce_axes, scope.reducer, scope.values)
+    total = Compute(
+        (Tensor(name, target.dtype, target.shape),), scope.axes, scope.reduce_axes, scope.reducer, scope.values
+    )
     result = Binary(scaled.op, Load(name, target.dtype, scope.axes), scaled.b)
     return rest, total, Compute(scope.tensors, scope.axes, (), None, (result,))
 

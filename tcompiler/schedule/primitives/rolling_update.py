@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tcompiler.ir.loop.analysis import accesses, touched
+from tcompiler.ir.loop.analysis import touched
 from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, IterVar, Stmt, Store, Update, seq
 from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import (
@@ -16,7 +16,6 @@ from tcompiler.ir.scalar.grammar import (
     Const,
     Load,
     Scalar,
-    Select,
     Unary,
     Var,
     as_int,
@@ -29,7 +28,7 @@ from tcompiler.ir.scalar.grammar import (
 from tcompiler.ir.scalar.reducers import is_maximum, reducer_name
 from tcompiler.ir.scalar.rewrite import free_vars, rewrite, substitute
 from tcompiler.schedule.affine.coverage import stays_inside
-from tcompiler.schedule.legality import At, Result, condition, primitive, refuse
+from tcompiler.schedule.legality import Result, condition, primitive, refuse
 from tcompiler.schedule.primitives.boxes import ZERO
 from tcompiler.schedule.primitives.compute_with import joined
 from tcompiler.schedule.primitives.motion import loops, readers, rebuilt, shared_loops, simple_body, writers
@@ -43,7 +42,16 @@ from tcompiler.schedule.primitives.reduction import (
     decomposed,
     spatial_predicate,
 )
-from tcompiler.schedule.tree import block_named, blocks_under, buffer_named, conjuncts, fresh, loop_named, names_used, tree
+from tcompiler.schedule.tree import (
+    block_named,
+    blocks_under,
+    buffer_named,
+    conjuncts,
+    fresh,
+    loop_named,
+    names_used,
+    tree,
+)
 
 MAXIMUM = condition(
     "rolling_update.maximum",
@@ -119,7 +127,7 @@ def rolling_update(function: Function, block: str, loop: str, other: str) -> Res
     used = names_used(function)
     running, scale = fresh(used, [f"{peak.buffer}_run", f"{peak.buffer}_scale"])
     old = buffer_named(function, peak.buffer)
-    lowest = const(old.dtype, float(np.finfo(old.dtype.numpy).min))
+    lowest = const(old.dtype, float(np.finfo(np.float32 if old.dtype.name == "f32" else np.float64).min))
     table = tuple(Buffer(n, old.dtype, old.shape, old.strides, old.scope) for n in (running, scale))
     function = Function(
         function.name, function.params, (*function.buffers, *table), function.inputs, function.outputs, function.body
@@ -223,8 +231,10 @@ class _Flow:
             assert part is not None
             if part.degree == 0:
                 continue
-            piece = x.init is None or self._begins_inside(x)
-            if isinstance(x.body, Update) and not piece:
+            if isinstance(x.body, Update) and not _from_zero(x):
+                found = "is started elsewhere" if x.init is None else "does not start from 0"
+                refuse(SUM, x, f"{x.name} {found}", "choose a loop around sums from 0 on that are still whole")
+            if isinstance(x.body, Update) and not self._begins_inside(x):
                 self._sum(x, target, part)
                 result[x.name] = part.place
             else:
@@ -272,15 +282,13 @@ class _Flow:
 
     def _sum(self, x: Block, target: Load, part: _Part) -> None:
         fed = {v for it, e in zip(x.iters, x.bindings, strict=True) if it.kind == "reduce" for v in free_vars(e)}
-        init = x.init
-        zero = isinstance(init, Store) and isinstance(init.value, Const) and init.value.value == 0
         others = [r for r in readers(self.function, target.buffer) if r is not x and r in blocks_under(self.second)]
         fixed = fed.isdisjoint(frozenset().union(*map(free_vars, part.place)))
-        if self.second.var not in fed or not zero or others or not fixed:
-            found = f"{x.name} is no such sum"
+        if self.second.var not in fed or others or not fixed:
+            found = f"{x.name} does not sum over {self.second.var.name} with one maximum"
             if others:
                 found = f"{others[0].name} reads {target.buffer} under {self.second.var.name}"
-            refuse(SUM, x, found, f"choose a loop around sums from 0 on, and move their readers behind it")
+            refuse(SUM, x, found, "choose a loop around whole sums, and move their readers behind it")
 
     def _part(self, x: Block, value: Scalar) -> _Part | None:
         """How a value depends on the maximum; None if in another way than by a factor."""
@@ -315,7 +323,7 @@ class _Flow:
     def _read(self, x: Block, n: Load) -> _Part | None:
         """The part of an element that another block made: with the maximum of the iteration that made it."""
         w, target, part = self.made[n.buffer]
-        common = [s for s in shared_loops(self.function, w, x)]
+        common = shared_loops(self.function, w, x)
         last = common[-1]
         if not stays_inside(self.function, last.body, [s.var for s in common], n.buffer):
             common = common[: common.index(self.second) + 1]
@@ -341,11 +349,19 @@ class _Flow:
             return None
         return _Part(1, tuple(_over_loops(x, i, {}) for i in peak.indices))
 
+    def _stays(self, value: Scalar, block: Block) -> bool:
+        """Whether what a value reads is the same when a block reads it under the first loop and under the other."""
+        position = tree(self.function).position
+        late = {*blocks_under(self.second), *(x for x in blocks_under(self.first) if position[x] >= position[block])}
+        return late.isdisjoint(
+            w for n in postorder(value) if isinstance(n, Load) for w in writers(self.function, n.buffer)
+        )
+
     def _taken_over(self, x: Block, value: Scalar, peak: Load) -> bool:
         """Whether the maximum is taken over a value, in the iteration of the loop that stands for the block's."""
         update = self.b.body
         assert isinstance(update, Update)
-        mine = {self.second.var: self.first.var}
+        mine: dict[Scalar, Scalar] = {self.second.var: self.first.var}
         wanted = _over_loops(x, value, mine)
         place = [_over_loops(x, i, mine) for i in peak.indices]
         inner = [s.var for s in _inside(self.function, self.first, self.b)]
@@ -355,23 +371,31 @@ class _Flow:
         block = self.b
         if isinstance(source, Load):
             # a maximum of maxima: each is of a part that the same iteration walks
-            for y in writers(self.function, source.buffer):
-                if y in blocks_under(self.first) and isinstance(y.body, Update) and is_maximum(y.body.reducer):
-                    block, parts = y, y.body
-                    inner += [s.var for s in _inside(self.function, self.first, y)]
-                    pairs = zip(parts.targets[0].indices, source.indices, strict=True)
-                    if not _matched(_over_loops(y, parts.values[0], {}), wanted, inner, bound):
+            (y, *others) = writers(self.function, source.buffer) or [self.b]
+            below = blocks_under(self.first)
+            before = y in below and below.index(y) < below.index(self.b)
+            if before and not others and isinstance(y.body, Update) and is_maximum(y.body.reducer):
+                block = y
+                inner += [s.var for s in _inside(self.function, self.first, y)]
+                if not _matched(_over_loops(y, y.body.values[0], {}), wanted, inner, bound):
+                    return False
+                for i, j in zip(y.body.targets[0].indices, source.indices, strict=True):
+                    made = simplify(substitute(_over_loops(y, i, {}), bound))
+                    if not _matched(_over_loops(self.b, j, {}), made, inner, bound):
                         return False
-                    for i, j in pairs:
-                        made = simplify(substitute(_over_loops(y, i, {}), bound))
-                        if not _matched(_over_loops(self.b, j, {}), made, inner, bound):
-                            return False
-                    break
+        if not self._stays(wanted, block):
+            return False
         if block is self.b and not _matched(_over_loops(self.b, source, {}), wanted, inner, bound):
             return False
-        same = all(_matched(_over_loops(self.b, i, {}), j, inner, bound) for i, j in zip(self.peak.indices, place, strict=True))
+        same = all(
+            _matched(_over_loops(self.b, i, {}), j, inner, bound) for i, j in zip(self.peak.indices, place, strict=True)
+        )
         guards = [simplify(substitute(c, bound)) for y in (block, self.b) for c in conjuncts(y.predicate)]
         return same and all(g in holds or simplify(g) in map(simplify, holds) for g in guards)
+
+
+def _from_zero(x: Block) -> bool:
+    return isinstance(x.init, Store) and isinstance(x.init.value, Const) and x.init.value.value == 0
 
 
 def _inside(function: Function, loop: For, b: Block) -> Sequence[For]:
@@ -381,8 +405,10 @@ def _inside(function: Function, loop: For, b: Block) -> Sequence[For]:
 
 def _over_loops(b: Block, value: Scalar, renamed: Mapping[Scalar, Scalar]) -> Scalar:
     """An expression of a block's iter vars as one of loops, those of one iteration left out, its indices simplified."""
-    units = {v: ZERO for e in b.bindings for v in free_vars(e) if as_int(v.extent) == 1}
-    bound = {it.var: substitute(e, {**renamed, **units}) for it, e in zip(b.iters, b.bindings, strict=True)}
+    units: dict[Scalar, Scalar] = {v: ZERO for e in b.bindings for v in free_vars(e) if as_int(v.extent) == 1}
+    bound: dict[Scalar, Scalar] = {
+        it.var: substitute(e, {**renamed, **units}) for it, e in zip(b.iters, b.bindings, strict=True)
+    }
 
     def index(n: Scalar) -> Scalar:
         if isinstance(n, Load):
@@ -416,7 +442,9 @@ def _matched(pattern: Scalar, value: Scalar, free: Sequence[Var], bound: dict[Sc
 
 def _over_iters(b: Block, place: Sequence[Scalar]) -> tuple[tuple[Scalar, ...], list[tuple[IterVar, Scalar]]]:
     """Indices over loops as indices over a block's spatial iters, and the iters that it needs besides."""
-    mapping: dict[Scalar, Scalar] = {e: it.var for it, e in zip(b.iters, b.bindings, strict=True) if it.kind == "spatial"}
+    mapping: dict[Scalar, Scalar] = {
+        e: it.var for it, e in zip(b.iters, b.bindings, strict=True) if it.kind == "spatial"
+    }
     taken = {it.var.name for it in b.iters}
     more: list[tuple[IterVar, Scalar]] = []
     for v in sorted(frozenset().union(*map(free_vars, place)), key=lambda v: v.name):
@@ -424,7 +452,7 @@ def _over_iters(b: Block, place: Sequence[Scalar]) -> tuple[tuple[Scalar, ...], 
             (name,) = fresh(taken, [f"v_{v.name}"])
             mapping[v] = new = Var(name, v.dtype, v.extent)
             more.append((IterVar(new, "spatial"), v))
-    loops_only = {v: i for v, i in mapping.items() if isinstance(v, Var)}
+    loops_only: dict[Scalar, Scalar] = {v: i for v, i in mapping.items() if isinstance(v, Var)}
     return tuple(substitute(i, loops_only) for i in place), more
 
 

@@ -48,7 +48,7 @@ class Rolled:
     tail: bool
 
 
-def roll(sch: Schedule, first: str, chain: Sequence[str], second: str, blocks: str, size: int) -> Rolled:
+def roll(sch: Schedule, first: str, chain: Sequence[str], second: str, blocks: str, size: int) -> Rolled | None:
     """Walks the columns between two contractions in blocks.
 
     Args:
@@ -59,12 +59,17 @@ def roll(sch: Schedule, first: str, chain: Sequence[str], second: str, blocks: s
         blocks: The loop over blocks of rows.
         size: Columns of a block.
 
+    Returns:
+        The blocks as they are then; None if the chain is of another form.
+
     Raises:
-        ScheduleError: If the chain is of another form.
+        ScheduleError: If a primitive finds so.
     """
     nodes = {b: find_block(sch.function, b) for b in chain}
     peaks = [b for b, node in nodes.items() if _maximum(node)]
     sums = [b for b, node in nodes.items() if node.init is not None and b not in peaks]
+    if len(peaks) != 1 or not sums:
+        return None
     maps = [b for b in chain[: max(map(list(chain).index, sums), default=0)] if nodes[b].init is None]
     reduced = sch.own_loops(second)[-1]
     tail = (sch.extent(reduced) or 0) % size > 0
@@ -83,7 +88,7 @@ def roll(sch: Schedule, first: str, chain: Sequence[str], second: str, blocks: s
         sch.compute_with(columns, walked[name])
     for name in reversed(maps):
         sch.compute_at(name, columns)
-    (peak,) = peaks
+    peak = peaks[0]
     made = sch.rolling_update(peak, walked[peak], columns)
     columns = walked[peak]
     sch.compute_at(first, columns)
@@ -133,7 +138,7 @@ def schedule_rolled(
     columns = loops[loops.index(_around(sch, named, rolled)) + 1]
     pieces = [[named[b] for b in rolled.inside]]
     known = set(sch.loop_names())
-    for loop in (sch.peel(columns) if rolled.tail else ()):
+    for loop in sch.peel(columns) if rolled.tail else ():
         if loop not in known:
             pieces.append(sch.blocks_under(loop))
     for piece in pieces:
