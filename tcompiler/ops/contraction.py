@@ -154,15 +154,30 @@ register(
 
 
 @dataclass(frozen=True, slots=True)
-class _Equation:
-    """An einsum equation with ellipses written out: one letter per axis; those of an ellipsis are "0", "1", …."""
+class Equation:
+    """An einsum equation with ellipses written out: one letter per axis; those of an ellipsis are "0", "1", ….
+
+    Attributes:
+        operands: The letters of each operand's axes.
+        result: Those of the result's axes.
+        extents: The extent of each letter.
+    """
 
     operands: tuple[tuple[str, ...], ...]
     result: tuple[str, ...]
     extents: dict[str, Scalar]
 
 
-def _parse(equation: str, types: Sequence[TensorType]) -> _Equation:
+def parse_equation(equation: str, types: Sequence[TensorType]) -> Equation:
+    """Reads an einsum's equation.
+
+    Args:
+        equation: Terms separated by commas, "->" and the result's axes, which may be left out.
+        types: Types of the operands.
+
+    Raises:
+        CompileError: If the equation cannot be read or does not fit the operands.
+    """
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(terms) != len(types):
@@ -197,7 +212,7 @@ def _parse(equation: str, types: Sequence[TensorType]) -> _Equation:
     for letter in result:
         if letter not in extents or result.count(letter) > 1:
             fail(f"einsum: equation '{equation}': the result names axis '{letter}', expected one axis of the operands")
-    return _Equation(operands, result, extents)
+    return Equation(operands, result, extents)
 
 
 def _letters(term: str, rank: int, stretch: int) -> tuple[str, ...]:
@@ -209,12 +224,12 @@ def _einsum_type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     operands = present(types)
     dtype = same_dtype("einsum", operands)
     expect_kind("einsum", operands[0], "number")
-    eq = _parse(word(attrs, "equation"), operands)
+    eq = parse_equation(word(attrs, "equation"), operands)
     return (TensorType(dtype, tuple(eq.extents[c] for c in eq.result)),)
 
 
 def _einsum(types: Types, attrs: Attrs) -> Program:
-    eq = _parse(word(attrs, "equation"), present(types))
+    eq = parse_equation(word(attrs, "equation"), present(types))
     # Axes have the equation's letters, so operands have longer names.
     d = Definition("einsum", types, [f"x{k}" for k in range(len(types))])
     operands = list(zip(d.inputs(), eq.operands, strict=True))
@@ -228,7 +243,7 @@ def _einsum(types: Types, attrs: Attrs) -> Program:
 
 
 def _contract(
-    d: Definition, eq: _Equation, operands: Sequence[tuple[Handle, tuple[str, ...]]], result: Sequence[str], name: str
+    d: Definition, eq: Equation, operands: Sequence[tuple[Handle, tuple[str, ...]]], result: Sequence[str], name: str
 ) -> Handle:
     """One sum of products over the letters that the result does not have."""
     reduced = list(dict.fromkeys(c for _, letters in operands for c in letters if c not in result))

@@ -8,10 +8,12 @@ from tcompiler.transform.editing import GraphPass
 from tcompiler.transform.norms import FoldBatchNorms
 from tcompiler.transform.pads import FoldPads
 from tcompiler.transform.phases import SplitPhases
+from tcompiler.transform.products import SplitProducts
 
 SIMPLIFY: tuple[GraphPass, ...] = (
     EliminateDeadCode(),
     Canonicalise(),
+    SplitProducts(),
     FoldConstants(leave=frozenset({"dequantize"})),
     Canonicalise(),
     MultiplyIntegers(),
@@ -37,4 +39,5 @@ __all__ = [
     "MultiplyIntegers",
     "ShareCommonSubexpressions",
     "SplitPhases",
+    "SplitProducts",
 ]

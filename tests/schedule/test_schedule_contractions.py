@@ -144,3 +144,42 @@ def test_a_residual_is_asked_for_before_the_sum(tmp_path: Path) -> None:
     product = inputs["a"].astype(np.float64) @ weights["b"].astype(np.float64)
     check(path, inputs, np.maximum(product + inputs["r"], 0))
     assert '_write", "v1"' in "".join(line for line in traces(path).splitlines() if "prefetch" in line)
+
+
+def product(path: Path, equation: str, sizes: dict[str, int], constant: int | None) -> Path:
+    """An einsum of two factors, one of them perhaps a constant, compared with numpy in float64."""
+    left = equation.split("->")[0]
+    factors = [normal(*(sizes[a] for a in axes)) for axes in left.split(",")]
+    nodes = [helper.make_node("Einsum", ["x0", "x1"], ["y"], equation=equation)]
+    named = {f"x{k}": f for k, f in enumerate(factors)}
+    weights = {k: v for k, v in named.items() if k == f"x{constant}"}
+    inputs = {k: v for k, v in named.items() if k not in weights}
+    write(path, nodes, inputs, weights)
+    check(path, inputs, np.einsum(equation, *(f.astype(np.float64) for f in factors)))
+    return path
+
+
+@pytest.mark.parametrize("columns", [7, 9, 17, 33, 49])
+def test_lanes_leave_an_axis_that_does_not_fill_them(tmp_path: Path, columns: int) -> None:
+    text = traces(product(tmp_path / "m.onnx", "ij,jk->ik", {"i": 256, "j": 311, "k": columns}, 0))
+    assert 'sch.transform_layout("v1_acc", "lambda d0, d1: (d1, d0)", False)' in text
+    text = traces(product(tmp_path / "e.onnx", "ij,jk->ik", {"i": 256, "j": 311, "k": 64}, 0))
+    assert '"v1_acc"' not in text
+
+
+@pytest.mark.parametrize(
+    ("equation", "constant", "copied"),
+    [("ji,jk->ik", None, True), ("ji,jk->ik", 1, True), ("ij,jk->ik", None, False), ("ji,jk->ik", 0, False)],
+)
+def test_rows_side_by_side_in_lines_far_apart_are_packed(
+    tmp_path: Path, equation: str, constant: int | None, copied: bool
+) -> None:
+    text = traces(product(tmp_path / "m.onnx", equation, {"i": 59, "j": 523, "k": 134}, constant))
+    assert ('_block", "v0", "global")' in text) == copied
+
+
+@pytest.mark.parametrize("equation", ["ij,jk->ik", "ijd,djk->ik", "jdi,djk->ik"])
+def test_a_long_reduction_of_two_inputs_is_done_in_parts(tmp_path: Path, equation: str) -> None:
+    sizes = {"i": 31, "j": 1511 if "d" in equation else 9067, "d": 6, "k": 41}
+    text = traces(product(tmp_path / "m.onnx", equation, sizes, None))
+    assert any(f'sch.reorder("{part}"' in text for part in ("v2_j_0", "v2_d")), text

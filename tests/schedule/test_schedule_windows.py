@@ -12,6 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 import tcompiler as tc
 from tcompiler import api
+from tcompiler.ir.expr.text import parse_program
+from tcompiler.ir.layout import Layout, permutation
+from tcompiler.ir.scalar.grammar import index
+from tcompiler.lower.function import lower
+from tcompiler.schedule.rules.default import default_schedule
+from tcompiler.target.named import NAMED
 
 
 def model(node: onnx.NodeProto, data: tuple[int, ...], weight: tuple[int, ...] | None, before: int = 0) -> bytes:
@@ -78,6 +84,24 @@ def test_depthwise(
     raw = model(node, (data[0], channels, *data[2:]), (channels, 1, kernel, kernel), 3 if channels_last else 0)
     texts = check(raw, tmp_path, 1 + channels_last)
     assert not any("_pad = alloc" in text for text in texts.values())
+
+
+@pytest.mark.parametrize(
+    ("taps", "outer", "inner"),
+    [(3, ["h_0", "w_0", "c_0"], ["r", "s", "h_1", "w_1", "c_1"]), (7, ["h", "c_0", "w_0"], ["r", "s", "w_1", "c_1"])],
+)
+def test_tiles_of_channels(taps: int, outer: list[str], inner: list[str]) -> None:
+    """Two lines of columns where they can be written out, and channels walked before the next tile; else one line."""
+    size = 12 + taps - 1
+    program = parse_program(f"""@expr.program
+def windows(x: f32[1, 24, {size}, {size}]):
+    y = reduce(max, f32[1, 24, 12, 12], ({taps}, {taps}), lambda n, c, h, w, r, s: x[n, c, h + r, w + s])
+    return y
+""")
+    shapes = {"x": (1, size, size, 24), "y": (1, 12, 12, 24)}
+    last = {n: Layout(permutation((0, 2, 3, 1)), tuple(map(index, e)), False) for n, e in shapes.items()}
+    sch = default_schedule(lower(program, last), NAMED["x86-64-v3"], 1, ())
+    assert sch.loops("y_block") == [f"y_{n}" for n in (*outer, *inner)]
 
 
 @pytest.mark.parametrize(("op", "pads"), [("MaxPool", [1, 1, 1, 1]), ("AveragePool", [1, 0, 0, 1])])

@@ -57,7 +57,10 @@ MAXIMUM = condition(
     "rolling_update.maximum",
     "the block is one Update with an init, the maximum of f32 or f64 numbers, and nothing else writes it",
 )
-UNREAD = condition("rolling_update.unread", "the loop surrounds the block, and nothing under it reads the maximum")
+UNREAD = condition(
+    "rolling_update.unread",
+    "the loop surrounds the block and feeds its reduce iters alone, and nothing under it reads the maximum",
+)
 FACTOR = condition(
     "rolling_update.factor",
     "what a block under the other loop stores or sums up has a factor exp(x - maximum), or exp(min(x - maximum, 0)) "
@@ -185,6 +188,9 @@ def _peak(function: Function, b: Block, first: For) -> Load:
     inside = blocks_under(first)
     if b not in inside:
         refuse(UNREAD, first, f"{first.var.name} does not surround {b.name}", "choose a loop around it")
+    if feeds(b, first.var) != {"reduce"}:
+        fed = ", ".join(fed_iters(b, first.var)) or "no iter"
+        refuse(UNREAD, first, f"{first.var.name} feeds {fed} of {b.name}", "choose a loop of the reduction alone")
     for r in readers(function, peak.buffer):
         if r is not b and r in inside:
             refuse(UNREAD, r, f"{r.name} reads {peak.buffer} under {first.var.name}", f"move {r.name} behind the loop")
@@ -239,6 +245,9 @@ class _Flow:
                 result[x.name] = part.place
             else:
                 self._piece(x, target, part)
+        if not result:
+            found = f"nothing under {self.second.var.name} is summed up with such a factor"
+            refuse(SUM, self.second, found, "choose a loop around the sums")
         return result
 
     def _one(self, x: Block) -> tuple[Load, Scalar]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from math import prod
 
 from tcompiler.backends.llvm.linear import linear
 from tcompiler.ir.scalar.grammar import Scalar, Var, as_int
@@ -11,7 +12,14 @@ from tcompiler.schedule.rules.accesses import Operand
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.plan import Plan
 from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.target import Target
 
+LINE_BYTES = 64
+"""A line of a cache."""
+PANELS = 4
+"""Panels that rows have to meet to be worth a copy where the level 1 cache does not hold their lines."""
+CROWDED_PANELS = 16
+"""Panels that they have to meet where it does hold them, and not much else."""
 REUSE = 4
 """An operand that is not contiguous along the lanes is packed if each of its elements is used this often."""
 STEP = 8
@@ -58,7 +66,7 @@ def runtime_packs(sch: Schedule, plan: Plan, constants: Collection[str]) -> list
     return result
 
 
-def pack(sch: Schedule, block: str, plan: Plan, operand: Operand, loop: str) -> str:
+def pack(sch: Schedule, block: str, plan: Plan, operand: Operand, loop: str, order: Sequence[Var]) -> str:
     """Copies an operand into a buffer of panels, lanes innermost.
 
     Args:
@@ -67,6 +75,7 @@ def pack(sch: Schedule, block: str, plan: Plan, operand: Operand, loop: str) -> 
         plan: Its plan.
         operand: What to copy.
         loop: The loop over blocks of panels under which the copy stands; "" copies the whole operand in front.
+        order: The axes of the reduction, as the reader walks them.
 
     Returns:
         The copy's loop over panels, "" where there is one only.
@@ -75,21 +84,13 @@ def pack(sch: Schedule, block: str, plan: Plan, operand: Operand, loop: str) -> 
     cache = sch.written_by(copy)
     if loop:
         sch.compute_at(copy, loop)
-    at = next(k for k, i in enumerate(operand.indices) if _shifted(i) is plan.lane)
     rank = len(operand.indices)
-    names = [f"d{k}" for k in range(rank)]
-    outer = [n for k, n in enumerate(names) if k != at]
-    sch.transform_layout(
-        cache,
-        f"lambda {', '.join(names)}: ({names[at]} // {plan.lanes}, {''.join(n + ', ' for n in outer)}"
-        f"{names[at]} % {plan.lanes})",
-        False,
-    )
+    at = _tiled(sch, cache, operand, plan.lane, plan.lanes, order)
     loops = sch.own_loops(copy)
     lane_loop, tail_loop = sch.loop_of(copy, at), ""
     if not lane_loop:
         return ""
-    order = [n for n in loops if n != lane_loop]
+    others = [n for n in loops if n != lane_loop]
     if (sch.extent(lane_loop) or 1) > plan.lanes:
         tail_loop, lane_loop = sch.split(lane_loop, [None, plan.lanes])
     panels = [tail_loop] if tail_loop else []
@@ -97,18 +98,98 @@ def pack(sch: Schedule, block: str, plan: Plan, operand: Operand, loop: str) -> 
     if along and (sch.extent(along) or 1) >= STEP:
         # what lies across the lanes is read along memory, and transposed in registers
         outer_loop, inner_loop = sch.split(along, [None, STEP])
-        sch.reorder(*(n for n in order if n != along), *panels, outer_loop, inner_loop, lane_loop)
+        sch.reorder(*(n for n in others if n != along), *panels, outer_loop, inner_loop, lane_loop)
         sch.unroll(inner_loop)
         peel_tails(sch, outer_loop)
     else:
         # rows are read in runs of a block of panels, which is kinder to caches and pages than panel by panel
-        sch.reorder(*order, *panels, lane_loop)
+        sch.reorder(*others, *panels, lane_loop)
     sch.vectorize(lane_loop)
     return tail_loop
 
 
+def _tiled(sch: Schedule, cache: str, operand: Operand, axis: Var, tile: int, order: Sequence[Var]) -> int:
+    """Lays a copy out in tiles of one axis, the steps of the reduction inside them; returns the axis's position."""
+    axes = [_shifted(i) for i in operand.indices]
+    at = axes.index(axis)
+    names = [f"d{k}" for k in range(len(axes))]
+    outer = [n for n, v in zip(names, axes, strict=True) if v is not axis and all(v is not r for r in order)]
+    steps = [names[k] for r in order for k, v in enumerate(axes) if v is r]
+    outputs = [f"{names[at]} // {tile}", *outer, *steps, f"{names[at]} % {tile}"]
+    sch.transform_layout(cache, f"lambda {', '.join(names)}: ({', '.join(outputs)})", False)
+    return at
+
+
+def rows_apart(plan: Plan, target: Target, constants: Collection[str]) -> Operand | None:
+    """The operand of the rows that is worth a copy, as each step of the reduction reads another line of memory of it.
+
+    Rows of a tile lie side by side in such a line. The tiles beside it want the same lines, which crowd the level 1
+    cache or have left it by then.
+
+    Args:
+        plan: The plan.
+        target: The machine.
+        constants: Operands that are laid out once.
+    """
+    found = _far_rows(plan, LINE_BYTES // 4)
+    if found is None or found.buffer in constants or found.strides.get(plan.row or plan.lane) != 1:
+        return None
+    panels = plan.shape.extents[plan.lane] // plan.lanes
+    lines = LINE_BYTES * prod(plan.extents[v] for v in plan.shape.reduce if found.moves(v))
+    gone = lines > target.l1_bytes // 2 and panels >= PANELS
+    return found if gone or (lines > target.l1_bytes // 8 and panels >= CROWDED_PANELS) else None
+
+
+def _far_rows(plan: Plan, least: int) -> Operand | None:
+    """The one operand that rows move, by steps of the reduction that are at least so many elements apart."""
+    shape, row = plan.shape, plan.row
+    if row is None or plan.shared.moves(row) or plan.tile.lines > 1 or plan.tile.flat:
+        return None
+    found = [o for o in shape.operands if o.moves(row)]
+    if len(found) != 1 or not packable(found[0]) or sum(o.buffer == found[0].buffer for o in shape.operands) > 1:
+        return None
+    steps = [abs(s) for v in shape.reduce if shape.extents[v] > 1 and (s := found[0].strides.get(v))]
+    return found[0] if steps and min(steps) >= least else None
+
+
+def pack_rows(
+    sch: Schedule, copy: str, operand: Operand, row: Var, rows: int, loop: str, order: Sequence[Var]
+) -> list[str]:
+    """Lays the copy of a row operand out in tiles: the rows of one side by side, step by step of the reduction.
+
+    Args:
+        sch: The schedule.
+        copy: The block that copies.
+        operand: What it copies.
+        row: The axis of rows.
+        rows: Rows of a tile.
+        loop: The loop over blocks of rows under which the copy stands; "" copies the whole operand in front.
+        order: The axes of the reduction, as the reader walks them.
+
+    Returns:
+        The copy's loops over steps.
+    """
+    at = _tiled(sch, sch.written_by(copy), operand, row, rows, order)
+    if loop:
+        sch.compute_at(copy, loop)
+    inner = sch.loop_of(copy, at)
+    steps = [n for n in sch.own_loops(copy) if n != inner]
+    if inner and (sch.extent(inner) or rows) > rows:
+        tiles, inner = sch.split(inner, [None, rows])
+        sch.reorder(*steps, tiles, inner)
+        sch.vectorize(inner)
+        peel_tails(sch, tiles)
+    elif inner:
+        sch.reorder(*steps, inner)
+        sch.vectorize(inner)
+    return steps
+
+
 def pack_constants(sch: Schedule, plan: Plan, constants: Collection[str], reduce_order: list[Var]) -> None:
     """Lays constant operands out in the order in which the tile reads them."""
+    rows = _far_rows(plan, 2)
+    if rows is not None and rows.buffer in constants and plan.row is not None:
+        _tiled(sch, rows.buffer, rows, plan.row, plan.tile.rows, reduce_order)
     for o in plan.shape.operands:
         if o.buffer not in constants or not o.moves(plan.lane) or len(o.indices) < 2:
             continue

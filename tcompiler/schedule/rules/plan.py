@@ -83,7 +83,13 @@ def _own(sch: Schedule, block: str, shape: Shape | None) -> Shape | None:
 
 
 def make_plan(
-    sch: Schedule, block: str, target: Target, lanes: int = 0, inside: bool = False, constants: Collection[str] = ()
+    sch: Schedule,
+    block: str,
+    target: Target,
+    lanes: int = 0,
+    inside: bool = False,
+    constants: Collection[str] = (),
+    lane: Var | None = None,
 ) -> Plan | None:
     """Plans a reduction's nest.
 
@@ -94,6 +100,7 @@ def make_plan(
         lanes: Lanes that the tile has to have, as an operand is laid out for them; 0 for any.
         inside: Whether the block shares its outer loops with others, which then stand still.
         constants: Operands that are laid out for the tile once, whatever it is.
+        lane: The axis of lanes; None for the one that the output is contiguous in.
 
     Returns:
         The plan; None where the output is not contiguous along an axis that operands are contiguous or constant in.
@@ -103,7 +110,7 @@ def make_plan(
         shape = _own(sch, block, shape)
     if shape is None or not shape.reduce or 0 in shape.extents.values():
         return None
-    lane = shape.innermost()
+    lane = shape.innermost() if lane is None else lane
     if lane is None:
         return None
     bits = buffer_table(sch.function)[shape.target.buffer].dtype.bytes * 8

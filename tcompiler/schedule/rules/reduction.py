@@ -11,17 +11,26 @@ and reductions over outer axes all come out as the same nest:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 
 from tcompiler.ir.loop.analysis import find_block, touched
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.ir.scalar.rewrite import free_vars
-from tcompiler.schedule.rules.accesses import Shape, element_strides, shape_of
+from tcompiler.schedule.rules.accesses import Operand, Shape, element_strides, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.elementwise import schedule_map
-from tcompiler.schedule.rules.packing import pack, pack_constants, packable, runtime_packs
+from tcompiler.schedule.rules.lanes import choose_plan
+from tcompiler.schedule.rules.packing import (
+    pack,
+    pack_constants,
+    pack_rows,
+    packable,
+    rows_apart,
+    runtime_packs,
+)
 from tcompiler.schedule.rules.plan import Plan, chunked, make_plan
 from tcompiler.schedule.rules.row_blocks import block_rows, place_producer
 from tcompiler.schedule.rules.threads import WORTH, parallelize
@@ -87,20 +96,25 @@ def pack_inside(sch: Schedule, block: str, target: Target, loop: str) -> tuple[i
     outside = set(sch.function.inputs)
     operands = [o for o in plan.shape.operands if o.moves(plan.lane) and o.buffer in outside and packable(o)]
     near = [o for o in operands if o.strides.get(plan.lane) == 1 and plan.shape.extents[plan.lane] <= plan.lanes]
-    return plan.lanes, [pack(sch, block, plan, o, loop) for o in operands if o not in near]
+    order = _reduce_order(plan.shape, plan)
+    return plan.lanes, [pack(sch, block, plan, o, loop, order) for o in operands if o not in near]
 
 
 def _schedule(
     sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str], lanes: int = 0
 ) -> bool:
     _spread_rows(sch, block)
-    plan = make_plan(sch, block, target, lanes, bool(lanes), constants)
+    plan = choose_plan(sch, block, target, lanes, bool(lanes), constants)
     if plan is None:
         return False
     shape = plan.shape
     loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
     packs = runtime_packs(sch, plan, constants) if not lanes else []
     element = buffer_table(sch.function)[shape.target.buffer].dtype.bytes
+    reduce_order = [v for v in _reduce_order(shape, plan) if loop_of[v]]  # what shared loops feed stands still
+    if packs and plan.panel(element) > near_bytes(target):
+        # two panels of a part stay close, and a tile's rows in the level 1 cache
+        plan = chunked(plan, reduce_order, element, target.l2_bytes // 4)
     panel = plan.panel(element)
     columns = -(-shape.extents[plan.lane] // plan.lanes)
     block_panels = min(columns, max(1, target.l2_bytes // 2 // max(panel, 1)), 8) if packs else 1
@@ -118,12 +132,16 @@ def _schedule(
             pieces = [block, *sch.blocks_under(rest_loop)]
             return all(_schedule(sch, piece, target, threads, constants) for piece in pieces)
         by_rows = even == 0
-    reduce_order = [v for v in _reduce_order(shape, plan) if loop_of[v]]  # what shared loops feed stands still
     blocks = None
     others = [v for v in shape.spatial if v is not plan.lane and v is not plan.row and v not in lead_vars]
     units = [loop_of[v] for v in (*lead_vars, *others) if shape.extents[v] == 1 and loop_of[v]]
     others = [v for v in others if shape.extents[v] > 1]
     lane_block = ""
+    apart, row_copy = None if lanes else rows_apart(plan, target, constants), ""
+    if apart is not None:
+        (row_copy,) = sch.cache_read(block, apart.buffer, "global")
+        shape = shape_of(sch.function, find_block(sch.function, block)) or shape
+        plan = replace(plan, shape=shape, flat=None)
     if not packs and not lanes and plan.row is not None and not plan.shared.moves(plan.row):
         plan = chunked(plan, reduce_order, element, near_bytes(target))
         panel = plan.panel(element)
@@ -150,11 +168,13 @@ def _schedule(
         row_loops, row_inner = [o for o, _ in split_rows], [i for _, i in split_rows]
         rest = [loop_of[v] for v in others if all(v is not t for t, _ in tiled)]
         if by_rows:
-            outer = [*rest, *row_loops, lane_outer]
+            outer = [*parts, *rest, *row_loops, lane_outer]
         elif packs and block_panels > 1:
             lane_block, lane_outer = sch.split(lane_outer, [None, block_panels])
-            outer = [*lead, lane_block, *rest, *row_loops, lane_outer]
-        elif packs or columns * panel > target.l2_bytes // 2:
+            outer = [*lead, *parts, lane_block, *rest, *row_loops, lane_outer]
+        elif packs:
+            outer = [*lead, *parts, lane_outer, *rest, *row_loops]
+        elif columns * panel > target.l2_bytes // 2:
             outer = [*lead, *([*parts, *rest, lane_outer] if parts else [lane_outer, *rest]), *row_loops]
         else:
             outer = [*lead, *rest, lane_outer, *row_loops]
@@ -164,8 +184,13 @@ def _schedule(
     for name in units:
         sch.elide(name)
     pack_at = "" if by_rows else lane_block or lane_outer
-    copies = [pack(sch, block, plan, operand, pack_at) for operand in packs]
-    if blocks is not None and blocks.producer:
+    copies = [pack(sch, block, plan, operand, pack_at, reduce_order) for operand in packs]
+    if apart is not None and plan.row is not None:
+        at = blocks.around[-1] if blocks is not None and blocks.producer else _around(lead_vars, loop_of, apart, plan)
+        steps = pack_rows(sch, row_copy, apart, plan.row, plan.tile.rows, at, reduce_order)
+        if not at:
+            parallelize(sch, row_copy, steps, shape.points() // shape.extents[plan.lane], threads)
+    elif blocks is not None and blocks.producer:
         place_producer(sch, blocks.producer, blocks.around[-1], target)
         _spread_rows(sch, block)
     if blocks is not None and plan.tile.flat:
@@ -177,6 +202,7 @@ def _schedule(
         blocks.cut.append(outer[-1])
     pack_constants(sch, plan, constants, reduce_order)
     init, write, *start = sch.stage_accumulate(block, outer[-1] if outer else sch.loops(block)[0], "register")
+    _lanes_innermost(sch, block, lane_inner, init, write)
     for name in start:
         schedule_map(sch, name, target, 1 if blocks is not None and blocks.around else threads)
     if not parts:
@@ -209,6 +235,34 @@ def _schedule(
         if name:
             peel_tails(sch, name)
     return True
+
+
+def _around(lead: Sequence[Var], loop_of: Mapping[Var, str], operand: Operand, plan: Plan) -> str:
+    """The innermost of leading loops under which a copy of an operand holds a part of its own; "" if there is none."""
+    at = ""
+    for v in lead:
+        if plan.shape.extents[v] == 1:
+            continue
+        if not operand.moves(v):
+            break
+        at = loop_of[v]
+    return at
+
+
+def _lanes_innermost(sch: Schedule, block: str, lanes: str, init: str, write: str) -> None:
+    """Puts the lanes of an accumulator side by side where they are not contiguous in what it is written to."""
+    accumulator = sch.written_by(init)
+    rank = len(buffer_table(sch.function)[accumulator].shape)
+    own = len(sch.iters(block)) - rank
+    at = next((k for k in range(rank) if sch.loop_of(block, own + k) == lanes), rank - 1)
+    if at == rank - 1:
+        return
+    names = [f"d{k}" for k in range(rank)]
+    order = [n for k, n in enumerate(names) if k != at] + [names[at]]
+    sch.transform_layout(accumulator, f"lambda {', '.join(names)}: ({', '.join(order)})", False)
+    for name in (init, write):
+        loops = sch.own_loops(name)
+        sch.reorder(*(n for k, n in enumerate(loops) if k != at), loops[at])
 
 
 def _far_inputs(sch: Schedule, write: str, target: Target) -> list[str]:

@@ -7,14 +7,17 @@ Where the output is contiguous along a window's axis, lanes run along it and row
     for channels …: for rows …: for strip of lanes …:
         acc = 0;  for s: for rows (unrolled): for r: for lanes (vectorized): acc ⊕= x[row · a + r, lane · b + s] …
 
-Where it is contiguous along the channels, these are the lanes, and rows of the tile run along the last window axis, so
-that they share the weights.
+Where it is contiguous along the channels, these are the lanes, and a tile has columns along the last window axis and
+lines along the next, which share the weights and most of what they read. The channels are walked before the next tile:
+their next lanes lie side by side with those that were just read, in the same lines of the cache or the next ones. Tiles
+too long to be written out read one channel's windows again and again instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from math import prod
 
 from tcompiler.backends.llvm.linear import linear
 from tcompiler.ir.loop.analysis import find_block
@@ -31,7 +34,9 @@ from tcompiler.target.target import Target
 ROWS = 8
 """Rows of a tile whose lanes run along a window's axis: their accumulators leave room for a column of weights."""
 COLUMNS = 6
-"""Rows of a tile whose lanes are channels: accumulators that leave room for nine weights."""
+"""Columns of a tile whose lanes are channels: accumulators that leave room for nine weights."""
+LINES, SHORT = 2, 4
+"""Lines of such a tile, and columns of each: what two lines read is a third less than what one and one do."""
 EXPANDED = 256
 """Multiply-adds of a tile that are written out."""
 
@@ -46,6 +51,7 @@ class _Windows:
         along: The spatial iter vars that windows slide along, each with the reduce iter var of its taps.
         lane: The iter var that the output is contiguous in.
         row: The iter var whose iterations share a tile with the lanes, if one does.
+        line: Another one that does, where the lanes do not slide.
     """
 
     shape: Shape
@@ -53,6 +59,7 @@ class _Windows:
     along: dict[Var, Var]
     lane: Var
     row: Var | None
+    line: Var | None
 
 
 def schedule_windows(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str]) -> bool:
@@ -85,24 +92,30 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants
     shape, lane, row = found.shape, found.lane, found.row
     loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
     slides = lane in found.along
+    written_out = LINES * SHORT * prod(shape.extents[v] for v in shape.reduce) <= EXPANDED
+    line = found.line if written_out else None
     width = target.vector_lanes(buffer_table(sch.function)[shape.target.buffer].dtype.bits)
     lanes = min(shape.extents[lane], width)
     lane_outer, lane_inner = sch.split(loop_of[lane], [None, lanes])
     strips, strip = lane_outer, ""
     row_outer, row_inner, rows = "", "", 1
+    line_outer, line_inner, lines = "", "", 1
     if row is not None:
-        rows = even_tile(shape.extents[row], ROWS if slides else COLUMNS)
+        rows = even_tile(shape.extents[row], ROWS if slides else COLUMNS if line is None else SHORT)
         row_outer, row_inner = sch.split(loop_of[row], [None, rows])
+        if line is not None:
+            lines = even_tile(shape.extents[line], LINES)
+            line_outer, line_inner = sch.split(loop_of[line], [None, lines])
     elif slides and shape.extents[lane] >= 2 * lanes:
         rows = even_tile(shape.extents[lane] // lanes, ROWS)
         strips, strip = sch.split(lane_outer, [None, rows])
     taps = _tap_order(found)
-    free = [v for v in shape.spatial if v is not lane and v is not row]
+    free = [v for v in shape.spatial if v is not lane and v is not row and v is not line]
     units = [loop_of[v] for v in free if shape.extents[v] == 1]
     rest = [loop_of[v] for v in free if shape.extents[v] > 1]
-    rows_outer = [row_outer] if row_outer else []
-    outer = [*rest, *rows_outer, strips] if slides else [*rest, strips, *rows_outer]
-    tile = [n for n in (row_inner, strip) if n]
+    cut = [n for n in (line_outer, row_outer) if n]
+    outer = [*rest, *cut, strips] if slides or written_out else [*rest, strips, *cut]
+    tile = [n for n in (line_inner, row_inner, strip) if n]
     first, last = [loop_of[v] for v in taps[:-1]], [loop_of[v] for v in taps[-1:]]
     inner = [*first, *tile, *last] if slides else [*first, *last, *tile]
     sch.reorder(*units, *outer, *inner, lane_inner)
@@ -115,18 +128,20 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants
     sch.vectorize(lane_inner)
     for name in tile:
         sch.unroll(name)
-    size = rows
+    size = rows * lines
     for v in reversed(taps):
         size *= shape.extents[v]
         if size > EXPANDED:
             break
         sch.unroll(loop_of[v])
-    parallelize(sch, block, outer, shape.points(), threads, keep=[strips, *rows_outer])
-    for name in (strips, *rows_outer):
+    parallelize(sch, block, outer, shape.points(), threads, keep=[strips, *cut])
+    for name in (strips, *cut):
         peel_tails(sch, name)
     steps = {lane: (strips, lanes * (rows if strip else 1))}
     if row is not None:
         steps[row] = (row_outer, rows)
+    if line is not None:
+        steps[line] = (line_outer, lines)
     for v in found.along:
         loop, step = steps.get(v, (loop_of[v], 1))
         _peel_borders(sch, loop, _inside(sch, found, v, step))
@@ -163,8 +178,8 @@ def _windows(sch: Schedule, block: str) -> _Windows | None:
     if any(operand.strides.get(u) is None for u in (*along, *along.values())):
         return None
     rows = [u for u in along if u is not lane and shape.extents[u] > 1 and shape.target.strides.get(u)]
-    row = min(rows, key=lambda u: shape.target.strides.get(u) or 0) if rows else None
-    return _Windows(shape, operand, along, lane, row)
+    row, line, *_ = *sorted(rows, key=lambda u: shape.target.strides.get(u) or 0), None, None
+    return _Windows(shape, operand, along, lane, row, None if lane in along else line)
 
 
 def _meets(operand: Operand, var: Var, shape: Shape) -> bool:
