@@ -47,6 +47,8 @@ from tcompiler.schedule.tree import (
     blocks_under,
     buffer_named,
     conjuncts,
+    fed_iters,
+    feeds,
     fresh,
     loop_named,
     names_used,
