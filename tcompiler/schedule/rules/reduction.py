@@ -308,9 +308,9 @@ def _unroll_steps(
             sch.unroll(name)
             body *= extent
             continue
-        if k == 0 and spare > 1:
+        if k == 0 and spare >= 1:
             steps = next((n for n in (8, 4, 2) if extent % n == 0 and extent > n and body * n <= BODY), 0)
-            if steps < 4 and extent >= 4 * UNROLL:
+            if steps < 4 and extent > UNROLL:
                 steps = 4  # a tail is worth more than two steps to a jump, or one
             if steps:
                 outer, inner = sch.split(name, [None, steps])
