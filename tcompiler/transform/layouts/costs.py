@@ -13,7 +13,7 @@ from math import prod
 from tcompiler.ir.graph.grammar import TensorType
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
-from tcompiler.target.tile import NEVER, Registers, choose_tile, near_bytes
+from tcompiler.target.tile import NEVER, WAY_BYTES, Registers, choose_tile, near_bytes
 from tcompiler.transform.layouts.sums import Sums
 
 Order = tuple[int, ...]
@@ -82,6 +82,25 @@ class Costs:
         elements = prod(type_.dims())
         near = 2 * elements * type_.dtype.bytes <= self.target.l2_bytes
         return elements * (NEAR_COPY if near else FAR_COPY)
+
+    def spread(self, type_: TensorType, order: Order) -> int:
+        """Elements to put between the rows of a tensor that the rows of a tile will be read from.
+
+        Rows a multiple of a way apart share one set of the level 1 cache. Alone a core keeps the lines of a tile's rows
+        there, but not beside another thread of its own; and what has to come from beyond the level 2 cache is late.
+
+        Args:
+            type_: The tensor.
+            order: Its axes, outermost first.
+
+        Returns:
+            A line of the cache, or 0 where rows are better left side by side.
+        """
+        dims = type_.dims()
+        row = dims[order[-1]] * type_.dtype.bytes
+        rows = prod(dims) // max(dims[order[-1]], 1)
+        far = prod(dims) * type_.dtype.bytes > self.target.l2_bytes
+        return self.target.line_bytes // type_.dtype.bytes if far and rows > 1 and row % WAY_BYTES == 0 else 0
 
     def against(self, type_: TensorType) -> float:
         """Reading a tensor in another order than what is made of it is written, in a kernel that does more."""
