@@ -183,3 +183,19 @@ def test_a_long_reduction_of_two_inputs_is_done_in_parts(tmp_path: Path, equatio
     sizes = {"i": 31, "j": 1511 if "d" in equation else 9067, "d": 6, "k": 41}
     text = traces(product(tmp_path / "m.onnx", equation, sizes, None))
     assert any(f'sch.reorder("{part}"' in text for part in ("v2_j_0", "v2_d")), text
+
+
+@pytest.mark.parametrize(("size", "apart"), [((21, 33), True), ((22, 31), True), ((21, 13), False)])
+def test_rows_that_a_stride_thins_out_are_read_row_by_row(tmp_path: Path, size: tuple[int, int], apart: bool) -> None:
+    # a 1x1 kernel has one axis of pixels, of which a row is eight or more, or stays with others
+    path, x, w = tmp_path / "m.onnx", normal(1, 19, *size), normal(37, 19, 1, 1)
+    write(path, [helper.make_node("Conv", ["x", "w"], ["y"], strides=[2, 2])], {"x": x}, {"w": w})
+    check(path, {"x": x}, np.einsum("nchw,kc->nkhw", x[:, :, ::2, ::2].astype(np.float64), w[:, :, 0, 0]))
+    text = traces(path)
+    assert ("sch.unfold(" in text) == apart, text
+
+
+@pytest.mark.parametrize("depth", [17, 23, 31])
+def test_a_tile_that_fills_the_registers_takes_some_steps_to_a_jump(tmp_path: Path, depth: int) -> None:
+    text = traces(affine(tmp_path / "m.onnx", 40, depth, 24))
+    assert 'sch.split("gemm_t1_acc_k", [None, 4])' in text, text

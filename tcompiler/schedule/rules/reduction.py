@@ -111,7 +111,7 @@ def _schedule(
     loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
     packs = runtime_packs(sch, plan, constants) if not lanes else []
     element = buffer_table(sch.function)[shape.target.buffer].dtype.bytes
-    reduce_order = _reduce_order(shape, plan)
+    reduce_order = [v for v in _reduce_order(shape, plan) if loop_of[v]]  # what shared loops feed stands still
     if packs and plan.panel(element) > near_bytes(target):
         # two panels of a part stay close, and a tile's rows in the level 1 cache
         plan = chunked(plan, reduce_order, element, target.l2_bytes // 4)
@@ -308,9 +308,9 @@ def _unroll_steps(
             sch.unroll(name)
             body *= extent
             continue
-        if k == 0 and spare > 1:
+        if k == 0 and spare >= 1:
             steps = next((n for n in (8, 4, 2) if extent % n == 0 and extent > n and body * n <= BODY), 0)
-            if steps < 4 and extent >= 4 * UNROLL:
+            if steps < 4 and extent > UNROLL:
                 steps = 4  # a tail is worth more than two steps to a jump, or one
             if steps:
                 outer, inner = sch.split(name, [None, steps])
