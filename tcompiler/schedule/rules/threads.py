@@ -13,6 +13,7 @@ from math import ceil, prod
 
 from tcompiler.backends.llvm.linear import linear
 from tcompiler.errors import ScheduleError
+from tcompiler.ir.loop.analysis import find_block, touched
 from tcompiler.ir.loop.grammar import Block, For, Seq, Stmt, Update, buffer_table
 from tcompiler.ir.scalar.grammar import Scalar, as_int
 from tcompiler.schedule.rules.accesses import shape_of
@@ -163,10 +164,10 @@ def _shared(sch: Schedule, chain: Sequence[str]) -> None:
 
 def _opened(sch: Schedule, chain: Sequence[str]) -> None:
     """Shares a nest that writes what was a thread's own, and is read behind it."""
-    for block in sch.blocks_under(chain[0]):
-        written = sch.written_by(block)
-        if buffer_table(sch.function)[written].scope == "local":
-            sch.set_scope(written, "global")
+    written = {b for n in sch.blocks_under(chain[0]) for b in touched(find_block(sch.function, n)).writes}
+    for name in sorted(written):
+        if buffer_table(sch.function)[name].scope == "local":
+            sch.set_scope(name, "global")
     _shared(sch, chain)
 
 
