@@ -9,6 +9,7 @@ from tcompiler.ir.layout import Layout
 from tcompiler.ir.loop.grammar import Function, IterKind, Stmt, Store, Update, seq
 from tcompiler.ir.scalar.grammar import Load, Var, as_int
 from tcompiler.ir.scalar.rewrite import substitute
+from tcompiler.lower.factors import take_out_factors
 from tcompiler.lower.layouts import propagate
 from tcompiler.lower.merge import merge_axes
 from tcompiler.lower.nests import Around, Nests
@@ -32,6 +33,7 @@ def lower(program: Program, layouts: Mapping[str, Layout] | None = None) -> Func
     Raises:
         CompileError: If a sort is along an axis of symbolic extent.
     """
+    program = take_out_factors(program)
     program, layouts = merge_axes(program, propagate(program, layouts or {}))
     unread = unread_results(program)
     nests = Nests((t for t in tensors(program).values() if t.name not in unread), layouts)

@@ -70,6 +70,20 @@ def _index_map(rng: random.Random, sch: Schedule, buffer: str) -> str:
     return f"lambda {', '.join(names)}: ({', '.join(outputs)}{',' if len(outputs) == 1 else ''})"
 
 
+def _siblings(rng: random.Random, sch: Schedule) -> tuple[str, str]:
+    """Two loops of one sequence and the same extent, if there are any."""
+    t = tree(sch.function)
+    groups: dict[object, list[str]] = {}
+    for name, loop in t.loops.items():
+        groups.setdefault((t.parent[loop], loop.var.extent), []).append(name)
+    several = [g for g in groups.values() if len(g) > 1]
+    if not several:
+        return _loop(rng, sch), _loop(rng, sch)
+    found = rng.choice(several)
+    at = sorted(rng.sample(range(len(found)), 2))
+    return found[at[0]], found[at[1]]
+
+
 def arguments(rng: random.Random, sch: Schedule, name: str) -> tuple[object, ...]:
     """Arguments for a primitive, by the names of its parameters."""
     if name == "fuse":
@@ -83,6 +97,11 @@ def arguments(rng: random.Random, sch: Schedule, name: str) -> tuple[object, ...
         loops = sch.loops(_block(rng, sch))
         count = min(len(loops), rng.choice([2, 2, 3]))
         return tuple(rng.sample(loops, count))
+    if name in ("compute_with", "rolling_update"):
+        first, other = _siblings(rng, sch)
+        if name == "compute_with":
+            return first, other
+        return rng.choice(sch.blocks_under(first) if first in sch.loop_names() else sch.blocks()), first, other
     block = _block(rng, sch)
     if name == "prefetch":
         read = [n for n in touched(tree(sch.function).blocks[block]).reads if n in sch.function.inputs]

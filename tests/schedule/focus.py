@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 from tcompiler.errors import ScheduleError
-from tcompiler.ir.loop.analysis import loops
+from tcompiler.ir.loop.analysis import find_block, loops
 from tcompiler.ir.loop.grammar import Function
 from tcompiler.schedule import Schedule
 from tcompiler.schedule.primitives import PRIMITIVES
@@ -37,6 +38,8 @@ _SUITED: dict[str, tuple[str, ...]] = {
     "set_scope": _CHAINS,
     "write_over": ("softmax", "pad"),
     "prefetch": (*_PRODUCTS, *_WINDOWS),
+    "compute_with": _CHAINS,
+    "rolling_update": ("softmax", "logsumexp"),
     "unfold": ("pad", "transposed_convolution", "mean", "softmax", "layer_norm"),
 }
 _UNTOUCHED = ("pad_einsum", "reindex", "decompose_padding", "compute_inline", "reverse_compute_inline")
@@ -76,6 +79,8 @@ def _reached(sch: Schedule, rng: random.Random, name: str) -> bool:
     """Applies a rare primitive after what it needs, if this program takes it."""
     if name == "tensorize":
         return _tensorized(sch, rng)
+    if name == "rolling_update":
+        return _rolled(sch, rng)
     if name == "unfold":
         _tried(sch, rng, "fuse", 20)
     if name not in _UNTOUCHED:
@@ -106,6 +111,32 @@ def _tensorized(sch: Schedule, rng: random.Random) -> bool:
     except ScheduleError:
         return False
     return True
+
+
+def _rolled(sch: Schedule, rng: random.Random) -> bool:
+    """A sum of exponentials less a maximum, both a block of columns at a time."""
+    try:
+        for name in sch.blocks():
+            attempt_inline(sch, name)
+        peak, total = [b for b in sch.blocks() if find_block(sch.function, b).init is not None]
+        factor = rng.choice([None, 2, 3, 4])
+        outer = []
+        for name in (peak, total):
+            *rows, loop = sch.loops(name)
+            if factor is not None:
+                loop, _ = sch.split(loop, [None, factor])
+            sch.reorder(loop, *rows)
+            outer.append(loop)
+        sch.rolling_update(peak, *outer)
+    except ScheduleError:
+        return False
+    return True
+
+
+def attempt_inline(sch: Schedule, block: str) -> None:
+    """Inlines a block where that may be."""
+    with contextlib.suppress(ScheduleError):
+        sch.compute_inline(block)
 
 
 def _inside(sch: Schedule, *names: str) -> bool:

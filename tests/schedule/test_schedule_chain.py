@@ -1,8 +1,12 @@
-"""Attention and its kin: contractions chained over rows become one kernel that never holds the matrix between them."""
+"""Attention and its kin: contractions chained over rows become one kernel that never holds the matrix between them.
+
+Where rows are too long for a cache columns go in blocks as well: on a machine of small caches, all but the shortest do.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -14,9 +18,18 @@ from tcompiler.ir.graph.evaluate import evaluate
 from tcompiler.ir.loop.verify import verify
 from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.ops.registry import get
-from tcompiler.pipeline import Compilation, compose_programs, lower_programs, run_graph_passes, schedule_functions
+from tcompiler.pipeline import (
+    Compilation,
+    compile_module,
+    compose_programs,
+    lower_programs,
+    run_graph_passes,
+    schedule_functions,
+)
+from tcompiler.runtime.model import Model
 from tcompiler.schedule.schedule import replay
 from tcompiler.target.named import host
+from tcompiler.target.target import Target
 
 Shape = tuple[int, ...]
 
@@ -47,13 +60,20 @@ CASES: dict[str, tuple[Callable[..., Any], list[Shape]]] = {
     "a mask for every row": (attention, [(2, 3, 29, 16), (2, 3, 40, 16), (2, 3, 40, 16), (1, 1, 29, 40)]),
     "a mask for every batch": (attention, [(2, 3, 29, 16), (2, 3, 40, 16), (2, 3, 40, 16), (2, 1, 1, 40)]),
     "heads inside": (heads_inside, [(2, 50, 3, 24), (2, 39, 3, 24), (2, 39, 3, 24)]),
+    "a row and a column left over": (attention, [(97, 16), (49, 16), (49, 16)]),
+    "numbers alone": (attention, [(2, 30, 1), (2, 40, 1), (2, 40, 1)]),
     "by hand": (shares, [(2, 26, 12), (2, 12, 33), (2, 33, 18)]),
 }
 
 
-def scheduled(fn: Callable[..., Any], shapes: list[Shape], threads: int) -> Compilation:
+def small() -> Target:
+    """This machine with caches for blocks of 16 columns, and of a few rows of them."""
+    return replace(host(), l1_bytes=2048, l2_bytes=1024)
+
+
+def scheduled(fn: Callable[..., Any], shapes: list[Shape], threads: int, target: Target | None = None) -> Compilation:
     specs = {f"x{k}": tc.spec("f32", shape) for k, shape in enumerate(shapes)}
-    c = Compilation(tc.trace(lambda **named: fn(*named.values()), **specs), host(), threads)
+    c = Compilation(tc.trace(lambda **named: fn(*named.values()), **specs), target or host(), threads)
     for stage in (run_graph_passes, compose_programs, lower_programs, schedule_functions):
         stage(c)
     return c
@@ -79,14 +99,29 @@ def test_one_kernel_keeps_a_block_of_rows(name: str, threads: int) -> None:
             assert max(sizes) < 2 * 48 * 64
 
 
+@pytest.mark.parametrize("name", [n for n in CASES if n not in ("by hand", "numbers alone")])
+def test_one_kernel_keeps_a_block_of_rows_and_columns(name: str) -> None:
+    fn, shapes = CASES[name]
+    (kernel,) = scheduled(fn, shapes, 1, small()).kernels.values()
+    assert kernel.schedule is not None
+    function = kernel.schedule.function
+    verify(function)
+    assert any(step.primitive == "rolling_update" for step in kernel.schedule.trace.steps)
+    assert kernel.schedule.trace.to_python() == replay(kernel.schedule.start, kernel.schedule.trace).trace.to_python()
+    columns = CASES[name][1][1][1 if name == "heads inside" else -2]
+    kept = [b for b in function.buffers if b.name not in function.inputs and "cache" not in b.name]
+    assert all(as_int(e) != columns for b in kept for e in b.shape)
+
+
+@pytest.mark.parametrize("target", [host, small])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", list(CASES))
-def test_values(name: str, threads: int) -> None:
+def test_values(name: str, threads: int, target: Callable[[], Target]) -> None:
     fn, shapes = CASES[name]
     rng = np.random.default_rng(3)
     arrays = [rng.normal(size=s).astype(np.float32) for s in shapes]
     specs = {f"x{k}": tc.spec("f32", shape) for k, shape in enumerate(shapes)}
-    model = tc.compile(tc.trace(lambda **named: fn(*named.values()), **specs), threads=threads)
+    model = Model(compile_module(tc.trace(lambda **named: fn(*named.values()), **specs), target(), threads))
     wide = {name: tc.spec("f64", spec.shape) for name, spec in specs.items()}
     module = tc.trace(lambda **named: fn(*named.values()), **wide)
     inputs = {v.name: a.astype(np.float64) for v, a in zip(module.graph.inputs, arrays, strict=True)}
@@ -95,13 +130,15 @@ def test_values(name: str, threads: int) -> None:
     np.testing.assert_allclose(model(*arrays), want, rtol=0, atol=3e-6 * float(np.abs(want).max()))
 
 
-def test_rows_without_a_number() -> None:
+@pytest.mark.parametrize("target", [host, small])
+def test_rows_without_a_number(target: Callable[[], Target]) -> None:
     """NaN and infinities of scores pass into their row as in the definition, and into no other one."""
     q, k, v = (np.ones(s, np.float32) for s in [(26, 16), (40, 16), (40, 16)])
     mask = np.zeros((26, 40), np.float32)
     mask[3, 7], mask[9, 1], mask[11], mask[12, 2:] = np.nan, np.inf, -np.inf, -np.inf
+    mask[13, :35] = -np.inf
     specs = {f"x{k}": tc.spec("f32", x.shape) for k, x in enumerate((q, k, v, mask))}
-    model = tc.compile(tc.trace(lambda **named: attention(*named.values()), **specs), threads=1)
+    model = Model(compile_module(tc.trace(lambda **named: attention(*named.values()), **specs), target(), 1))
     got = model(q, k, v, mask)
     bad = np.isin(np.arange(26), [3, 9, 11])
     assert np.isnan(got[bad]).all()

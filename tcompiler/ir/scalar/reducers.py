@@ -120,6 +120,17 @@ def reducer_name(reducer: Reducer) -> str | None:
     return None
 
 
+def is_maximum(reducer: Reducer) -> bool:
+    """Whether a reducer takes the larger of two numbers; which of two equal ones, and what of a NaN, is left open."""
+    if reducer_name(reducer) == "max":
+        return True
+    if len(reducer.combine) != 1 or reducer.identity[0] is not smallest(reducer.identity[0].dtype):
+        return False
+    (a,), (b,), (chosen,) = reducer.lhs, reducer.rhs, reducer.combine
+    larger = (Binary("gt", b, a), Binary("ge", b, a), Binary("lt", a, b), Binary("le", a, b))
+    return isinstance(chosen, Select) and chosen.cond in larger and (chosen.a, chosen.b) == (b, a)
+
+
 def _renamed(reducer: Reducer, lhs: tuple[Var, ...], rhs: tuple[Var, ...]) -> Reducer:
     new: dict[Scalar, Scalar] = dict(zip(reducer.lhs + reducer.rhs, lhs + rhs, strict=True))
     for node in postorder(*reducer.combine):

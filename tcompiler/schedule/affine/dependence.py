@@ -231,6 +231,7 @@ def conflict(
     varying: Sequence[Var],
     private: Callable[[str], bool],
     alone: Callable[[Block], bool],
+    asked: Callable[[Block, Block], bool] = lambda x, y: True,
 ) -> Conflict | None:
     """Finds data that different iterations of some loops may share.
 
@@ -241,6 +242,7 @@ def conflict(
         varying: The loops whose iterations are compared.
         private: Whether a buffer's contents never pass from one iteration to another.
         alone: Whether a block does not conflict with itself.
+        asked: Whether two blocks, in the order of the program, are of interest.
 
     Returns:
         Two blocks and a buffer that may conflict; None if no iteration touches what another one writes.
@@ -250,7 +252,7 @@ def conflict(
     known: dict[str, bool] = {}
     for k, x in enumerate(blocks):
         for y in blocks[k:]:
-            if y is x and alone(x):
+            if (y is x and alone(x)) or not asked(x, y):
                 continue
             tx, ty = touched(x), touched(y)
             shared = (tx.writes & (ty.reads | ty.writes)) | (tx.reads & ty.writes)

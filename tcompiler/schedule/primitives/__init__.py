@@ -9,6 +9,7 @@ from tcompiler.schedule.primitives.bind import bind
 from tcompiler.schedule.primitives.blockize import blockize
 from tcompiler.schedule.primitives.cache import cache_read, cache_write
 from tcompiler.schedule.primitives.compute_at import compute_at
+from tcompiler.schedule.primitives.compute_with import compute_with
 from tcompiler.schedule.primitives.decompose_padding import decompose_padding
 from tcompiler.schedule.primitives.elide import elide
 from tcompiler.schedule.primitives.fuse import fuse
@@ -22,6 +23,7 @@ from tcompiler.schedule.primitives.reindex import reindex
 from tcompiler.schedule.primitives.reorder import reorder
 from tcompiler.schedule.primitives.reverse_compute_at import reverse_compute_at
 from tcompiler.schedule.primitives.rfactor import rfactor
+from tcompiler.schedule.primitives.rolling_update import rolling_update
 from tcompiler.schedule.primitives.split import split
 from tcompiler.schedule.primitives.storage import compact, pad_stride, set_scope, transform_layout
 from tcompiler.schedule.primitives.tensorize import tensorize
@@ -44,10 +46,12 @@ PRIMITIVES: dict[str, Primitive] = {
     "stage_accumulate": stage_accumulate,
     "compute_at": compute_at,
     "reverse_compute_at": reverse_compute_at,
+    "compute_with": compute_with,
     "compute_inline": compute_inline,
     "reverse_compute_inline": reverse_compute_inline,
     "decompose_reduction": decompose_reduction,
     "rfactor": rfactor,
+    "rolling_update": rolling_update,
     "set_scope": set_scope,
     "compact": compact,
     "transform_layout": transform_layout,

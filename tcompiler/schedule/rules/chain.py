@@ -1,7 +1,8 @@
 """A contraction, a chain over its rows, and a contraction over these rows again (attention): in blocks of rows.
 
 The matrix between the contractions is never written out: for a block of its rows that fits a cache, the first
-contraction's tiles, the chain, then the second contraction's tiles.
+contraction's tiles, the chain, then the second contraction's tiles. Where rows are too long for that, and the chain is
+a softmax's, columns go in blocks too (`rolling.py`).
 
     for outer …: [pack both lane operands]  for block of rows:
         scores = tiles of the first contraction (a block of rows × all columns)
@@ -9,8 +10,8 @@ contraction's tiles, the chain, then the second contraction's tiles.
         tiles of the second contraction, epilogue in the tile
 
 Nothing here knows what the chain computes: only that the second contraction reduces over what a row of it is.
-The idea of keeping attention's scores close to the core is that of FlashAttention (T. Dao et al. 2022), without its
-rescaling: a block of whole rows is exact.
+The idea of keeping attention's scores close to the core is that of FlashAttention (T. Dao et al. 2022); a block of
+whole rows needs no rescaling.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tcompiler.schedule.rules.accesses import Operand, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.placement import gather_rows, inline_again
 from tcompiler.schedule.rules.reduction import pack_inside, schedule_inside
+from tcompiler.schedule.rules.rolling import roll, schedule_rolled
 from tcompiler.schedule.rules.rows import schedule_row_blocks
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
@@ -35,6 +37,10 @@ TILE = 6
 """Rows of a register tile, usually."""
 ROWS = 24
 """Rows of a block: some tiles high, so that a panel is read from far once for several of them."""
+ROLLED = 96
+"""The same where columns go in blocks too, which leaves more room: operands pass by once for each block of rows."""
+PANEL = 16
+"""Lanes of a register tile, usually."""
 SHARE = 3
 """The part of the level 2 cache that a block's intermediate rows may fill; panels of operands pass through the rest."""
 
@@ -51,7 +57,8 @@ def schedule_chain(sch: Schedule, target: Target, threads: int) -> bool:
         False, with nothing changed, where the function is not of that form or the rule does not fit.
     """
     found = [b for b in sch.blocks() if contracts(sch, b)]
-    return len(found) == 2 and attempt(sch, _chain, sch, found[0], found[1], target, threads)
+    forms = (True, False) if len(found) == 2 else ()
+    return any(attempt(sch, _chain, sch, found[0], found[1], target, threads, rolling) for rolling in forms)
 
 
 def contracts(sch: Schedule, block: str) -> bool:
@@ -67,13 +74,10 @@ def _loaded(value: Scalar) -> set[str]:
     return {n.buffer for n in postorder(value) if isinstance(n, Load)}
 
 
-def _chain(sch: Schedule, first: str, second: str, target: Target, threads: int) -> bool:
+def _chain(sch: Schedule, first: str, second: str, target: Target, threads: int, rolling: bool) -> bool:
+    """Schedules a chain with columns in blocks, where rows are too long, or with whole rows."""
     for name in sch.blocks()[: sch.blocks().index(first)]:
         sch.compute_inline(name)
-    return _schedule(sch, first, second, target, threads)
-
-
-def _schedule(sch: Schedule, first: str, second: str, target: Target, threads: int) -> bool:
     shape = shape_of(sch.function, find_block(sch.function, second))
     if shape is None or 0 in shape.extents.values() or len(shape.reduce) != 1:
         return False
@@ -96,7 +100,9 @@ def _schedule(sch: Schedule, first: str, second: str, target: Target, threads: i
     apart = [loop_of[v] for v in shape.spatial if loop_of[v] in lead and all(o.moves(v) for o in shape.operands)]
     lead = [*apart, *(n for n in lead if n not in apart)]
     batch = prod(shape.extents[v] for v in shape.spatial if loop_of[v] in apart)
-    height = _height(sch, chained, shape.extents[row], shape.extents[shape.reduce[0]], target)
+    height, columns = _height(sch, chained, shape.extents[row], shape.extents[shape.reduce[0]], target, rolling)
+    if rolling and not columns:
+        return False
     blocks, inner = sch.split(loop_of[row], [None, height])
     sch.reorder(*units, *lead, blocks, inner, loop_of[lane], loop_of[shape.reduce[0]])
     for name in units:
@@ -104,9 +110,16 @@ def _schedule(sch: Schedule, first: str, second: str, target: Target, threads: i
     for name in sch.blocks()[1 : sch.blocks().index(second)]:
         if second not in sch.consumers(name):
             inline_again(sch, name)
-    before = sch.blocks()[: sch.blocks().index(second)]
+    at = sch.blocks().index(second)
+    before, after = sch.blocks()[:at], sch.blocks()[at + 1 :]
+    for name in after:
+        sch.reverse_compute_at(name, blocks)
     for name in reversed(before):
         sch.compute_at(name, blocks)
+    chain = [b for b in before if b != first]
+    rolled = roll(sch, first, chain, second, blocks, columns) if columns else None
+    if rolling and rolled is None:
+        return False
     whole = batch % threads == 0 or batch >= 4 * threads
     pack_at = apart[-1] if apart and whole else ""
     lanes: dict[str, int] = {}
@@ -120,22 +133,43 @@ def _schedule(sch: Schedule, first: str, second: str, target: Target, threads: i
         for loop in tails:
             if loop:
                 peel_tails(sch, loop)
-    chain = [b for b in before if b != first]
-    around = ""
-    if chain:
-        around = next(iter(n for n in sch.own_loops(chain[-1])), "")
-        if not around or gather_rows(sch, chain[-1], chain)[:1] == [] or sch.blocks_under(around) != chain:
-            return False
-    names = [*before, second]
+    if rolled is None and chain and not _gather(sch, first, chain, second):
+        return False
+    names = [*before, second, *after] if rolled is None else rolled.names
     pieces = [names]
     if shape.extents[row] % height:
         _, tail = sch.peel(blocks)
         pieces.append(sch.blocks_under(tail))
     for piece in pieces:
-        if not _piece(sch, dict(zip(names, piece, strict=True)), first, second, lanes, target):
+        named = dict(zip(names, piece, strict=True))
+        if rolled is not None and not schedule_rolled(sch, rolled, named, first, second, lanes, target):
+            return False
+        if rolled is None and not _piece(sch, named, first, second, lanes, target):
             return False
     parallelize(sch, second, apart if whole and apart else [blocks], shape.points(), threads)
     return True
+
+
+def _gather(sch: Schedule, first: str, chain: Sequence[str], second: str) -> bool:
+    """Puts the blocks of a chain into one loop over rows.
+
+    Args:
+        sch: The schedule.
+        first: The first contraction.
+        chain: The blocks between the contractions, in order.
+        second: The second contraction; what it does not read of the chain's results is for its epilogue.
+    """
+    last = next((b for b in reversed(chain) if second in sch.consumers(b)), chain[-1])
+    around = next(iter(sch.own_loops(last)), "")
+    made, rest = chain[: chain.index(last) + 1], chain[chain.index(last) + 1 :]
+    attempt(sch, sch.write_over, last, sch.written_by(first))
+    if not around or (len(made) > 1 and not gather_rows(sch, last, made)):
+        return False
+    for name in rest:
+        sch.compute_with(around, sch.own_loops(name)[0])
+    for name in rest:
+        attempt(sch, sch.compact, sch.written_by(name), around)
+    return sch.blocks_under(around) == chain
 
 
 def _piece(
@@ -175,9 +209,24 @@ def _chained(sch: Schedule, first: str, second: str, operands: Sequence[Operand]
     return found[0] if len(found) == 1 and not made & outputs and blocks[0] == first else None
 
 
-def _height(sch: Schedule, chained: Operand, rows: int, columns: int, target: Target) -> int:
-    """Rows of a block: a few tiles, as far as two matrices of that many rows fit into their share of the cache."""
-    bytes_of_row = columns * buffer_table(sch.function)[chained.buffer].dtype.bytes
-    fitting = target.l2_bytes // SHARE // max(1, 2 * bytes_of_row)
-    most = min(ROWS, max(TILE, fitting // TILE * TILE))
-    return min(rows, most)
+def _height(sch: Schedule, chained: Operand, rows: int, columns: int, target: Target, rolling: bool) -> tuple[int, int]:
+    """Rows of a block, and columns of one.
+
+    A few tiles of rows, as far as two matrices of that many whole rows fit into their share of the cache. Where not
+    even one tile of whole rows fits the cache, columns go in blocks as well: a panel of them is half the nearest cache.
+
+    Returns:
+        Both; 0 columns where rows are whole.
+    """
+    element = buffer_table(sch.function)[chained.buffer].dtype.bytes
+    row = columns * element
+    if rolling and 2 * TILE * row > target.l2_bytes:
+        return _cut(rows, ROLLED, TILE), _cut(columns, target.l1_bytes // 2 // (PANEL * element), PANEL)
+    most = min(ROWS, max(TILE, target.l2_bytes // SHARE // max(1, 2 * row) // TILE * TILE))
+    return _cut(rows, most, TILE), 0
+
+
+def _cut(extent: int, most: int, step: int) -> int:
+    """The largest multiple of a step as far as a number that leaves no block of one behind, which makes no tile."""
+    sizes = (*range(most, 0, -step), *range(most - 1, 0, -1))
+    return min(extent, next((n for n in sizes if extent % n != 1), most))

@@ -111,7 +111,7 @@ def _schedule(
     loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
     packs = runtime_packs(sch, plan, constants) if not lanes else []
     element = buffer_table(sch.function)[shape.target.buffer].dtype.bytes
-    reduce_order = _reduce_order(shape, plan)
+    reduce_order = [v for v in _reduce_order(shape, plan) if loop_of[v]]  # what shared loops feed stands still
     if packs and plan.panel(element) > near_bytes(target):
         # two panels of a part stay close, and a tile's rows in the level 1 cache
         plan = chunked(plan, reduce_order, element, target.l2_bytes // 4)
