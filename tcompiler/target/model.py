@@ -38,6 +38,8 @@ class Core:
         store_bits: Bits of them, all together.
         issue: Instructions in a cycle, of any kind.
         divide_cycles: Cycles between divisions, or square roots, of 256 bits of f32.
+        kernel_cycles: Cycles that a kernel of its own costs: a call, threads that start and end together, what it
+            brings in anew.
         capacities: Bytes of L1 and L2 (of a core) and L3 (shared; 0 if there is none).
         bytes_per_cycle: By level ("L1", "L2", "L3", "DRAM"): what one core reads from there in a cycle, sustained.
     """
@@ -56,6 +58,7 @@ class Core:
     store_bits: int = 256
     issue: int = 4
     divide_cycles: float = 5.0
+    kernel_cycles: float = 3000.0
     capacities: Mapping[str, int] = field(default_factory=dict)
     bytes_per_cycle: Mapping[str, float] = field(default_factory=dict)
 

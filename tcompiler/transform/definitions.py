@@ -13,10 +13,13 @@ from tcompiler.ir.scalar.reducers import reducer_name
 from tcompiler.ir.scalar.rewrite import substitute
 
 Operators = Callable[[str], OperatorLike]
+KEPT = 4096
+"""Definitions that are kept from pass to pass."""
+_made: dict[tuple[object, ...], Program] = {}
 
 
 class Definitions:
-    """The definitions of a graph's nodes; nodes with one operator, types and attributes share one.
+    """The definitions of a graph's nodes; nodes with one operator, types and attributes share one, in all passes.
 
     Args:
         graph: The graph.
@@ -27,7 +30,6 @@ class Definitions:
         self.types: Mapping[str, TensorType] = dict(values(graph))
         self._operators = operators
         self._programs: dict[str, Program] = {}
-        self._made: dict[tuple[object, ...], Program] = {}
 
     def program(self, node: Node) -> Program:
         """The definition of one node at its types."""
@@ -35,10 +37,13 @@ class Definitions:
         if known is None:
             types = [self.types[i] if i else None for i in node.inputs]
             # repr tells 1 from True and 0.0 from -0.0
-            key = (node.op, repr(node.attrs), *(None if t is None else (t.dtype.name, t.shape) for t in types))
-            known = self._made.get(key)
+            shapes = (None if t is None else (t.dtype.name, t.shape) for t in types)
+            key = (self._operators, node.op, repr(node.attrs), *shapes)
+            known = _made.get(key)
             if known is None:
-                known = self._made[key] = self._operators(node.op).define(types, dict(node.attrs))
+                if len(_made) >= KEPT:
+                    _made.clear()
+                known = _made[key] = self._operators(node.op).define(types, dict(node.attrs))
             self._programs[node.name] = known
         return known
 

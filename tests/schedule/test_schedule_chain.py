@@ -165,3 +165,13 @@ APART: dict[str, tuple[Callable[..., Any], list[Shape]]] = {
 def test_what_stays_apart(name: str) -> None:
     fn, shapes = APART[name]
     assert len(scheduled(fn, shapes, 1).kernels) == 3
+
+
+@pytest.mark.parametrize("target", [host, small])
+def test_blocks_of_rows_go_on_threads_where_heads_do_not(target: Callable[[], Target]) -> None:
+    """A tail of rows, which has the same buffers, does not keep the blocks before it on one thread."""
+    (kernel,) = scheduled(attention, [(200, 64), (256, 64), (256, 64)], 2, target()).kernels.values()
+    assert kernel.schedule is not None
+    sch = kernel.schedule
+    shared = [n for n in sch.loop_names() if sch.kind(n) == "parallel"]
+    assert any(len(sch.blocks_under(n)) > 5 for n in shared)

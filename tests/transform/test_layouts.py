@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from math import prod
 from typing import Any
@@ -16,6 +17,7 @@ import tcompiler as tc
 from tcompiler.frontend.module import GraphModule
 from tcompiler.ir.graph.evaluate import evaluate
 from tcompiler.ir.graph.grammar import Graph, values
+from tcompiler.ir.graph.text import parse_graph, print_graph
 from tcompiler.ir.graph.verify import verify
 from tcompiler.ir.scalar.grammar import Scalar
 from tcompiler.ops.registry import get
@@ -207,3 +209,48 @@ def check(fn: Callable[..., Any], *shape: int) -> None:
     got = tc.compile(module, threads=2)(x)
     for a, v in zip(got if isinstance(got, tuple) else (got,), module.graph.outputs, strict=True):
         np.testing.assert_allclose(a, wanted[v.name], rtol=2e-4, atol=1e-4)
+
+
+def wide_rows(x: Any) -> Any:
+    """Rows of 1024 elements, a way of a cache apart, read by a product and by what is none."""
+    y = tc.relu(x @ weights(8, 1024))
+    z = y @ weights(1024, 24)
+    return z, tc.max(y, 1), tc.softmax(y, axis=-1)
+
+
+def wide_channels(x: Any) -> Any:
+    y = tc.relu(conv(tc.relu(conv(x, 40, 8)), 1024, 40))
+    return tc.mean(tc.relu(conv(y, 40, 1024)), (2, 3)), tc.mean(tc.max_pool(y, (2, 2)), (2, 3))
+
+
+NEAR = replace(MACHINE, name="near", l2_bytes=4096)
+"""Nothing of the tests' size fits its level 2 cache."""
+
+
+@pytest.mark.parametrize(("fn", "shape", "rows"), [(wide_rows, (1, 6, 8), 1040), (wide_channels, (1, 8, 15, 13), 1040)])
+def test_rows_a_way_apart_are_spread(fn: Callable[..., Any], shape: tuple[int, ...], rows: int) -> None:
+    """What lies between them reaches no result, whoever reads them."""
+    module = tc.trace(fn, x=tc.spec("f32", shape))
+    graph = ChooseLayouts(get, NEAR).run(grouped(module), module.constants)
+    verify(graph, operators=get, constants=module.constants)
+    assert rows in [t.layout.shape[-1].value for t in dict(values(graph)).values() if t.layout]
+    assert print_graph(parse_graph(print_graph(graph))) == print_graph(graph)
+    x = weights(*shape)
+    wanted = evaluate(module.graph, {module.graph.inputs[0].name: x}, operators=get, constants=module.constants)
+    for a, v in zip(tc.compile(module, target=NEAR, threads=2)(x), module.graph.outputs, strict=True):
+        np.testing.assert_allclose(a, wanted[v.name], rtol=2e-4, atol=1e-4)
+
+
+def test_rows_stay_together_where_nothing_is_won() -> None:
+    """In the level 2 cache, in rows of another length, in what is looked at in another shape, in results."""
+    assert not spread(MACHINE, wide_rows, 1, 6, 8)
+    assert not spread(NEAR, lambda x: tc.relu(x @ weights(8, 1008)) @ weights(1008, 24), 1, 6, 8)
+    assert not spread(NEAR, lambda x: tc.reshape(tc.relu(x @ weights(8, 1024)), (6, 1024)) @ weights(1024, 24), 1, 6, 8)
+    assert not spread(NEAR, lambda x: tc.relu(x @ weights(8, 1024)), 1, 6, 8)
+
+
+def spread(target: Any, fn: Callable[..., Any], *shape: int) -> list[str]:
+    """The values with room between their rows."""
+    module = tc.trace(fn, x=tc.spec("f32", shape))
+    types = dict(values(ChooseLayouts(get, target).run(grouped(module), module.constants)))
+    return [n for n, t in types.items() if t.layout and prod(e.value for e in t.layout.shape) > prod(t.dims())]

@@ -136,6 +136,8 @@ def _chain(sch: Schedule, first: str, second: str, target: Target, threads: int,
     if rolled is None and chain and not _gather(sch, first, chain, second):
         return False
     names = [*before, second, *after] if rolled is None else rolled.names
+    # not after the tail is cut off, whose blocks share buffers with the others
+    parallelize(sch, second, apart if whole and apart else [blocks], shape.points(), threads, [blocks])
     pieces = [names]
     if shape.extents[row] % height:
         _, tail = sch.peel(blocks)
@@ -146,7 +148,6 @@ def _chain(sch: Schedule, first: str, second: str, target: Target, threads: int,
             return False
         if rolled is None and not _piece(sch, named, first, second, lanes, target):
             return False
-    parallelize(sch, second, apart if whole and apart else [blocks], shape.points(), threads)
     return True
 
 

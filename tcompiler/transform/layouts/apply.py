@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node, TensorType, Value
 from tcompiler.ir.layout import Layout, permutation
+from tcompiler.ir.scalar.grammar import index
 from tcompiler.target.target import Target
 from tcompiler.transform.definitions import Definitions, Operators
 from tcompiler.transform.layouts.candidates import Candidates
@@ -15,11 +16,14 @@ from tcompiler.transform.layouts.costs import Costs, plain, same_places
 from tcompiler.transform.layouts.tables import Tables, made
 
 
-def permuted(t: TensorType, axes: Sequence[int]) -> TensorType:
-    """A type whose tensor lies in memory with its axes in another order."""
-    if tuple(axes) == plain(len(t.shape)):
+def permuted(t: TensorType, axes: Sequence[int], between: int = 0) -> TensorType:
+    """A type whose tensor lies in memory with its axes in another order, and so many elements between its rows."""
+    if tuple(axes) == plain(len(t.shape)) and not between:
         return TensorType(t.dtype, t.shape)
-    return TensorType(t.dtype, t.shape, Layout(permutation(axes), tuple(t.shape[a] for a in axes), False))
+    shape = tuple(t.shape[a] for a in axes)
+    if between:
+        shape = (*shape[:-1], index(t.dims()[axes[-1]] + between))
+    return TensorType(t.dtype, t.shape, Layout(permutation(axes), shape, False))
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class ChooseLayouts:
     def run(self, graph: Graph, store: ConstantStore) -> Graph:
         """Chooses a layout for every value that a kernel makes."""
         candidates = Candidates(graph, Definitions(graph, self.operators), self.narrowest)
-        tables = Tables(candidates, Costs(self.target))
+        costs = Costs(self.target)
+        tables = Tables(candidates, costs)
         chosen = minimise(tables.sizes, tables.tables).values
         nodes: list[Node] = []
         for node in graph.nodes:
@@ -48,7 +53,8 @@ class ChooseLayouts:
             copies: list[Node] = []
             for value in node.outputs:
                 order = candidates.orders(value.name)[chosen.get(candidates.variable(value.name), 0)]
-                laid = replace(value, type=permuted(value.type, order))
+                between = costs.spread(value.type, order) if candidates.in_rows(value.name) else 0
+                laid = replace(value, type=permuted(value.type, order, between))
                 outputs.append(laid)
                 if candidates.apart(value.name):
                     own = candidates.made(value.name)[chosen.get(made(value.name), 0)]

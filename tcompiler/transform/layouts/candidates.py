@@ -92,15 +92,23 @@ class Candidates:
         self.readers = tuple(self._reader(n) for n in graph.nodes if n.group != VIEW)
         self._orders: dict[str, list[Order]] = {}
         self._made: dict[str, list[Order]] = {}
+        self._dims: dict[str, tuple[int, ...]] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._leaving = _leaving(graph)
         self._summed = {r.node.group for r in self.readers if r.sums is not None}
         self._reducing = {r.node.group for r in self.readers if not is_map(r.program)}
+        self._contracted = {x for r in self.readers if r.sums is not None for x in (*r.follows, *r.data)}
         self._spread()
 
     def type_of(self, name: str) -> TensorType:
         """A value's type."""
         return self._definitions.types[name]
+
+    def dims_of(self, name: str) -> tuple[int, ...]:
+        """A value's extents."""
+        if name not in self._dims:
+            self._dims[name] = self.type_of(name).dims()
+        return self._dims[name]
 
     def variable(self, name: str) -> str:
         """The value that stands for a value's memory."""
@@ -121,6 +129,10 @@ class Candidates:
     def made(self, name: str) -> Sequence[Order]:
         """The orders in which a kernel may write a value."""
         return self._made.get(name) or self.orders(name)
+
+    def in_rows(self, name: str) -> bool:
+        """Whether contractions read a value that has a memory of its own, which nobody looks at in another shape."""
+        return name in self._contracted and name not in self._fixed and len(self.ties.members(name)) == 1
 
     def _reader(self, node: Node) -> Reader:
         program = self._definitions.program(node)
@@ -146,12 +158,13 @@ class Candidates:
 
     def _spread(self) -> None:
         """Sets the orders of all values, until no reader has one to follow that its result does not have."""
-        changed = True
+        readers, changed = list(self.readers), True
         while changed:
             changed = False
-            for r in self.readers:
+            for r in readers:
                 for value in r.node.outputs:
                     changed |= self._add(r, value.name)
+            readers = [r for r in readers if r.sums is None and r.follows]
 
     def _add(self, r: Reader, name: str) -> bool:
         rank = len(self.type_of(name).shape)
@@ -165,7 +178,7 @@ class Candidates:
         found.append(plain(rank))
         changed = False
         if r.node.group in self._reducing and name in self._leaving:
-            changed = self._grown(self._made.setdefault(name, []), found, self.type_of(name).dims())
+            changed = self._grown(self._made.setdefault(name, []), found, self.dims_of(name))
         if name not in self._fixed:
             variable = self.variable(name)
             changed |= self._grown(self._orders.setdefault(variable, []), found, self._largest(variable))
@@ -174,7 +187,7 @@ class Candidates:
     def _largest(self, variable: str) -> tuple[int, ...]:
         """The shape of the largest value in a memory."""
         if variable not in self._shapes:
-            self._shapes[variable] = max((self.type_of(m).dims() for m in self.ties.members(variable)), key=prod)
+            self._shapes[variable] = max(map(self.dims_of, self.ties.members(variable)), key=prod)
         return self._shapes[variable]
 
     def _grown(self, orders: list[Order], found: Iterable[Order], dims: tuple[int, ...]) -> bool:

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from math import log2, prod
 
 from tcompiler.ir.graph.grammar import TensorType
-from tcompiler.target.model import pace
+from tcompiler.target.model import Core, core, pace
 from tcompiler.target.target import Target
-from tcompiler.target.tile import NEVER, Registers, choose_tile, near_bytes
+from tcompiler.target.tile import NEVER, WAY_BYTES, Registers, choose_tile, near_bytes
 from tcompiler.transform.layouts.sums import Sums
 
 Order = tuple[int, ...]
 """The axis at each position in memory, outermost first."""
 
-NEAR_COPY = 1.0
-"""Cycles per element of a copy within the level 2 cache, measured."""
-FAR_COPY = 1.6
-"""Cycles per element of one beyond it."""
-CALL = 3000.0
-"""Cycles that a kernel of its own costs: a call, threads that start and end together, what it brings in anew."""
+PASSES = 3
+"""Times that what a copy writes passes by: it is read, its new place is read before it is written, and goes back."""
+STRAIN = 1.25
+"""What copies between orders take over what the core's units and bandwidths allow: as measured, in all caches."""
 AGAINST = 0.3
 """Cycles per element that is read in another order than what is made of it is written."""
 SCATTERED = 4.0
@@ -69,19 +67,45 @@ class Costs:
     target: Target
 
     @cached_property
+    def _core(self) -> Core:
+        return core(self.target)
+
+    @cached_property
     def _registers(self) -> Registers:
         t = self.target
         return Registers(t.vector_lanes(32), t.vector_registers, t.vector_bits // 8, NEVER, near_bytes(t), pace(t))
 
     def copy(self, type_: TensorType) -> float:
         """A kernel that brings a tensor into another order."""
-        return self.turned(type_) + CALL
+        return self.turned(type_) + self._core.kernel_cycles
 
     def turned(self, type_: TensorType) -> float:
         """Bringing a tensor into another order in a kernel that computes from it element by element."""
         elements = prod(type_.dims())
-        near = 2 * elements * type_.dtype.bytes <= self.target.l2_bytes
-        return elements * (NEAR_COPY if near else FAR_COPY)
+        moved = PASSES * elements * type_.dtype.bytes
+        level = next((n for n, size in self._core.capacities.items() if 2 * moved // PASSES <= size), "DRAM")
+        width = self.target.vector_lanes(type_.dtype.bytes * 8)
+        shuffles = elements * log2(width) / width  # a square of vectors is transposed in so many steps
+        return STRAIN * (moved / self._core.bytes_per_cycle[level] + shuffles)
+
+    def spread(self, type_: TensorType, order: Order) -> int:
+        """Elements to put between the rows of a tensor that the rows of a tile will be read from.
+
+        Rows a multiple of a way apart share one set of the level 1 cache. Alone a core keeps the lines of a tile's rows
+        there, but not beside another thread of its own; and what has to come from beyond the level 2 cache is late.
+
+        Args:
+            type_: The tensor.
+            order: Its axes, outermost first.
+
+        Returns:
+            A line of the cache, or 0 where rows are better left side by side.
+        """
+        dims = type_.dims()
+        row = dims[order[-1]] * type_.dtype.bytes
+        rows = prod(dims) // max(dims[order[-1]], 1)
+        far = prod(dims) * type_.dtype.bytes > self.target.l2_bytes
+        return self.target.line_bytes // type_.dtype.bytes if far and rows > 1 and row % WAY_BYTES == 0 else 0
 
     def against(self, type_: TensorType) -> float:
         """Reading a tensor in another order than what is made of it is written, in a kernel that does more."""

@@ -62,7 +62,6 @@ def columns(program: Program, constants: Collection[str]) -> tuple[int, int] | N
 
 def contraction(program: Program, constants: Collection[str]) -> Sums | None:
     """A program's contraction of data by a constant whose columns are an axis of the result; None without one."""
-    folds = folded(program)
     for scope, fixed, free in _products(program, constants):
         mine = _axes(fixed)
         theirs = frozenset[Var]().union(*(_axes(x) for x in free))
@@ -70,7 +69,7 @@ def contraction(program: Program, constants: Collection[str]) -> Sums | None:
         if len(only) != 1:
             continue
         extent = as_int(scope.axes[only[0]].extent) or 0
-        fold = folds.get(scope.tensors[0].name)
+        fold = folded(program).get(scope.tensors[0].name)
         place = _place(program, scope, only[0], extent, fold)
         if place is None:
             continue

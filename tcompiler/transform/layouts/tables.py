@@ -47,7 +47,7 @@ class Tables:
         type_ = c.type_of(name)
         out, orders = self._inside(name)
         if c.apart(name):
-            self._pair(out, orders, *self._outside(name), lambda i, o: _else(i, o, type_, costs.copy(type_)))
+            self._pair(out, orders, *self._outside(name), _else(c.dims_of(name), costs.copy(type_)))
         if r.sums is not None:
             operands = dict.fromkeys((*r.follows, *r.data))
             for k, x in enumerate(operands):
@@ -63,12 +63,12 @@ class Tables:
         """The cost of a map, of a window or of another reduction that reads one order and writes another."""
         c, costs = self._candidates, self._costs
         data = c.type_of(x)
-        into, dims = data.dims(), type_.dims()
+        into, dims = c.dims_of(x), type_.dims()
         if self._maker.get(x, "") == r.node.group:
-            return lambda i, o: _else(i, o, data, inf)
+            return _else(c.dims_of(x), inf)
         if is_map(r.program):
             against = costs.scattered(data) if c.summed(r.node.group) else costs.turned(data)
-            return lambda i, o: _else(i, o, data, against)
+            return _else(c.dims_of(x), against)
         size = points(r.program)
 
         def cost(i: Order, o: Order) -> float:
@@ -83,11 +83,11 @@ class Tables:
     def _contracted(self, r: Reader, x: str, main: bool) -> Callable[[Order, Order], float]:
         """The cost of a contraction that reads data in one order and writes in another."""
         data = self._candidates.type_of(x)
-        rows = plain(len(data.shape))
+        rows, dims = plain(len(data.shape)), self._candidates.dims_of(x)
 
         def cost(i: Order, o: Order) -> float:
-            in_order = same_places(i, rows, data.dims())
-            against = in_order and len(i) == len(o) and not same_places(o, rows, self._candidates.type_of(x).dims())
+            in_order = same_places(i, rows, dims)
+            against = in_order and len(i) == len(o) and not same_places(o, rows, dims)
             other = self._costs.against(data) if against else 0.0
             return other + (self._sum(r, data, in_order, o) if main else 0.0)
 
@@ -138,5 +138,6 @@ def _innermost(order: Order, dims: tuple[int, ...]) -> int:
     return next((a for a in reversed(order) if dims[a] != 1), order[-1])
 
 
-def _else(one: Order, other: Order, type_: TensorType, cost: float) -> float:
-    return 0.0 if same_places(one, other, type_.dims()) else cost
+def _else(dims: tuple[int, ...], cost: float) -> Callable[[Order, Order], float]:
+    """What two orders of a tensor cost: nothing where they put every element in the same place."""
+    return lambda one, other: 0.0 if same_places(one, other, dims) else cost
