@@ -178,6 +178,21 @@ def test_rows_side_by_side_in_lines_far_apart_are_packed(
     assert ('_block", "v0", "global")' in text) == copied
 
 
+@pytest.mark.parametrize(("rows", "copied"), [(1024, True), (1023, False)])
+def test_lines_at_even_distances_crowd_a_cache_sooner(tmp_path: Path, rows: int, copied: bool) -> None:
+    text = traces(product(tmp_path / "m.onnx", "ji,jk->ik", {"i": rows, "j": 40, "k": 134}, None))
+    assert ('_block", "v0", "global")' in text) == copied
+
+
+@pytest.mark.parametrize("batch", [3, 8, 13])
+@pytest.mark.parametrize("equation", ["ijb,bjk->bik", "jib,bjk->bik"])
+def test_rows_with_the_batch_inside_are_read_along_it(tmp_path: Path, equation: str, batch: int) -> None:
+    text = traces(product(tmp_path / "m.onnx", equation, {"b": batch, "i": 37, "j": 523, "k": 134}, None))
+    assert '_block", "v0", "global")' in text
+    assert 'sch.unroll("v0_copy_ax2' in text
+    assert 'sch.compute_at("v0_copy"' not in text
+
+
 @pytest.mark.parametrize("equation", ["ij,jk->ik", "ijd,djk->ik", "jdi,djk->ik"])
 def test_a_long_reduction_of_two_inputs_is_done_in_parts(tmp_path: Path, equation: str) -> None:
     sizes = {"i": 31, "j": 1511 if "d" in equation else 9067, "d": 6, "k": 41}

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from math import prod
+from math import gcd, prod
 
 from tcompiler.backends.llvm.linear import linear
+from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Scalar, Var, as_int
 from tcompiler.ir.scalar.rewrite import free_vars
-from tcompiler.schedule.rules.accesses import Operand
+from tcompiler.schedule.rules.accesses import Operand, element_strides
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.plan import Plan
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
+from tcompiler.target.tile import WAY_BYTES
 
 LINE_BYTES = 64
 """A line of a cache."""
@@ -131,13 +133,21 @@ def rows_apart(plan: Plan, target: Target, constants: Collection[str]) -> Operan
         target: The machine.
         constants: Operands that are laid out once.
     """
-    found = _far_rows(plan, LINE_BYTES // 4)
-    if found is None or found.buffer in constants or found.strides.get(plan.row or plan.lane) != 1:
+    found = _far_rows(plan, 2)
+    if found is None or found.buffer in constants:
+        return None
+    beside = found.strides.get(plan.row or plan.lane) == 1
+    steps = [4 * abs(s) for v in plan.shape.reduce if plan.extents[v] > 1 and (s := found.strides.get(v))]
+    if beside and min(steps, default=0) < LINE_BYTES:
         return None
     panels = plan.shape.extents[plan.lane] // plan.lanes
-    lines = LINE_BYTES * prod(plan.extents[v] for v in plan.shape.reduce if found.moves(v))
-    gone = lines > target.l1_bytes // 2 and panels >= PANELS
-    return found if gone or (lines > target.l1_bytes // 8 and panels >= CROWDED_PANELS) else None
+    # rows that do not lie side by side have lines of their own, of which every step takes a part
+    tall = 1 if beside else plan.tile.rows
+    lines = min(LINE_BYTES, *steps) * tall * prod(plan.extents[v] for v in plan.shape.reduce if found.moves(v))
+    # lines at even distances fall into some of the cache's sets only
+    held = target.l1_bytes // max(gcd(*steps, WAY_BYTES) // LINE_BYTES, 1)
+    gone = lines > held // 2 and panels >= PANELS
+    return found if gone or (lines > held // 8 and panels >= CROWDED_PANELS) else None
 
 
 def _far_rows(plan: Plan, least: int) -> Operand | None:
@@ -169,20 +179,46 @@ def pack_rows(
     Returns:
         The copy's loops over steps.
     """
-    at = _tiled(sch, sch.written_by(copy), operand, row, rows, order)
+    cache = sch.written_by(copy)
+    at = _tiled(sch, cache, operand, row, rows, order)
+    # a step is written to all tiles in turn, which must not fall into one set of a cache
+    close = WAY_BYTES // LINE_BYTES * 4
+    attempt(sch, _kept_apart, sch, cache, close)
     if loop:
         sch.compute_at(copy, loop)
-    inner = sch.loop_of(copy, at)
+    inner, along = sch.loop_of(copy, at), ""
     steps = [n for n in sch.own_loops(copy) if n != inner]
-    if inner and (sch.extent(inner) or rows) > rows:
+    for k, i in enumerate(operand.indices):
+        if k != at and operand.strides.get(_shifted(i) or row) == 1 and sch.loop_of(copy, k) in steps:
+            # rows that do not lie side by side are read along memory, and transposed in registers
+            along = sch.loop_of(copy, k)
+            steps.remove(along)
+            if (sch.extent(along) or 1) > STEP:
+                whole, along = sch.split(along, [None, STEP])
+                steps.append(whole)
+    if not inner:
+        return steps
+    tiles = ""
+    if (sch.extent(inner) or rows) > rows:
         tiles, inner = sch.split(inner, [None, rows])
-        sch.reorder(*steps, tiles, inner)
-        sch.vectorize(inner)
-        peel_tails(sch, tiles)
-    elif inner:
-        sch.reorder(*steps, inner)
-        sch.vectorize(inner)
+    if len(names := [n for n in (*steps, tiles, along, inner) if n]) > 1:
+        sch.reorder(*names)
+    sch.vectorize(inner)
+    if along:
+        sch.unroll(along)
+    for name in (tiles, *steps):
+        if name:
+            peel_tails(sch, name)
     return steps
+
+
+def _kept_apart(sch: Schedule, cache: str, close: int) -> bool:
+    """Moves the tiles of a copy apart where their distance divides by so many elements."""
+    strides = element_strides(buffer_table(sch.function)[cache])
+    if strides is None or strides[0] % close:
+        return False
+    sch.pad_stride(cache, 0, close, LINE_BYTES // 4)
+    return True
 
 
 def pack_constants(sch: Schedule, plan: Plan, constants: Collection[str], reduce_order: list[Var]) -> None:

@@ -243,8 +243,8 @@ def _around(lead: Sequence[Var], loop_of: Mapping[Var, str], operand: Operand, p
     for v in lead:
         if plan.shape.extents[v] == 1:
             continue
-        if not operand.moves(v):
-            break
+        if not operand.moves(v) or operand.strides.get(v) == 1:
+            break  # nothing of its own, or an element of each line
         at = loop_of[v]
     return at
 
