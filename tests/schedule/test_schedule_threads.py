@@ -7,7 +7,8 @@ import pytest
 
 import tcompiler as tc
 from tcompiler.frontend.tensor import SymbolicTensor
-from tcompiler.ir.loop.grammar import For, walk
+from tcompiler.ir.loop.evaluate import evaluate
+from tcompiler.ir.loop.grammar import For, buffer_table, walk
 from tcompiler.ir.loop.text import parse_function
 from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.schedule.rules.threads import share_rest
@@ -108,3 +109,34 @@ def test_lines_are_not_shared() -> None:
     text = COPY.format(h=24, w=1, c=4000).replace("y[v_h, v_w, v_c]", "y[v_c, v_w, v_h]")
     text = text.replace("y: out(f32[24, 1, 4000])", "y: out(f32[4000, 1, 24])")
     assert rest(text) == []
+
+
+def test_what_stands_beside_a_shared_loop_is_shared_too() -> None:
+    text = """@loop.function
+def f(x: f32[3, 4096, 64], y: out(f32[3, 64, 4096])):
+    t = alloc(f32[4096, 64], scope="local")
+    for h in range(3):
+        for w in range(4096):
+            for c in range(64):
+                with block("copy"):
+                    v_h = spatial(3, h)
+                    v_w = spatial(4096, w)
+                    v_c = spatial(64, c)
+                    t[v_w, v_c] = x[v_h, v_w, v_c] * f32(2.0)
+        for d in parallel(64):
+            for u in range(4096):
+                with block("turned"):
+                    v_h = spatial(3, h)
+                    v_d = spatial(64, d)
+                    v_u = spatial(4096, u)
+                    y[v_h, v_d, v_u] = t[v_u, v_d]
+"""
+    # each thread had a copy of its own, while one made it for all
+    before = parse_function(text.replace("parallel(64)", "range(64)"))
+    sch = Schedule(before)
+    sch.parallel("d")
+    share_rest(sch, 2)
+    assert [(n, sch.kind(n)) for n in ("h", "w", "d")] == [("h", "serial"), ("w", "parallel"), ("d", "parallel")]
+    assert buffer_table(sch.function)["t"].scope == "global"
+    x = RNG.standard_normal((3, 4096, 64), dtype=np.float32)
+    np.testing.assert_array_equal(evaluate(sch.function, {"x": x}, {})["y"], 2 * x.transpose(0, 2, 1))

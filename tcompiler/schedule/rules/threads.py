@@ -13,6 +13,7 @@ from math import ceil, prod
 
 from tcompiler.backends.llvm.linear import linear
 from tcompiler.errors import ScheduleError
+from tcompiler.ir.loop.analysis import find_block, touched
 from tcompiler.ir.loop.grammar import Block, For, Seq, Stmt, Update, buffer_table
 from tcompiler.ir.scalar.grammar import Scalar, as_int
 from tcompiler.schedule.rules.accesses import shape_of
@@ -115,7 +116,7 @@ def share_rest(sch: Schedule, threads: int) -> None:
 
 
 def _share_nest(sch: Schedule, name: str, runs: int, threads: int) -> None:
-    """Shares a loop or one inside it, unless a loop inside is shared already.
+    """Shares a loop or one inside it; where a loop inside is shared already, what stands beside that.
 
     Args:
         sch: The schedule.
@@ -124,8 +125,12 @@ def _share_nest(sch: Schedule, name: str, runs: int, threads: int) -> None:
         threads: Threads that the kernel may use.
     """
     loop = loop_named(sch.function, name)
-    cost = _cost(loop)
-    if cost < LEAST * runs or any(inside.kind == "parallel" for inside in loops_under(loop)):
+    cost = runs * _cost(loop)
+    if cost < LEAST * runs or loop.kind == "parallel":
+        return
+    if any(inside.kind == "parallel" for inside in loops_under(loop.body)):
+        for inner in _loops_in(loop.body):
+            _share_nest(sch, inner.var.name, runs * (as_int(loop.var.extent) or 1), threads)
         return
     choices: list[_Choice] = []
     inside = [loop]
@@ -147,7 +152,7 @@ def _share_by_best(sch: Schedule, choices: Sequence[_Choice], cost: float) -> bo
     while left:
         best = min(c.time for c in left)
         choice = next(c for c in left if c.time <= best * NEAR)
-        if attempt(sch, _shared, sch, choice.chain):
+        if attempt(sch, _shared, sch, choice.chain) or attempt(sch, _opened, sch, choice.chain):
             return True
         left.remove(choice)
     return False
@@ -155,6 +160,15 @@ def _share_by_best(sch: Schedule, choices: Sequence[_Choice], cost: float) -> bo
 
 def _shared(sch: Schedule, chain: Sequence[str]) -> None:
     sch.parallel(chain[0] if len(chain) == 1 else sch.fuse(*chain)[0])
+
+
+def _opened(sch: Schedule, chain: Sequence[str]) -> None:
+    """Shares a nest that writes what was a thread's own, and is read behind it."""
+    written = {b for n in sch.blocks_under(chain[0]) for b in touched(find_block(sch.function, n)).writes}
+    for name in sorted(written):
+        if buffer_table(sch.function)[name].scope == "local":
+            sch.set_scope(name, "global")
+    _shared(sch, chain)
 
 
 def _time(cost: float, whole: int, rest: int, threads: int, forks: int) -> float:
