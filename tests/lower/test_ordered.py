@@ -117,7 +117,11 @@ def numbers(rng: np.random.Generator, n: int, dtype: str) -> np.ndarray[Any, Any
 @pytest.mark.parametrize(("n", "kept"), [(5, 0), (2, 1), (7, 6), (30, 1), (33, 4), (37, 36), (400, 21)])
 def test_the_first_of_a_sort(n: int, kept: int, dtype: str, descending: bool) -> None:
     text = SORT.format(dtype=dtype, n=n, kept=kept, descending=descending)
-    check(parse_program(text), {"x": numbers(np.random.default_rng(n), n, dtype)}, compiled=n == 7 or (n in (37, 400) and dtype == "f32"))
+    check(
+        parse_program(text),
+        {"x": numbers(np.random.default_rng(n), n, dtype)},
+        compiled=n == 7 or (n in (37, 400) and dtype == "f32"),
+    )
 
 
 @pytest.mark.parametrize("extent", [2, 16, 31, 33, 64, 100, 997, 1000, 50257])
