@@ -308,6 +308,7 @@ def parsed(text: str) -> Function:
 
 PROGRAMS: dict[str, Callable[[], Function]] = {
     "matmul": lambda: parsed(matmul()),
+    "matmul_17": lambda: parsed(matmul(17, 37, 19)),
     "matmul_97": lambda: parsed(matmul(97, 61, 53)),
     "matmul_symbolic": lambda: parsed(matmul("m", 32, 48)),
     "matmul_relu": lambda: parsed(matmul_relu()),

@@ -41,7 +41,7 @@ def test_a_hint_stays_with_its_loop() -> None:
 
 
 def test_bound_loops_of_a_matmul() -> None:
-    start = PROGRAMS["matmul_97"]()
+    start = PROGRAMS["matmul_17"]()
     sch = Schedule(start, debug=True)
     sch.split("i", [None, 8])
     sch.split("j", [None, 16])

@@ -11,17 +11,17 @@ from tests.schedule.programs import PROGRAMS
 
 
 def test_a_panel_is_asked_for_while_the_one_before_is_used() -> None:
-    start = PROGRAMS["matmul_97"]()
+    start = PROGRAMS["matmul_17"]()
     sch = Schedule(start, debug=True)
     sch.split("j", [None, 16])
-    sch.split("i", [None, 6])
+    sch.split("i", [None, 2])
     sch.split("k", [None, 8])
     sch.reorder("j_0", "i_0", "k_0", "k_1", "i_1", "j_1")
     sch.vectorize("j_1")
     sch.unroll("i_1")
     assert sch.prefetch("C", "B", "k_1", "j_0", "i_0") == ("B_prefetch",)
     text = print_function(check(start, sch))
-    place = "span(min(v_k_0 * 8 + v_i_0 % 8, 52), 1), span(min(v_j_0 + 1, 3) * 16, 1)"
+    place = "span(min(v_k_0 * 8 + v_i_0 % 8, 18), 1), span(min(v_j_0 + 1, 2) * 16, 1)"
     assert f'intrinsic("prefetch", reads=(B[{place}],))' in text
     sch.peel("i_0")
     sch.peel("j_0")

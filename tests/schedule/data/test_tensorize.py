@@ -136,7 +136,7 @@ def test_blockize_keeps_the_init_inside() -> None:
 
 
 def test_what_does_not_divide_is_peeled_first() -> None:
-    start = PROGRAMS["matmul_97"]()
+    start = PROGRAMS["matmul_17"]()
     sch = Schedule(start, debug=True)
     sch.split("j", [None, 8])
     sch.reorder("i", "j_0", "k", "j_1")
