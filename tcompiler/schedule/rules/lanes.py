@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from math import prod
 
+from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var
 from tcompiler.schedule.rules.packing import packable, rows_apart
 from tcompiler.schedule.rules.plan import Plan, make_plan
@@ -27,37 +28,34 @@ SCATTER = 2.5
 """Cycles for an element of a vector that is stored by itself."""
 
 
-def choose_plan(
-    sch: Schedule, block: str, target: Target, lanes: int = 0, inside: bool = False, constants: Collection[str] = ()
-) -> Plan | None:
-    """Plans a reduction's nest along the axis of lanes that takes the fewest cycles.
+def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection[str]) -> Plan | None:
+    """Plans a reduction's nest, one of its own, along the axis of lanes that takes the fewest cycles.
 
     Args:
         sch: The schedule.
         block: A block with an Update.
         target: The machine.
-        lanes: Lanes that the tile has to have, as an operand is laid out for them; 0 for any.
-        inside: Whether the block shares its outer loops with others, which then stand still.
         constants: Operands that are laid out for the tile once, whatever it is.
 
     Returns:
         The plan; None where no axis fits.
     """
-    first = make_plan(sch, block, target, lanes, inside, constants)
-    if first is None or inside or lanes or not _shares(first) or len(first.shape.operands) != 2:
+    first = make_plan(sch, block, target, constants=constants)
+    if first is None or not _shares(first) or len(first.shape.operands) != 2:
         return first
-    best, cycles = first, MARGIN * _cycles(first, target, constants)
+    element = buffer_table(sch.function)[first.shape.target.buffer].dtype.bytes
+    best, cycles = first, MARGIN * _cycles(first, target, constants, element)
     for v in first.shape.spatial:
         if (
             v is first.lane
-            or first.shape.extents[v] <= target.vector_lanes(32)
+            or first.shape.extents[v] <= target.vector_lanes(element * 8)
             or not first.shape.target.strides.get(v)
         ):
             continue
-        other = make_plan(sch, block, target, lanes, inside, constants, v)
-        if other is None or not _shares(other) or not _movable(other, constants):
+        other = make_plan(sch, block, target, constants=constants, lane=v)
+        if other is None or not _shares(other) or not _movable(other):
             continue
-        found = _cycles(other, target, constants)
+        found = _cycles(other, target, constants, element)
         if found < cycles:
             best, cycles = other, found
     return best
@@ -68,13 +66,13 @@ def _shares(plan: Plan) -> bool:
     return plan.row is not None and not plan.shared.moves(plan.row)
 
 
-def _movable(plan: Plan, constants: Collection[str]) -> bool:
-    """Whether what lanes read can be laid out along them, and the whole sum is in registers when it is stored."""
+def _movable(plan: Plan) -> bool:
+    """Whether what lanes read can be laid out along them."""
     moved = [o for o in plan.shape.operands if o.moves(plan.lane)]
     return len(moved) == 1 and packable(moved[0])
 
 
-def _cycles(plan: Plan, target: Target, constants: Collection[str]) -> float:
+def _cycles(plan: Plan, target: Target, constants: Collection[str], element: int) -> float:
     """Cycles of all tiles, and of laying out what they read and storing what they wrote."""
     shape = plan.shape
     axes = {plan.lane, plan.row, plan.line}
@@ -90,7 +88,7 @@ def _cycles(plan: Plan, target: Target, constants: Collection[str]) -> float:
         total += _elements(shape.extents, rows.strides) * COPY
     if shape.target.strides.get(plan.lane) != 1:
         # sums of a part are read again, too
-        parts = -(-plan.panel(target.vector_bits // 8 // target.vector_lanes(32)) // near_bytes(target))
+        parts = -(-plan.panel(element) // near_bytes(target))
         total += _elements(shape.extents, shape.target.strides) * SCATTER * (2 * parts - 1)
     return total
 

@@ -1,9 +1,9 @@
 """Reductions and contractions: a register tile of rows × lanes, operands laid out for it, epilogue in the tile.
 
 The rule reads which iter vars move which operands, never what an operator is called. Lanes run along the axis in which
-the output is contiguous; rows along another output axis that the lane operand does not depend on, so that its vectors
-are shared. Matmul, batched matmul, convolutions of any rank, grouping and dilation, depthwise convolutions, pooling
-and reductions over outer axes all come out as the same nest:
+the output is contiguous, or another that fills vectors better (`lanes.py`); rows along another output axis that the
+lane operand does not depend on, so that its vectors are shared. Matmul, batched matmul, convolutions of any rank,
+grouping and dilation, depthwise convolutions, pooling and reductions over outer axes all come out as the same nest:
 
     for outer …: [pack]  for panel …: for row tile …:
         acc = identity;  for reduce …: for rows (unrolled): for lanes (vectorized): acc ⊕= …;  C = epilogue(acc)
@@ -104,7 +104,7 @@ def _schedule(
     sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str], lanes: int = 0
 ) -> bool:
     _spread_rows(sch, block)
-    plan = choose_plan(sch, block, target, lanes, bool(lanes), constants)
+    plan = make_plan(sch, block, target, lanes, True) if lanes else choose_plan(sch, block, target, constants)
     if plan is None:
         return False
     shape = plan.shape
