@@ -19,7 +19,7 @@ Dim = tuple[str, int]
 
 
 def merge_axes(program: Program, layouts: Mapping[str, Layout]) -> tuple[Program, dict[str, Layout]]:
-    """Merges neighbouring axes of a program with a reduction, as long as there are any that only occur together.
+    """Merges neighbouring axes of a reduction or a transposition, as long as there are any that only occur together.
 
     Args:
         program: A verified program.
@@ -31,11 +31,22 @@ def merge_axes(program: Program, layouts: Mapping[str, Layout]) -> tuple[Program
         The program and the layouts of its tensors, whose elements lie in memory as before.
     """
     result = dict(layouts)
-    if not any(isinstance(s, Compute) and s.reduce_axes for s in program.scopes):
+    if not _copies(program) and not any(isinstance(s, Compute) and s.reduce_axes for s in program.scopes):
         return program, result
     while found := _mergeable(program, result):
         program, result = _merged(program, result, found)
     return program, result
+
+
+def _copies(program: Program) -> bool:
+    """Whether a program does nothing but bring elements into another order of axes."""
+    if len(program.scopes) != 1:
+        return False
+    (s,) = program.scopes
+    return isinstance(s, Compute) and all(
+        isinstance(v, Load) and len(set(v.indices)) == len(v.indices) and set(v.indices) <= set(s.axes)
+        for v in s.values
+    )
 
 
 def _keeps(layout: Layout | None, k: int, inner: Scalar) -> bool:
@@ -54,6 +65,7 @@ def _mergeable(program: Program, layouts: Mapping[str, Layout]) -> set[Dim]:
     if len(scopes) != len(program.scopes):
         return set()
     table = tensors(program)
+    copies = _copies(program)
     ties: dict[Dim, set[Dim]] = {}
     broken: set[Dim] = set()
     for t in table.values():
@@ -83,11 +95,11 @@ def _mergeable(program: Program, layouts: Mapping[str, Layout]) -> set[Dim]:
                     broken.add((load.buffer, k))
         for (a, b), dims in together.items():
             mine = {(t.name, s.axes.index(a)) for t in s.tensors} if a in s.axes else set()
-            if s.reduce_axes and (a in apart or b in apart or _occurs_apart(loads, a, b)):
+            if (s.reduce_axes or copies) and (a in apart or b in apart or _occurs_apart(loads, a, b)):
                 broken |= dims
             for dim in dims:
                 # a map may compute both from the merged axis, so that its result does not need its operands' consent
-                ties[dim] |= dims if s.reduce_axes or dim not in mine else mine
+                ties[dim] |= dims if s.reduce_axes or copies or dim not in mine else mine
     best: set[Dim] = set()
     for start in ties:
         group, todo = set(), [start]
@@ -97,7 +109,7 @@ def _mergeable(program: Program, layouts: Mapping[str, Layout]) -> set[Dim]:
                 group.add(dim)
                 todo += ties[dim]
         once = len({name for name, _ in group}) == len(group)
-        if once and len(group) > len(best) and group.isdisjoint(broken) and _reduces(scopes, group):
+        if once and len(group) > len(best) and group.isdisjoint(broken) and (copies or _reduces(scopes, group)):
             best = group
     return best
 

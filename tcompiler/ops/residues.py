@@ -15,7 +15,7 @@ from math import gcd, prod
 
 from tcompiler.ir.expr.grammar import Program
 from tcompiler.ir.graph.grammar import TensorType
-from tcompiler.ir.scalar.grammar import Scalar, Var, conjunction, floordiv, floormod, index, less, loop_var
+from tcompiler.ir.scalar.grammar import Scalar, Var, conjunction, const, floordiv, floormod, index, less, loop_var
 from tcompiler.ops.convolution import spatial_names
 from tcompiler.ops.define import Definition, Handle, accumulator, cast, inside, plus, select
 from tcompiler.ops.define import product as multiplied
@@ -36,7 +36,7 @@ class Residues:
         first: The first residue.
         count: How many, one after the other.
         start: The place of the first tap, counted from the quotient q.
-        taps: Taps, at rising places of the data.
+        taps: Taps, at rising places of the data; 0 where a stride is longer than what the kernel reaches.
         step: The distance between two of them.
     """
 
@@ -53,6 +53,9 @@ class Residues:
 
     def joined(self, other: Residues) -> Residues:
         """A class of both: of the next residues too, with taps wherever one of them has some."""
+        if not self.taps or not other.taps:
+            with_taps = other if other.taps else self
+            return replace(with_taps, first=self.first, count=self.count + other.count)
         start, last = min(self.start, other.start), max(self.last, other.last)
         step = self.step if (self.start - other.start) % self.step == 0 else 1
         return Residues(self.first, self.count + other.count, start, (last - start) // step + 1, step)
@@ -78,12 +81,14 @@ def axis_classes(taps: int, stride: int, dilation: int, pad: int, size: int) -> 
     step = dilation // gcd(dilation, stride)
     for p in range(min(stride, size)):
         places = tap_places(p, taps, stride, dilation, pad)
-        start, count = (min(places), len(places)) if places else (classes[-1].start if classes else 0, 1)
+        start, count = (min(places), len(places)) if places else (0, 0)
         last = classes[-1] if classes else None
         if last is not None and (last.start, last.taps) == (start, count) and p != size % stride:
             classes[-1] = replace(last, count=last.count + 1)
         else:
             classes.append(Residues(p, 1, start, count, step))
+    if not any(r.taps for r in classes):
+        return tuple(replace(r, taps=1) for r in classes)  # nothing meets a tap: zeros stand for them
     return tuple(classes)
 
 
@@ -105,7 +110,12 @@ def combinations(
     taps: Sequence[int], strides: Sequence[int], dilations: Sequence[int], pads: Sequence[int], sizes: Sequence[int]
 ) -> Iterable[tuple[Residues, ...]]:
     """The combinations of classes that an operator with these attributes takes weights for, in their order."""
-    return product(*kernel_classes(taps, strides, dilations, pads, sizes))
+    return (c for c in product(*kernel_classes(taps, strides, dilations, pads, sizes)) if _summed(c))
+
+
+def _summed(combination: Iterable[Residues]) -> bool:
+    """Whether positions of a combination of classes meet taps on every axis; the sum of others is zero."""
+    return all(r.taps for r in combination)
 
 
 def _type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
@@ -124,7 +134,7 @@ def _type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     filters = known("conv_residues", w.shape[0], "the number of filters")
     if groups < 1 or channels % groups or filters % groups:
         fail(f"conv_residues: data {show(x)}, weight {show(w)}: expected channels and filters in {groups} groups")
-    classes = list(product(*_classes(attrs)))
+    classes = [c for c in product(*_classes(attrs)) if _summed(c)]
     if len(types) != 1 + len(classes) + biased:
         fail(f"conv_residues: {len(types)} inputs: expected the data, {len(classes)} weights and {int(biased)} bias")
     for k, combination in enumerate(classes):
@@ -153,9 +163,9 @@ def _define(types: Types, attrs: Attrs) -> Program:
     axes = _classes(attrs)
     filters = known("conv_residues", out.shape[1], "the number of filters") // groups
     data = [known("conv_residues", e, "an extent") for e in x.shape[2:]]
-    before = [-min(r.start for r in classes) for classes in axes]
+    before = [-min(r.start for r in classes if r.taps) for classes in axes]
     after = [
-        max((size - 1 - r.first) // s + r.last for r in classes) - (e - 1)
+        max((size - 1 - r.first) // s + r.last for r in classes if r.taps) - (e - 1)
         for classes, size, s, e in zip(axes, sizes, strides, data, strict=True)
     ]
     moved = any((*before, *after))
@@ -167,10 +177,15 @@ def _define(types: Types, attrs: Attrs) -> Program:
         _Sum(chosen, groups, filters, many, moved)
         for chosen, many in zip(product(*axes), product(*counts), strict=True)
     ]
-    sums = [(kind, kind.define(d, xp, d.input(1 + m), before)) for m, kind in enumerate(kinds)]
+    weights = iter(range(1, len(types)))
+    sums = [
+        (kind, kind.define(d, xp, d.input(next(weights)), before) if _summed(kind.classes) else None) for kind in kinds
+    ]
+
+    zero = const(accumulator(out.dtype), 0)
 
     def finish(n: Scalar, k: Scalar, *at: Scalar) -> Scalar:
-        value = _taken(sums, axes, strides, n, k, at, 0)
+        value = _taken(sums, axes, strides, n, k, at, zero, 0)
         if bias is not None:
             value = plus(value, cast(accumulator(out.dtype), bias[k]))
         return cast(out.dtype, value)
@@ -257,17 +272,20 @@ class _Sum:
 
 
 def _taken(
-    sums: Sequence[tuple[_Sum, Handle]],
+    sums: Sequence[tuple[_Sum, Handle | None]],
     axes: Sequence[Sequence[Residues]],
     strides: Sequence[int],
     n: Scalar,
     k: Scalar,
     at: Sequence[Scalar],
+    zero: Scalar,
     depth: int,
 ) -> Scalar:
-    """A position's sum: of the combination of classes that its residues belong to, found axis by axis."""
+    """A position's sum: of the combination of classes that its residues belong to, found axis by axis; or zero."""
     if depth == len(axes):
         ((kind, values),) = sums
+        if values is None:
+            return zero
         g, own = floordiv(k, index(kind.filters)), floormod(k, index(kind.filters))
         quotients = [floordiv(i, index(s)) for i, s in zip(at, strides, strict=True)]
         residues = [floormod(i, index(s)) - r.first for i, s, r in zip(at, strides, kind.classes, strict=True)]
@@ -276,7 +294,9 @@ def _taken(
         ]
     classes, each = axes[depth], len(sums) // len(axes[depth])
     residue = floormod(at[depth], index(strides[depth]))
-    parts = [_taken(sums[m * each : (m + 1) * each], axes, strides, n, k, at, depth + 1) for m in range(len(classes))]
+    parts = [
+        _taken(sums[m * each : (m + 1) * each], axes, strides, n, k, at, zero, depth + 1) for m in range(len(classes))
+    ]
     value = parts[-1]
     for r, part in reversed([*zip(classes, parts, strict=True)][:-1]):
         value = select(less(residue, index(r.first + r.count)), part, value)

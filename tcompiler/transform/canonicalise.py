@@ -26,7 +26,8 @@ class Canonicalise:
     first (see transposes.py) or of reshapes (see reshapes.py); products by large transposed constants (see weights.py)
     and by what is repeated (see shared.py);
     dequantized data that are quantized again or only moved (see quantization.py); a reduction whose kept axes are
-    reshaped away; products by 1, differences of 0; powers with small constant exponents; division by a power of two.
+    reshaped away; a gather of places at even distances; a slice of a slice; products by 1, differences of 0; powers
+    with small constant exponents; division by a power of two.
     """
 
     name: str = "canonicalise"
@@ -136,9 +137,41 @@ def _transpose(editor: Editor, node: Node) -> str | None:
 
 
 def _slice(editor: Editor, node: Node) -> str | None:
+    before = editor.producers.get(_data(editor, node))
+    if before is not None and before.op == "slice" and editor.used_once(node.inputs[0]):
+        rank = len(node.outputs[0].type.shape)
+        moves = _moves(before, rank)
+        for axis, (start, size, step) in _moves(node, rank).items():
+            first, _, each = moves.get(axis, (0, 0, 1))
+            moves[axis] = first + start * each, size, step * each
+        starts, sizes, steps = zip(*moves.values(), strict=True)
+        attrs = {"axes": tuple(moves), "starts": starts, "sizes": sizes, "steps": steps}
+        return editor.emit("slice", (before.inputs[0],), attrs, like=node)
     if any(s < 0 for s in ints(node, "steps")):
         return None
     return _same_type(editor, node)
+
+
+def _moves(node: Node, rank: int) -> dict[int, tuple[int, int, int]]:
+    """The start, size and step of a slice by axis."""
+    axes = ints(node, "axes")
+    each = zip(ints(node, "starts"), ints(node, "sizes"), ints(node, "steps") or (1,) * len(axes), strict=True)
+    return {a % rank: move for a, move in zip(axes, each, strict=True)}
+
+
+def _gather(editor: Editor, node: Node) -> str | None:
+    """Elements at even distances along an axis are a slice, which need not be looked up one by one."""
+    source, places = _data(editor, node), editor.array(node.inputs[1])
+    axis = _int(node, "axis") % len(editor.types[source].shape)
+    extent = as_int(editor.types[source].shape[axis])
+    if places is None or places.ndim != 1 or places.size == 0 or extent is None:
+        return None
+    at = np.where(places < 0, places + extent, places).astype(np.int64)
+    steps = np.unique(np.diff(at)) if at.size > 1 else np.ones(1, np.int64)
+    if steps.size != 1 or steps[0] == 0 or at.min() < 0 or at.max() >= extent:
+        return None
+    attrs = {"axes": (axis,), "starts": (int(at[0]),), "sizes": (at.size,), "steps": (int(steps[0]),)}
+    return editor.emit("slice", (source,), attrs, like=node)
 
 
 def _concat(editor: Editor, node: Node) -> str | None:
@@ -210,6 +243,7 @@ _RULES: dict[str, Rule] = {
     "transpose": _transpose,
     "expand": _same_type,
     "slice": _slice,
+    "gather": _gather,
     "tile": _same_type,
     "concat": _concat,
     "matmul": lambda editor, node: (

@@ -2,18 +2,21 @@
 
 Attention is `softmax(q @ k) @ v`: the matrix in the middle is as large as both sequences together allow, is read once
 and never again. Where one group makes it, a second works on its rows and a third reduces over them, they become one
-group, so that one kernel can keep a few rows at a time close to the core.
+group, so that one kernel can keep a few rows at a time close to the core. What is only put in another order for such a
+group, or for a single contraction, belongs to it as well: it lays its operands out anyway.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from tcompiler.ir.expr.grammar import Compute, Program
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node
 from tcompiler.ir.scalar.grammar import Const, Load, Var, as_int, postorder
-from tcompiler.transform.definitions import Definitions, Operators, contraction, factors, is_map, permutes
+from tcompiler.schedule.rules.placement import TURNED
+from tcompiler.transform.definitions import Definitions, Operators, contraction, factors, is_map, permutes, points
 from tcompiler.transform.group import VIEW
 
 FEWEST_ROWS = 4
@@ -46,6 +49,9 @@ class ChainContractions:
             parts = found.before(nodes)
             if parts:
                 renamed |= dict.fromkeys([*parts, *found.moved(parts[0], name)], name)
+        for name in groups:
+            if name not in renamed and name not in renamed.values():
+                renamed |= dict.fromkeys(found.absorbed(name), name)
         if not renamed:
             return graph
         joined = tuple(replace(n, group=renamed.get(n.group or "", n.group)) for n in graph.nodes)
@@ -93,6 +99,15 @@ class _Finder:
                 if len(maker) == 1 and self._inner(value, group) and permutes(self.definitions.program(maker[0])):
                     result.append(self.group_of[value])
         return result
+
+    def absorbed(self, group: str) -> list[str]:
+        """The groups that only permute what a contraction reads, if it does not read that so often that a copy pays."""
+        node = self.groups[group][0]
+        program = self.definitions.program(node)
+        if contraction(program) is None:
+            return []
+        read = {self.group_of.get(i, VIEW): prod(self.definitions.types[i].dims()) for i in node.inputs if i}
+        return [g for g in self.moved(group) if points(program) <= TURNED * read[g]]
 
     def _inner(self, value: str, group: str | None) -> bool:
         """Whether a value is read in one group only."""

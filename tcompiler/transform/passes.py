@@ -6,6 +6,7 @@ from tcompiler.transform.constants import FoldConstants
 from tcompiler.transform.dequantized import MultiplyIntegers
 from tcompiler.transform.editing import GraphPass
 from tcompiler.transform.norms import FoldBatchNorms
+from tcompiler.transform.orders import OrderProducts
 from tcompiler.transform.pads import FoldPads
 from tcompiler.transform.phases import SplitPhases
 from tcompiler.transform.products import SplitProducts
@@ -14,6 +15,7 @@ SIMPLIFY: tuple[GraphPass, ...] = (
     EliminateDeadCode(),
     Canonicalise(),
     SplitProducts(),
+    OrderProducts(),
     FoldConstants(leave=frozenset({"dequantize"})),
     Canonicalise(),
     MultiplyIntegers(),
@@ -37,6 +39,7 @@ __all__ = [
     "FoldPads",
     "GraphPass",
     "MultiplyIntegers",
+    "OrderProducts",
     "ShareCommonSubexpressions",
     "SplitPhases",
     "SplitProducts",

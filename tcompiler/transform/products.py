@@ -8,7 +8,7 @@ from math import prod
 from string import ascii_letters
 from typing import TypeAlias
 
-from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node
+from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node, TensorType
 from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.ops.contraction import parse_equation
 from tcompiler.transform.editing import Editor, rewrite_nodes
@@ -34,21 +34,55 @@ class SplitProducts:
         return rewrite_nodes(graph, store, _split)
 
 
-def _split(editor: Editor, node: Node) -> str | None:
-    if node.op != "einsum":
-        return None
+@dataclass(frozen=True, slots=True)
+class Spelled:
+    """An einsum's equation with a letter for every axis.
+
+    Attributes:
+        factors: The letters of each factor's axes.
+        result: Those of the result's axes.
+        sizes: The extent of each letter, 0 where it is open.
+    """
+
+    factors: tuple[str, ...]
+    result: str
+    sizes: dict[str, int]
+
+
+def spelled(node: Node, types: Sequence[TensorType]) -> Spelled | None:
+    """Reads an einsum's equation, with letters for the axes of ellipses.
+
+    Args:
+        node: An einsum.
+        types: Types of its operands.
+
+    Returns:
+        The equation; None where there are more axes than letters.
+    """
     equation = node.attr("equation")
     assert isinstance(equation, str)
-    names = editor.inputs(node)
-    read = parse_equation(equation, [editor.types[n] for n in names])
+    read = parse_equation(equation, types)
     used = dict.fromkeys(c for axes in read.operands for c in axes)
     free = iter(c for c in ascii_letters if c not in used)
     letter = {c: c if c.isalpha() else next(free, "") for c in used}
-    if len(names) < 2 or "" in letter.values():
+    if "" in letter.values():
         return None
-    result = "".join(letter[c] for c in read.result)
-    sizes = {letter[c]: as_int(e) or 0 for c, e in read.extents.items()}
-    factors = [(n, "".join(letter[c] for c in axes)) for n, axes in zip(names, read.operands, strict=True)]
+    return Spelled(
+        tuple("".join(letter[c] for c in axes) for axes in read.operands),
+        "".join(letter[c] for c in read.result),
+        {letter[c]: as_int(e) or 0 for c, e in read.extents.items()},
+    )
+
+
+def _split(editor: Editor, node: Node) -> str | None:
+    if node.op != "einsum" or len(node.inputs) < 2:
+        return None
+    names = editor.inputs(node)
+    read = spelled(node, [editor.types[n] for n in names])
+    if read is None:
+        return None
+    result, sizes = read.result, read.sizes
+    factors = list(zip(names, read.factors, strict=True))
 
     def emit(chosen: Sequence[_Factor], axes: str) -> _Factor:
         terms = ",".join(own for _, own in chosen)

@@ -52,6 +52,17 @@ def part(x: f32[4, 6]):
     return z
 """
 
+COPY = """@expr.program
+def copy(x: f32[4, 5, 3, 2]):
+    y = compute(f32[3, 2, 4, 5], lambda a, b, c, d: x[c, d, a, b])
+    return y
+"""
+REVERSED = """@expr.program
+def backwards(x: f32[4, 5, 3]):
+    y = compute(f32[3, 5, 4], lambda a, b, c: x[c, b, a])
+    return y
+"""
+
 
 def shapes(program: Program) -> dict[str, list[int | None]]:
     return {name: [as_int(e) for e in t.shape] for name, t in tensors(program).items()}
@@ -114,7 +125,12 @@ def test_reduce_axes_merge() -> None:
     assert shapes(merged(POOL)) == {"x": [6, 20], "y": [6]}
 
 
-@pytest.mark.parametrize("source", [TRANSPOSED, POSITION, PART])
+def test_a_transposition_of_many_axes_is_one_of_two() -> None:
+    after = merged(COPY)
+    assert shapes(after) == {"x": [20, 6], "y": [6, 20]}
+
+
+@pytest.mark.parametrize("source", [TRANSPOSED, POSITION, PART, REVERSED])
 def test_axes_used_apart_stay(source: str) -> None:
     program = parse_program(source)
     assert merge_axes(program, {})[0] is program

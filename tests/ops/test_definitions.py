@@ -507,6 +507,7 @@ def test_conv_phases(
         ((1, 4, 5), (3,), (2,), (1,), (1,), (10,), 2),
         ((2, 2, 4, 3), (3, 2), (2, 3), (1, 2), (0, 1), (9, 10), 1),
         ((1, 2, 3, 5), (2, 9), (1, 4), (1, 1), (0, 3), (4, 21), 1),
+        ((1, 2, 3, 4), (2, 1), (3, 2), (1, 1), (1, 0), (8, 7), 2),
     ],
 )
 def test_conv_residues(
@@ -526,11 +527,14 @@ def test_conv_residues(
     want = np.zeros((x[0], filters, *sizes))
     for n, k, *at in np.ndindex(*want.shape):
         residues = [y % s for y, s in zip(at, strides, strict=True)]
-        chosen, weight = next(
+        found = (
             (c, w)
             for c, w in zip(classes, weights, strict=True)
             if all(r.first <= p < r.first + r.count for r, p in zip(c, residues, strict=True))
         )
+        chosen, weight = next(found, ((), None))
+        if weight is None:
+            continue  # residues that meet no tap have a sum of zero
         own = [p - r.first for r, p in zip(chosen, residues, strict=True)]
         for c, *tap in np.ndindex(channels, *(r.taps for r in chosen)):
             places = [y // s + r.start + t * r.step for y, s, r, t in zip(at, strides, chosen, tap, strict=True)]

@@ -97,6 +97,17 @@ def test_few_channels_are_walked_along_rows() -> None:
     assert set(orders(graph).values()) == {None} and not copies(graph)
 
 
+def in_groups(x: Any) -> Any:
+    return tc.relu(conv(x, 64, 16, 3, groups=4))
+
+
+def test_filters_of_a_group_are_no_phases_of_a_place() -> None:
+    """Sixteen filters of a group fill vectors, so channels are last; places of a group would not be interleaved."""
+    graph = laid(in_groups, 1, 64, 28, 28)
+    assert list(orders(graph).values()) == [LAST, LAST, None]
+    assert len(copies(graph)) == 1
+
+
 def pool_then_rows(x: Any) -> Any:
     y = tc.max_pool(tc.relu(conv(x, 64, 3, 3)), (3, 3), strides=(2, 2))
     return tc.reshape(y, (1, -1)) @ weights(64 * 10 * 4, 10)

@@ -85,6 +85,13 @@ def test_dilated(stride: int, dilation: int, pad: tuple[int, int]) -> None:
     split((1, 2, 5), (2, 3, 4), True, strides=(stride,), dilations=(dilation,), pads=pad, output_padding=(1,))
 
 
+def test_residues_without_taps() -> None:
+    """Positions that no tap reaches are zero, or the bias: nothing is multiplied for them."""
+    graph = split((1, 2, 3, 4), (2, 3, 2, 1), True, strides=(3, 2), pads=(1, 0, 0, 0), output_padding=(1, 1))
+    (node,) = graph.nodes
+    assert len(node.inputs) == 4, "the data, two classes of rows by one of columns, and the bias"
+
+
 def test_joined_classes() -> None:
     """More combinations of classes than there are sums: some are computed together, with zeros among their weights."""
     graph = split((1, 2, 3, 4), (2, 1, 7, 9), strides=(5, 7), dilations=(2, 3), pads=(3, 1, 2, 4))

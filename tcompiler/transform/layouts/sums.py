@@ -65,11 +65,12 @@ def contraction(program: Program, constants: Collection[str]) -> Sums | None:
     for scope, fixed, free in _products(program, constants):
         mine = _axes(fixed)
         theirs = frozenset[Var]().union(*(_axes(x) for x in free))
-        only = [k for k, a in enumerate(scope.axes) if a in mine and a not in theirs]
+        fold = folded(program).get(scope.tensors[0].name)
+        phases = _phases(scope, mine, theirs, fold)
+        only = [k for k, a in enumerate(scope.axes) if a in mine and a not in theirs and k not in phases]
         if len(only) != 1:
             continue
         extent = as_int(scope.axes[only[0]].extent) or 0
-        fold = folded(program).get(scope.tensors[0].name)
         place = _place(program, scope, only[0], extent, fold)
         if place is None:
             continue
@@ -77,7 +78,8 @@ def contraction(program: Program, constants: Collection[str]) -> Sums | None:
             return None
         inputs = {t.name for t in program.inputs}
         rank = len(tensors(program)[program.outputs[0]].shape)
-        batches = prod(as_int(a.extent) or 0 for a in scope.axes if a in mine and a in theirs)
+        both = [a for k, a in enumerate(scope.axes) if a in mine and (a in theirs or k in phases)]
+        batches = prod(as_int(a.extent) or 0 for a in both)
         rows = prod(as_int(a.extent) or 0 for a in scope.axes if a not in mine)
         depth = prod(as_int(a.extent) or 0 for a in scope.reduce_axes)
         last, slides, walked = _walk(scope, free, fold)
@@ -103,6 +105,16 @@ def _products(program: Program, constants: Collection[str]) -> Iterator[tuple[Co
                 yield scope, fixed[0], free
 
 
+def _phases(scope: Compute, mine: frozenset[Var], theirs: frozenset[Var], fold: Fold | None) -> list[int]:
+    """Axes that only the constant has, and that give places of the result between those of an axis of the data alone.
+
+    Filters of a group are none: the group is an axis of the constant, too.
+    """
+    pairs = [p for p in fold.parts if len(p) == 2] if fold is not None else []
+    data = theirs - mine
+    return [inner for outer, inner in pairs if scope.axes[outer] in data and scope.axes[inner] not in theirs]
+
+
 def _place(program: Program, scope: Compute, only: int, extent: int, fold: Fold | None) -> int | None:
     """The axis of the program's output that an axis of a scope becomes; None where lost, -1 where of no use."""
     rank = len(tensors(program)[program.outputs[0]].shape)
@@ -121,7 +133,11 @@ def _walk(scope: Compute, free: list[Load], fold: Fold | None) -> tuple[int, boo
     last = scope.axes[-1]
     extent = as_int(last.extent) or 0
     if fold is not None and len(fold.parts[-1]) > 1:
-        return extent, False, False
+        # phases of one place are interleaved in the tile, if they read the same
+        last = scope.axes[fold.parts[-1][0]]
+        phase = scope.axes[fold.parts[-1][1]]
+        walked = all(x.indices[-1] is last and phase not in _axes(x) for x in free)
+        return as_int(last.extent) or 0, False, walked
     if any(load.indices[-1] is not last for load in free):
         apart = all(linear(load.indices[-1]).terms.get(last) == 1 for load in free)
         return extent, True, apart
