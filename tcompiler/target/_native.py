@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import llvmlite.binding as llvm
+import numpy as np
 
+from tcompiler.errors import UserError
 from tcompiler.target.target import Target
 
 _serial = itertools.count()
@@ -43,6 +45,56 @@ class NativeFunction:
     def __call__(self, *arguments: Any) -> None:
         """Calls it."""
         self.entry(*arguments)
+
+
+def passes_ir(
+    name: str,
+    step: int,
+    *,
+    inner: Sequence[str],
+    body: Sequence[str],
+    stored: Sequence[str] = (),
+    outer: Sequence[str] = (),
+    end: Sequence[str] = (),
+) -> str:
+    """The text of a function (ptr %a, ptr %b, ptr %c, i64 %n, i64 %passes) that loops over arrays again and again.
+
+    Args:
+        name: Of the function.
+        step: What one iteration adds to %i, which runs up to %n.
+        inner: Phis of the loop, from %pass.
+        body: Of the loop.
+        stored: What follows each pass.
+        outer: Phis of the passes, from %entry and %pass.end.
+        end: What follows all passes.
+    """
+    return "\n".join(
+        [
+            f"define void @{name}(ptr noalias %a, ptr noalias %b, ptr noalias %c, i64 %n, i64 %passes) {{",
+            "entry:",
+            "  br label %pass",
+            "pass:",
+            "  %p = phi i64 [ 0, %entry ], [ %p.next, %pass.end ]",
+            *outer,
+            "  br label %loop",
+            "loop:",
+            "  %i = phi i64 [ 0, %pass ], [ %i.next, %loop ]",
+            *inner,
+            *body,
+            f"  %i.next = add i64 %i, {step}",
+            "  %more = icmp slt i64 %i.next, %n",
+            "  br i1 %more, label %loop, label %pass.end",
+            "pass.end:",
+            *stored,
+            "  %p.next = add i64 %p, 1",
+            "  %again = icmp slt i64 %p.next, %passes",
+            "  br i1 %again, label %pass, label %end",
+            "end:",
+            *end,
+            "  ret void",
+            "}",
+        ]
+    )
 
 
 def wall_seconds(bodies: Sequence[Callable[[], object]]) -> float:
@@ -87,3 +139,17 @@ def best_seconds(make_bodies: Callable[[int], Sequence[Callable[[], object]]], s
     while time.perf_counter() < end:
         best = min(best, wall_seconds(bodies))
     return best, repetitions
+
+
+def aligned_ones(size: int, dtype: type[np.floating]) -> np.ndarray[tuple[int], np.dtype[np.floating]]:
+    """`size` ones that start at a cache line."""
+    width = np.dtype(dtype).itemsize
+    whole = np.ones(size + 64 // width, dtype)
+    skip = -whole.ctypes.data % 64 // width
+    return whole[skip : skip + size]
+
+
+def check_threads(threads: int) -> None:
+    """Refuse a measurement on no thread."""
+    if threads < 1:
+        raise UserError(f"a measurement needs at least 1 thread, found {threads}")

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from tcompiler.errors import UserError
-from tcompiler.target._native import NativeFunction, best_seconds
+from tcompiler.target._native import NativeFunction, aligned_ones, best_seconds, check_threads, passes_ir
 from tcompiler.target.named import host
 from tcompiler.target.target import MIB, Target
 
@@ -25,14 +25,15 @@ Traffic = Literal["read", "copy", "triad"]
 LEVELS = ("L1", "L2", "L3", "DRAM")
 DOTS = ("i8", "i7", "bf16")
 """What dot products are measured of."""
-_FLOATS = {"f32": ("float", 32), "f64": ("double", 64)}
+FLOATS = {"f32": ("float", 32), "f64": ("double", 64)}
+"""LLVM's names of the element types that have a peak, and their bits."""
 _ARRAYS: dict[Traffic, int] = {"read": 1, "copy": 2, "triad": 3}
 _UNROLL = 8
 
 
 def _fma_ir(target: Target, dtype: str) -> tuple[str, int]:
     """A loop of independent multiply-adds over all but a few registers; its text and its flops in an iteration."""
-    element, bits = _FLOATS[dtype]
+    element, bits = FLOATS[dtype]
     lanes = target.vector_lanes(bits)
     kind = f"<{lanes} x {element}>"
     # Latency times throughput is 8 to 10 on every core of the last ten years.
@@ -208,14 +209,14 @@ def dot_peak(dtype: str = "i8", threads: int = 1, seconds: float = 0.2) -> float
     """
     if dtype not in DOTS:
         raise UserError(f"the dot-product peak of {dtype!r} cannot be measured; it can for {', '.join(DOTS)}")
-    _check_threads(threads)
+    check_threads(threads)
     found = _dot_of(host(), dtype)
     if found is None:
         if dtype == "bf16":
             return fma_peak("f32", threads, seconds)
         raise UserError(f"{host().name} has no dot products of bytes")
     loop, operations = _dot_loop(host(), *found)
-    places = [_aligned(3 * 16, np.float32) for _ in range(threads)]
+    places = [aligned_ones(3 * 16, np.float32) for _ in range(threads)]
     for place in places:
         place[:] = 0
 
@@ -232,14 +233,6 @@ def _fma_loop(target: Target, dtype: str) -> tuple[NativeFunction, int]:
     return NativeFunction(target, text, "peak", [ctypes.c_void_p, ctypes.c_int64]), flops
 
 
-def _aligned(size: int, dtype: type[np.floating]) -> np.ndarray[tuple[int], np.dtype[np.floating]]:
-    """`size` ones that start at a cache line."""
-    width = np.dtype(dtype).itemsize
-    whole = np.ones(size + 64 // width, dtype)
-    skip = -whole.ctypes.data % 64 // width
-    return whole[skip : skip + size]
-
-
 def fma_peak(dtype: str = "f32", threads: int = 1, seconds: float = 0.2) -> float:
     """What the multiply-add units do at best: the peak that kernels are compared with.
 
@@ -254,13 +247,13 @@ def fma_peak(dtype: str = "f32", threads: int = 1, seconds: float = 0.2) -> floa
     Raises:
         UserError: Another dtype, or fewer than one thread.
     """
-    if dtype not in _FLOATS:
-        raise UserError(f"the multiply-add peak of {dtype!r} cannot be measured; it can for {', '.join(_FLOATS)}")
-    _check_threads(threads)
+    if dtype not in FLOATS:
+        raise UserError(f"the multiply-add peak of {dtype!r} cannot be measured; it can for {', '.join(FLOATS)}")
+    check_threads(threads)
     loop, flops = _fma_loop(host(), dtype)
     number = np.float32 if dtype == "f32" else np.float64
-    lanes = host().vector_lanes(_FLOATS[dtype][1])
-    places = [_aligned(3 * lanes, number) for _ in range(threads)]
+    lanes = host().vector_lanes(FLOATS[dtype][1])
+    places = [aligned_ones(3 * lanes, number) for _ in range(threads)]
     for place in places:
         place[:lanes] = 0.5
 
@@ -290,11 +283,6 @@ def call_seconds(seconds: float = 0.1) -> float:
     return best
 
 
-def _check_threads(threads: int) -> None:
-    if threads < 1:
-        raise UserError(f"a measurement needs at least 1 thread, found {threads}")
-
-
 def _traffic_ir(target: Target, traffic: Traffic) -> str:
     """Passes over arrays of f32, eight vectors at a time."""
     lanes = target.vector_lanes(32)
@@ -322,32 +310,7 @@ def _traffic_ir(target: Target, traffic: Traffic) -> str:
     outer = [f"  %o{k} = phi {kind} [ zeroinitializer, %entry ], [ %s{k}.new, %pass.end ]" for k in sums]
     inner = [f"  %s{k} = phi {kind} [ %o{k}, %pass ], [ %s{k}.new, %loop ]" for k in sums]
     stores = [f"  store {kind} %s{k}.new, ptr %a, align 64" for k in sums]
-    return "\n".join(
-        [
-            "define void @traffic(ptr noalias %a, ptr noalias %b, ptr noalias %c, i64 %n, i64 %passes) {",
-            "entry:",
-            "  br label %pass",
-            "pass:",
-            "  %p = phi i64 [ 0, %entry ], [ %p.next, %pass.end ]",
-            *outer,
-            "  br label %loop",
-            "loop:",
-            "  %i = phi i64 [ 0, %pass ], [ %i.next, %loop ]",
-            *inner,
-            *lines,
-            f"  %i.next = add i64 %i, {_UNROLL}",
-            "  %more = icmp slt i64 %i.next, %n",
-            "  br i1 %more, label %loop, label %pass.end",
-            "pass.end:",
-            "  %p.next = add i64 %p, 1",
-            "  %again = icmp slt i64 %p.next, %passes",
-            "  br i1 %again, label %pass, label %end",
-            "end:",
-            *stores,
-            "  ret void",
-            "}",
-        ]
-    )
+    return passes_ir("traffic", _UNROLL, inner=inner, body=lines, outer=outer, end=stores)
 
 
 @cache
@@ -387,7 +350,7 @@ def bandwidth(traffic: Traffic = "read", working_set: int = 64 * MIB, threads: i
     """
     if traffic not in _ARRAYS:
         raise UserError(f"there is no traffic {traffic!r}; there are {', '.join(_ARRAYS)}")
-    _check_threads(threads)
+    check_threads(threads)
     target = host()
     vector = target.vector_bits // 8
     arrays = _ARRAYS[traffic]
@@ -396,7 +359,7 @@ def bandwidth(traffic: Traffic = "read", working_set: int = 64 * MIB, threads: i
         raise UserError(f"a working set of {working_set} bytes is too small; take {arrays * vector * _UNROLL} or more")
     loop = _traffic_loop(target, traffic)
     count = vectors * vector // 4
-    sets = [[_aligned(count if k < arrays else 16, np.float32) for k in range(3)] for _ in range(threads)]
+    sets = [[aligned_ones(count if k < arrays else 16, np.float32) for k in range(3)] for _ in range(threads)]
     # `read` writes one vector into a, and reads b: the long array goes second.
     pointers = [[s[1 - k if arrays == 1 and k < 2 else k].ctypes.data for k in range(3)] for s in sets]
 
@@ -418,7 +381,7 @@ def main() -> None:
     result = {
         "cpu": target.cpu,
         "threads": options.threads,
-        "gflops": {d: fma_peak(d, options.threads, options.seconds) for d in _FLOATS},
+        "gflops": {d: fma_peak(d, options.threads, options.seconds) for d in FLOATS},
         "gops": {d: dot_peak(d, options.threads, options.seconds) for d in DOTS},
         "gbps": {
             traffic: {

@@ -13,6 +13,8 @@ from tcompiler.errors import UserError
 
 KIB = 1024
 MIB = 1024 * KIB
+LINE_BYTES = 64
+"""A line of a cache, on every machine that there is code for."""
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,7 @@ def choose_tile(
     lines: int = 1,
     apart: int = 0,
     fixed: int = 0,
+    together: bool = False,
 ) -> Tile:
     """The tile that covers lines × rows × columns in the fewest cycles per reduction step, its tails included.
 
@@ -117,6 +118,7 @@ def choose_tile(
         lines: Extent of a second loop over rows; short rows fill a tile together with their neighbours.
         apart: Bytes that divide the distance between any two rows in memory.
         fixed: Lanes that the tile has to have, as its operand is laid out for them; 0 for any.
+        together: Whether all of `lines` had better be in one tile, if registers allow it.
     """
     best: tuple[float, int, int, Tile] | None = None
     width = registers.width
@@ -131,7 +133,9 @@ def choose_tile(
         most = max((registers.count - 1 - vectors) // vectors, int(streams and vectors <= registers.count))
         panels = [(c, -(-n // width)) for c, n in _pieces(columns, lanes)]
         for mr in range(1, min(rows, most) + 1):
-            for ml in range(1, min(lines, most // mr) + 1):
+            if together and lines <= most and mr * lines > most:
+                continue
+            for ml in range(lines if together and lines <= most else 1, min(lines, most // mr) + 1):
                 if mr * ml > 1 and mr * ml > CROWD * (WAY_BYTES // gcd(apart, WAY_BYTES)):
                     continue
                 cost = 0.0

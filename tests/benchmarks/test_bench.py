@@ -175,6 +175,7 @@ def test_measuring_gives_every_system_a_row(tmp_path: Path) -> None:
     assert both["rows"][0]["max_rel_error"] == 0.0
     assert 0.0 < both["rows"][1]["max_rel_error"] < 1e-5
     assert both["peak_gflops"] > 0.1
+    assert both["tile_gflops"] is not None and both["tile_gflops"] > 0.1
     for row in both["rows"]:
         assert row["min_ms"] <= row["median_ms"] == sorted(row["round_ms"])[1]
         assert row["gflops"] == pytest.approx(1.0 / row["median_ms"])
@@ -187,6 +188,7 @@ def test_the_table_shows_failures_and_the_best_peer() -> None:
         "model": "m.onnx",
         "threads": 1,
         "peak_gflops": 100.0,
+        "tile_gflops": 80.0,
         "flops": 2_000_000,
         "rows": [
             {
@@ -195,6 +197,7 @@ def test_the_table_shows_failures_and_the_best_peer() -> None:
                 "min_ms": 0.032,
                 "gflops": 50.0,
                 "of_peak": 0.5,
+                "of_tile": 0.625,
                 "max_rel_error": 1e-6,
             },
             {"system": "onnxruntime", "median_ms": 0.05},
@@ -202,7 +205,7 @@ def test_the_table_shows_failures_and_the_best_peer() -> None:
         ],
     }
     assert report.table([result], ["conv"]).splitlines()[2] == (
-        "| conv | 1 | 0.040 | 50.0 GFLOP/s | 50.0 | 62.5 | 0.050 | unsupported | 1.25 | 1.0e-06 | 100.0 |"
+        "| conv | 1 | 0.040 | 50.0 GFLOP/s | 50.0 | 62.5 | 62.5 | 0.050 | unsupported | 1.25 | 1.0e-06 | 100.0 |"
     )
     assert report.failures([result], ["conv"]) == "* conv, openvino, 1 thread: no such operator\n"
     assert report.geometric_mean([2.0, 8.0]) == pytest.approx(4.0)

@@ -8,7 +8,7 @@ import pytest
 
 from tcompiler.errors import UserError
 from tcompiler.target import machine as model
-from tcompiler.target import named, peak
+from tcompiler.target import named, peak, tile_peak
 from tcompiler.target.machine import Machine
 from tcompiler.target.target import KIB, MIB, Target
 
@@ -27,6 +27,12 @@ MACHINE = Machine(
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 def test_fma_peak_is_a_rate(dtype: str, threads: int) -> None:
     assert 0.0 < peak.fma_peak(dtype, threads, 0.005) < 1e5
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_a_tile_is_a_rate(dtype: str, threads: int) -> None:
+    assert 0.0 < tile_peak.tile_peak(dtype, threads, 0.005) < 1e5
 
 
 @pytest.mark.parametrize("traffic", ["read", "copy", "triad"])
@@ -49,6 +55,21 @@ def test_the_loop_uses_the_registers_and_nothing_else(name: str) -> None:
     assert "(%rsp)" not in assembly
 
 
+@pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
+def test_a_tile_loads_its_operands_and_keeps_its_sums(name: str) -> None:
+    target = named.get(name)
+    text, rows, flops = tile_peak._tile_ir(target, "f32")
+    assembly = _assembly(target, text)
+    assert "call" not in assembly
+    assert rows == {"x86-64-v2": 5, "x86-64-v3": 6, "x86-64-v4": 14}[name]
+    assert flops == 2 * 2 * rows * target.vector_lanes(32)
+    if target.fma:
+        assert "(%rsp)" not in assembly
+        assert assembly.count("vfmadd") == 8 * 2 * rows
+        # one element for each row, none of them loaded twice
+        assert assembly.count("vbroadcastss") + assembly.count("{1to") == 8 * rows
+
+
 def _assembly(target: Target, text: str) -> str:
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
@@ -63,6 +84,8 @@ def _assembly(target: Target, text: str) -> str:
     [
         (lambda: peak.fma_peak("f16"), "the multiply-add peak of 'f16' cannot be measured; it can for f32, f64"),
         (lambda: peak.fma_peak("f32", 0), "a measurement needs at least 1 thread, found 0"),
+        (lambda: tile_peak.tile_peak("f16"), "the peak of a tile of 'f16' cannot be measured; it can for f32, f64"),
+        (lambda: tile_peak.tile_peak("f32", 0), "a measurement needs at least 1 thread, found 0"),
         (lambda: peak.bandwidth("read", 64 * KIB, 0), "a measurement needs at least 1 thread, found 0"),
         (lambda: peak.bandwidth("write"), "there is no traffic 'write'; there are read, copy, triad"),
         (

@@ -7,6 +7,7 @@ Run as `python -m tcompiler.cli.bench.child SYSTEM`. It answers each line on sta
     {"op": "outputs", "path"}                        → {}                     run once, save the outputs as .npz
     {"op": "round", "seconds", "calls"}              → {"median_ms", "min_ms", "calls"}
     {"op": "peak", "dtype", "threads", "seconds"}    → {"gflops"}             the peak of a type's multiply-adds
+    {"op": "tile", "dtype", "threads", "seconds"}    → {"gflops"}             a register tile's with its loads
 
 A `UserError` of ours is answered as {"error": message}; any other failure ends the process with its traceback.
 Between requests the process only waits on the pipe, so that it does not disturb the others' rounds.
@@ -61,6 +62,10 @@ class _Child:
 
                 measured = dot_peak if request["dtype"] in DOTS else fma_peak
                 return {"gflops": measured(request["dtype"], request["threads"], request["seconds"])}
+            case "tile":
+                from tcompiler.target.tile_peak import tile_peak
+
+                return {"gflops": tile_peak(request["dtype"], request["threads"], request["seconds"])}
             case other:
                 raise InternalError(f"the measuring process was asked for {other!r}")
 

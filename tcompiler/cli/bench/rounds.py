@@ -23,6 +23,7 @@ import numpy as np
 
 from tcompiler.cli.bench.systems import SYSTEMS, Array
 from tcompiler.errors import UserError
+from tcompiler.target.peak import FLOATS
 
 _SETTLE_S = 0.05
 """Pause after each turn: a pool that spins for a while after its last call falls asleep."""
@@ -31,13 +32,17 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 
 class Row(TypedDict, total=False):
-    """One system's figures; with `error` alone beside `system` if it could not run the model."""
+    """One system's figures; with `error` alone beside `system` if it could not run the model.
+
+    `of_peak` and `of_tile` are medians over the rounds, each against what was measured in the same round.
+    """
 
     system: str
     median_ms: float
     min_ms: float
     gflops: float
     of_peak: float
+    of_tile: float | None
     max_rel_error: float | None
     compile_s: float
     round_ms: list[float]
@@ -50,6 +55,7 @@ class Result(TypedDict):
     model: str
     threads: int
     peak_gflops: float
+    tile_gflops: float | None
     flops: int
     rows: list[Row]
 
@@ -237,11 +243,11 @@ class Bench:
             for worker in order[start:] + order[:start]:
                 time.sleep(_SETTLE_S)
                 if worker is self._peak:
-                    turn = worker.request(op="peak", dtype=dtype, threads=self.threads, seconds=seconds)
+                    turn = self._ceilings(dtype, seconds)
                 else:
                     turn = worker.request(op="round", seconds=seconds, calls=3)
                 turns[worker.system].append(turn)
-        peaks = [turn["gflops"] for turn in turns["peak"]]
+        peaks, tiles = ([turn[key] for turn in turns["peak"] if key in turn] for key in ("gflops", "tile_gflops"))
         for worker in ready:
             times = [turn["median_ms"] for turn in turns[worker.system]]
             row = rows[worker.system]
@@ -250,14 +256,26 @@ class Bench:
             row["gflops"] = flops / row["median_ms"] / 1e6
             # Round by round, so that a clock that drifts moves both sides of the ratio.
             row["of_peak"] = statistics.median(flops / ms / 1e6 / peak for ms, peak in zip(times, peaks, strict=True))
+            row["of_tile"] = (
+                statistics.median(flops / ms / 1e6 / t for ms, t in zip(times, tiles, strict=True)) if tiles else None
+            )
             row["round_ms"] = times
         return {
             "model": str(model),
             "threads": self.threads,
             "peak_gflops": statistics.median(peaks),
+            "tile_gflops": statistics.median(tiles) if tiles else None,
             "flops": flops,
             "rows": list(rows.values()),
         }
+
+    def _ceilings(self, dtype: str, seconds: float) -> dict[str, float]:
+        """The peak of a type's multiply-adds and, where it has one, what a register tile of it does with its loads."""
+        request = {"dtype": dtype, "threads": self.threads, "seconds": seconds}
+        turn: dict[str, float] = {"gflops": self._peak.request(op="peak", **request)["gflops"]}
+        if dtype in FLOATS:
+            turn["tile_gflops"] = self._peak.request(op="tile", **request)["gflops"]
+        return turn
 
 
 def max_relative_error(outputs: Sequence[Array], reference: Sequence[Array]) -> float | None:
