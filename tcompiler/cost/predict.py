@@ -33,13 +33,13 @@ from tcompiler.ir.scalar import canonical
 from tcompiler.ir.scalar.grammar import Binary, Cast, Load, Scalar, Select, Unary, Var, as_int, postorder
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
 from tcompiler.target.model import Core, Work, cycles
+from tcompiler.target.target import LINE_BYTES
 
 _POLYNOMIAL = 14
 """Multiply-adds of an elementary function, about: its polynomial and the reduction of its argument."""
 _CHEAP = frozenset({"neg", "abs", "not", "isnan", "isinf", "sign", "floor", "ceil", "round"})
 _LOOP_INSTRUCTIONS = 2
 """An addition and a jump, which a core takes as one with the comparison."""
-_LINE_BYTES = 64
 LEVELS = (("L1", "L2"), ("L2", "L3"), ("L3", "DRAM"))
 """Each cache, and where that comes from which it does not hold."""
 
@@ -289,7 +289,7 @@ class _Counter:
         elements = min(elements, prod(reach.get(v, 1) for v in used))
         # Memory comes in lines: as much of one as the last dimension has.
         last = (as_int(buffer.shape[-1]) or 1) if buffer.shape else 1
-        line = min(_LINE_BYTES, last * buffer.dtype.bytes)
+        line = min(LINE_BYTES, last * buffer.dtype.bytes)
         size = elements * max(1.0, line / (contiguous * buffer.dtype.bytes)) * buffer.dtype.bytes
         into[buffer.name] = max(into.get(buffer.name, 0.0), size)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -214,3 +215,102 @@ def test_rows_that_a_stride_thins_out_are_read_row_by_row(tmp_path: Path, size: 
 def test_a_tile_that_fills_the_registers_takes_some_steps_to_a_jump(tmp_path: Path, depth: int) -> None:
     text = traces(affine(tmp_path / "m.onnx", 40, depth, 24))
     assert 'sch.split("gemm_t1_acc_k", [None, 4])' in text, text
+
+
+def test_a_short_reduction_writes_its_result_in_blocks_of_rows(tmp_path: Path) -> None:
+    # 1001 columns of 300 rows are more than the level 2 cache, and every other panel shares lines with the next one
+    a, b = normal(300, 8), normal(8, 1001)
+    write(tmp_path / "m.onnx", [helper.make_node("MatMul", ["a", "b"], ["y"])], {"a": a}, {"b": b})
+    check(tmp_path / "m.onnx", {"a": a}, a.astype(np.float64) @ b.astype(np.float64))
+    (order,) = [line for line in traces(tmp_path / "m.onnx").splitlines() if line.startswith("sch.reorder(")]
+    assert order.index('_m_0_0"') < order.index('_n_0"') < order.index('_m_0_1"')
+
+
+@pytest.mark.parametrize(("depth", "panels"), [(3, 125), (64, 8)])
+def test_narrow_panels_are_laid_out_together(tmp_path: Path, depth: int, panels: int) -> None:
+    a, b = normal(100, depth), normal(depth, 2000)
+    write(tmp_path / "m.onnx", [helper.make_node("MatMul", ["a", "b"], ["y"])], {"a": a, "b": b}, {})
+    check(tmp_path / "m.onnx", {"a": a, "b": b}, a.astype(np.float64) @ b.astype(np.float64))
+    text = traces(tmp_path / "m.onnx")
+    assert f'_n_0", [None, {panels}])' in text
+
+
+def test_lanes_run_along_data_that_lies_so(tmp_path: Path) -> None:
+    """Two filters of a transposed convolution, three residues of columns: 13 columns fill vectors better."""
+    x, w = normal(1, 8, 10, 13), normal(8, 2, 9, 9)
+    write(
+        tmp_path / "m.onnx", [helper.make_node("ConvTranspose", ["x", "w"], ["y"], strides=[3, 3])], {"x": x}, {"w": w}
+    )
+    (expected,) = ort.InferenceSession((tmp_path / "m.onnx").read_bytes()).run(None, {"x": x})
+    check(tmp_path / "m.onnx", {"x": x}, expected)
+    vectors = [line for line in traces(tmp_path / "m.onnx").splitlines() if line.startswith('sch.vectorize("')]
+    assert any("residues_w_1" in line for line in vectors), vectors
+
+
+@pytest.mark.parametrize(("rows", "alone"), [(12, True), (90, True), (300, False)])
+def test_a_transposed_factor_that_is_read_a_few_times_needs_no_copy(tmp_path: Path, rows: int, alone: bool) -> None:
+    a, b = normal(3, rows, 50), normal(3, 70, 50)
+    nodes = [
+        helper.make_node("Transpose", ["b"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["a", "t"], ["y"]),
+    ]
+    write(tmp_path / "m.onnx", nodes, {"a": a, "b": b}, {})
+    check(tmp_path / "m.onnx", {"a": a, "b": b}, a.astype(np.float64) @ b.astype(np.float64).transpose(0, 2, 1))
+    texts = api.compile_stages(tmp_path / "m.onnx", "scheduled", target="x86-64-v3", threads=1).texts
+    assert (sum(k.startswith("trace/") for k in texts) == 1) is alone
+
+
+TRANSPOSED = [
+    # data, filters of a group, strides (and taps), groups, whether phases are interleaved
+    ((1, 17, 13, 21), 3, (2, 2), 1, True),
+    ((1, 5, 4, 59), 9, (3, 2), 1, True),
+    ((2, 24, 9, 40), 10, (1, 3), 2, True),
+    ((1, 64, 6, 40), 16, (2, 4), 1, True),
+    ((1, 256, 29, 31), 128, (2, 2), 1, True),
+    ((1, 40, 7, 7), 64, (2, 2), 1, False),
+]
+
+
+@pytest.mark.parametrize(("data", "filters", "strides", "groups", "interleaved"), TRANSPOSED)
+def test_phases_of_a_place_are_stored_side_by_side(
+    tmp_path: Path, data: tuple[int, ...], filters: int, strides: tuple[int, int], groups: int, interleaved: bool
+) -> None:
+    """A transposed convolution whose taps are its strides, with a bias and a map behind it."""
+    x, w, b = normal(*data), normal(data[1], filters, *strides), normal(filters * groups)
+    nodes = [
+        helper.make_node("ConvTranspose", ["x", "w", "b"], ["s"], strides=list(strides), group=groups),
+        helper.make_node("Relu", ["s"], ["y"]),
+    ]
+    path = write(tmp_path / "m.onnx", nodes, {"x": x}, {"w": w, "b": b})
+    parts = [
+        np.einsum("nchw,ckrs->nkhrws", each.astype(np.float64), taps.astype(np.float64))
+        for each, taps in zip(np.split(x, groups, 1), np.split(w, groups), strict=True)
+    ]
+    sums = np.concatenate(parts, 1).reshape(data[0], -1, data[2] * strides[0], data[3] * strides[1])
+    check(path, {"x": x}, np.maximum(sums + b[:, None, None], 0))
+    dealt = rf"_acc.*(d\d) % {strides[1]}, \1 // {strides[1]}\)"
+    assert (re.search(dealt, traces(path)) is not None) == interleaved
+
+
+def test_panels_from_memory_meet_rows_of_a_part_that_are_copied(tmp_path: Path) -> None:
+    # 7 MB of weights: more than a third of 16 MB, and four times 512 KB
+    text = traces(affine(tmp_path / "m.onnx", 61, 1201, 1533))
+    part = re.search(r'sch\.split\("(\w+_k)", \[None, (\d+)\]\)', text)
+    assert part is not None and 1201 / 8 < int(part[2]) <= 601, text
+    assert re.search(rf'sch\.compute_at\("\w+_copy", "{part[1]}_0"\)', text), text
+    assert f'sch.peel("{part[1]}_0", [1])' in text
+    # the sums are asked for by the parts that add to them
+    assert re.search(r'sch\.prefetch\("\w+_write_t", "', text), text
+
+
+def test_both_factors_from_memory_are_laid_out_in_front(tmp_path: Path) -> None:
+    sizes = {"i": 1231, "j": 1301, "k": 1157}
+    text = traces(product(tmp_path / "m.onnx", "ij,jk->ik", sizes, None))
+    assert 'sch.compute_at("v0_copy"' in text
+    assert "v1_copy" in text and 'sch.compute_at("v1_copy"' not in text
+
+
+@pytest.mark.parametrize(("depth", "columns", "copied"), [(1024, 780, True), (1000, 780, False), (1024, 300, False)])
+def test_rows_in_the_same_sets_are_copied_side_by_side(tmp_path: Path, depth: int, columns: int, copied: bool) -> None:
+    text = traces(affine(tmp_path / "m.onnx", 67, depth, columns))
+    assert ("_copy" in text) == copied

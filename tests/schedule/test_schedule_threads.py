@@ -70,6 +70,18 @@ def test_few_columns_are_shared_by_rows(columns: int) -> None:
     np.testing.assert_allclose(compiled(x), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_column_over_is_no_obstacle() -> None:
+    # 256 columns come out even, the last one fits no tile: vectors and threads are there nevertheless.
+    def model(x: SymbolicTensor, y: SymbolicTensor) -> SymbolicTensor:
+        return x.T @ y
+
+    arrays = [RNG.standard_normal((24, 257), dtype=np.float32) for _ in "xy"]
+    compiled = tc.compile(tc.trace(model, **{n: tc.spec("f32", (24, 257)) for n in "xy"}), threads=2)
+    assert max(e for found in shared(compiled).values() for e in found) >= 4
+    assert "vectorized(16)" in "".join(compiled.text("scheduled", kernel=k["name"]) for k in compiled.kernels)
+    np.testing.assert_allclose(compiled(*arrays), arrays[0].T @ arrays[1], rtol=1e-4, atol=1e-4)
+
+
 def rest(text: str, threads: int = 2) -> list[tuple[str, int | None]]:
     """The loops that `share_rest` puts on threads."""
     sch = Schedule(parse_function(text))

@@ -178,11 +178,15 @@ def test_transposed_by_residues(
     threads: int,
     tmp_path: Any,
 ) -> None:
-    """Every class of positions is summed by itself and stored where it belongs, without a copy of the sums."""
+    """Every class of positions is summed by itself and stored where it belongs, without a copy of the sums.
+
+    A map that takes columns from sums or from positions that no tap reaches, in turn, needs the sums in memory.
+    """
     node = helper.make_node(
         "ConvTranspose", ["x", "w"], ["y"], strides=strides, pads=pads, dilations=dilations, group=groups
     )
     texts = check(model(node, data, (data[1], filters, *kernel)), tmp_path, threads)
     lines = [line for text in texts.values() for line in text.splitlines() if "_residues" in line and "alloc(" in line]
     assert lines
-    assert all("register" in line or "_pad" in line for line in lines)
+    reached = dilations[1] * (kernel[1] - 1) + 1 >= strides[1]
+    assert all("register" in line or "_pad" in line for line in lines) == reached

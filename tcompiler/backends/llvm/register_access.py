@@ -15,6 +15,9 @@ from tcompiler.ir.scalar.grammar import index
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
 from tcompiler.target.target import Target
 
+_Part = tuple[Value, dict[int, int]]
+"""A vector, and in which of its lanes the elements are that lanes of another one want."""
+
 
 class RegisterAccess(Addresses):
     """Emits accesses to register buffers.
@@ -68,7 +71,32 @@ class RegisterAccess(Addresses):
         if around is not None:
             value = forced(around[1][0])
             return self._shuffled(value, value, [p - around[0] for p in places], self.lanes)
-        return self._gathered([self.elements((buffer, p, 1)) for p in places])
+        return self._picked(buffer, places)
+
+    def _picked(self, buffer: str, places: list[int]) -> Value:
+        """Elements of some vectors in any order: two vectors at a time become one, in the order of the lanes."""
+        found = [self.registers.around((buffer, p, 1)) for p in places]
+        runs = {f[0]: f[1] for f in found if f is not None and f[1][1] > 1}
+        if any(f is None or f[0] not in runs for f in found):
+            return self._gathered([self.elements((buffer, p, 1)) for p in places])
+        whole = [(s, p - s) for p, f in zip(places, found, strict=True) if f is not None for s in [f[0]]]
+        parts = [
+            (forced(run), {k: at for k, (s, at) in enumerate(whole) if s == start})
+            for start, (run, _) in sorted(runs.items())
+        ]
+        while len(parts) > 1:
+            pairs = zip(parts[::2], parts[1::2], strict=False)
+            parts = [*(self._merged(*pair) for pair in pairs), *parts[len(parts) // 2 * 2 :]]
+        ((value, at),) = parts
+        return self._shuffled(value, value, [at[k] for k in range(len(places))], self.lanes)
+
+    def _merged(self, one: _Part, other: _Part) -> _Part:
+        """The chosen elements of two vectors in one, in the order of the lanes that they are for."""
+        order = sorted((*one[1], *other[1]))
+        lanes = max(one[0].lanes, other[0].lanes)
+        a, b = (v if v.lanes == lanes else self._shuffled(v, v, list(range(v.lanes)), lanes) for v, _ in (one, other))
+        picks = [one[1][k] if k in one[1] else lanes + other[1][k] for k in order]
+        return self._shuffled(a, b, picks, _lanes(len(order))), {k: n for n, k in enumerate(order)}
 
     def elements(self, place: Place) -> Value:
         """The current value of consecutive elements: a scalar if it is one, otherwise a vector."""

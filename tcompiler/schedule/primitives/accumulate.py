@@ -99,7 +99,7 @@ def stage_accumulate(function: Function, block: str, loop: str, scope: str) -> R
 
     If the block has an init and all its reduce loops are inside the loop, the accumulator starts from the init and
     the write-back is a Store. Otherwise it starts from the reducer's identity and the write-back is an Update, over
-    the outer reduce loops; the block's init, if it has one, becomes a block before the outermost reduce loop.
+    the outer reduce loops, which has the block's init.
 
     Args:
         function: The function.
@@ -109,7 +109,7 @@ def stage_accumulate(function: Function, block: str, loop: str, scope: str) -> R
 
     Returns:
         The new function and the names of the accumulator's init block, `{block}_acc_init`, and of the write-back
-        block, `{block}_write`; where the init was decomposed, of that block too, `{block}_init`.
+        block, `{block}_write`.
 
     Raises:
         ScheduleError: If a condition of stage_accumulate does not hold.
@@ -126,10 +126,9 @@ def stage_accumulate(function: Function, block: str, loop: str, scope: str) -> R
     }
     at = above.index(around) if around in above else 0
     outer_reduce = [s for s in above[: at + 1] if s.var in reduced]
-    more: tuple[str, ...] = ()
     if b.init is not None and outer_reduce:
-        function, more = decomposed(function, b, outer_reduce[0], Quoted(SEPARATE, SEPARATE, GUARD, DISTINCT, None))
-        b, around = block_named(function, block), loop_named(function, loop)
+        # the write-back starts a sum after its first part, which is legal where the init could come before all parts
+        decomposed(function, b, outer_reduce[0], Quoted(SEPARATE, SEPARATE, GUARD, DISTINCT, None))
     tile = _tile(b, update, [s.var for s in above[at + 1 :]])
     predicate = spatial_predicate(b, reduced, GUARD)
 
@@ -151,7 +150,7 @@ def stage_accumulate(function: Function, block: str, loop: str, scope: str) -> R
         return accumulators[name], inside
 
     maker = _Maker(b, tile, predicate, coordinates, used)
-    if b.init is not None:
+    if b.init is not None and not outer_reduce:
         first = retarget(b.init, accumulators.keys(), staged, reads=False)
     else:
         first = seq(
@@ -163,11 +162,11 @@ def stage_accumulate(function: Function, block: str, loop: str, scope: str) -> R
     init_name, write_name = fresh(used, [f"{block}_acc_init", f"{block}_write"])
     init = maker.nest(init_name, first, (), plain=_independent(first, inside))
     values = tuple(Load(accumulators[t.buffer], t.dtype, inside) for t in update.targets)
-    if b.init is not None:
+    if b.init is not None and not outer_reduce:
         last: Stmt = seq(*[Store(t.buffer, t.indices, v) for t, v in zip(update.targets, values, strict=True)])
     else:
         last = Update(update.targets, update.reducer, values)
-    write = maker.nest(write_name, last, outer_reduce, plain=False)
+    write = maker.nest(write_name, last, outer_reduce, plain=False, start=b.init if outer_reduce else None)
     accumulate = with_iters(
         b,
         zip(coordinates, [a.value for a in tile.axes], strict=True),
@@ -182,7 +181,7 @@ def stage_accumulate(function: Function, block: str, loop: str, scope: str) -> R
         after={child: write},
         buffers=(*function.buffers, *buffers),
     )
-    return Result(function, (init_name, write_name, *more))
+    return Result(function, (init_name, write_name))
 
 
 class _Maker:
@@ -197,7 +196,9 @@ class _Maker:
         self.coordinates = coordinates
         self.used = used
 
-    def nest(self, name: str, body: Stmt, outer_reduce: Sequence[For], *, plain: bool) -> Stmt:
+    def nest(
+        self, name: str, body: Stmt, outer_reduce: Sequence[For], *, plain: bool, start: Stmt | None = None
+    ) -> Stmt:
         """Loops over the tile around a block.
 
         Args:
@@ -205,6 +206,7 @@ class _Maker:
             body: Over the block's spatial iters and the tile's coordinates.
             outer_reduce: Loops outside that become reduce iters.
             plain: The body names coordinates only: no other iter vars are needed.
+            start: The block's init.
         """
         axes = self.tile.axes
         names = fresh(self.used, [f"{name}_ax{k}" for k in range(len(axes))])
@@ -225,7 +227,7 @@ class _Maker:
                 bindings.append(s.var)
         iters.extend(self.coordinates)
         bindings.extend(variables)
-        return loops(variables, Block(name, tuple(iters), tuple(bindings), body, conjunction(*predicate)))
+        return loops(variables, Block(name, tuple(iters), tuple(bindings), body, conjunction(*predicate), start))
 
 
 def _independent(stmt: Stmt, coordinates: Sequence[Var]) -> bool:

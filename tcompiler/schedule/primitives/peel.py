@@ -7,17 +7,16 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from tcompiler.ir.loop.analysis import touched
-from tcompiler.ir.loop.grammar import Block, For, Function, IterVar, Seq, Stmt, map_children, seq
+from tcompiler.ir.loop.grammar import Block, For, Function, IterVar, Seq, Stmt, Store, Update, map_children, seq
 from tcompiler.ir.scalar.canonical import bounds, linear, simplify
 from tcompiler.ir.scalar.grammar import FALSE, Binary, Scalar, Var, add, as_int, conjunction, loop_var
 from tcompiler.ir.scalar.rewrite import free_vars, substituter
 from tcompiler.schedule.affine.coverage import stays_inside
 from tcompiler.schedule.bodies import map_expressions, map_regions, with_fresh_names
-from tcompiler.schedule.legality import At, Result, condition, primitive, refuse
+from tcompiler.schedule.legality import Result, condition, primitive, refuse
 from tcompiler.schedule.tree import (
     blocks_under,
     conjuncts,
-    feeds,
     fresh,
     loop_named,
     loops_under,
@@ -31,7 +30,6 @@ POINTS = condition("peel.points", "the points rise and lie strictly inside the l
 GUARDED = condition(
     "peel.guarded", "without points, a predicate below depends on the loop and holds for some iterations"
 )
-INIT = condition("peel.init", "the loop feeds no reduce iter of a block with an init")
 
 
 @primitive
@@ -53,7 +51,8 @@ def peel(function: Function, loop: str, points: Sequence[int] | None = None) -> 
 
     Loops inside a piece lose the iterations that a predicate masks throughout, whatever their kind. The domains of the
     iter vars that the loop feeds shrink to what the piece computes, and their body is simplified with that knowledge,
-    so that guards of padding go as well.
+    so that guards of padding go as well. Of a loop that a reduction runs over, the piece that starts it has the init;
+    if it is one step, from the reducer's identity, it stores what it would have added.
 
     Args:
         function: The function.
@@ -67,22 +66,14 @@ def peel(function: Function, loop: str, points: Sequence[int] | None = None) -> 
         and blocks of the others are named as before with ``_t`` behind.
 
     Raises:
-        ScheduleError: If the extent is not constant, the points do not rise inside the range, no predicate below
-            gives a cut where none is given, or the loop feeds a reduce iter of a block with an init.
+        ScheduleError: If the extent is not constant, the points do not rise inside the range, or no predicate below
+            gives a cut where none is given.
     """
     target = loop_named(function, loop)
     extent = as_int(target.var.extent)
     if extent is None:
         refuse(CONSTANT, target, f"the extent of {loop} depends on parameters", "split it and peel the inner loop")
         extent = 1
-    for block in blocks_under(target.body):
-        if block.init is not None and "reduce" in feeds(block, target.var):
-            refuse(
-                INIT,
-                At(block, "with init()"),
-                f"{loop} feeds a reduce iter of {block.name}, whose init would run in the first piece alone",
-                f'decompose_reduction("{block.name}", …) first',
-            )
     main = 0
     if points is None:
         first, last = _unmasked(target, extent)
@@ -322,6 +313,7 @@ def _narrowed(
     """
     iters, bindings = list(block.iters), []
     mapping: dict[Scalar, Scalar] = {}
+    init = block.init
     for k, (it, binding) in enumerate(zip(block.iters, block.bindings, strict=True)):
         new = replaced(binding)
         if not changed.isdisjoint(free_vars(binding)):
@@ -337,6 +329,8 @@ def _narrowed(
                 iters[k] = IterVar(var, it.kind)
                 if low:
                     new = simplify(add(new, -low))
+                    if it.kind == "reduce":
+                        init = None  # it runs where every reduce iter is 0, which none of these iterations is
         bindings.append(new)
     if not mapping:
         return Block(
@@ -345,7 +339,7 @@ def _narrowed(
             tuple(bindings),
             block.body,
             predicate,
-            block.init,
+            init,
             block.opaque,
             block.reads,
             block.writes,
@@ -357,15 +351,34 @@ def _narrowed(
         new = narrow(node)
         return new if new is node else simplify(new)
 
+    body = map_expressions(block.body, rewritten)
+    init = None if init is None else map_expressions(init, rewritten)
+    stored = _stored(body, init) if init is not None else None
+    if stored is not None and all(as_int(it.var.extent) == 1 for it in iters if it.kind == "reduce"):
+        body, init = stored, None
+        iters = [IterVar(it.var, "spatial") if it.kind == "reduce" else it for it in iters]
     return Block(
         name,
         tuple(iters),
         tuple(bindings),
-        map_expressions(block.body, rewritten),
+        body,
         predicate,
-        None if block.init is None else map_expressions(block.init, rewritten),
+        init,
         block.opaque,
         map_regions(block.reads, rewritten),
         map_regions(block.writes, rewritten),
         block.annotations,
     )
+
+
+def _stored(body: Stmt, init: Stmt) -> Stmt | None:
+    """What an init to the identity and one step after it store; None for any other init."""
+    first = init.stmts if isinstance(init, Seq) else (init,)
+    if not isinstance(body, Update) or len(first) != len(body.targets):
+        return None
+    for target, identity, store in zip(body.targets, body.reducer.identity, first, strict=True):
+        if not isinstance(store, Store) or (store.buffer, store.indices) != (target.buffer, target.indices):
+            return None
+        if store.value is not identity:
+            return None
+    return seq(*[Store(t.buffer, t.indices, v) for t, v in zip(body.targets, body.values, strict=True)])

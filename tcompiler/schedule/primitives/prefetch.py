@@ -26,15 +26,17 @@ from tcompiler.schedule.legality import Result, condition, primitive, refuse
 from tcompiler.schedule.primitives.boxes import ZERO
 from tcompiler.schedule.primitives.motion import lanes_above, rebuilt
 from tcompiler.schedule.tree import block_named, buffer_named, fresh, loop_named, names_used, tree
+from tcompiler.target.target import LINE_BYTES
 
 NEST = condition("prefetch.nest", "all loops around the given one surround the block as well")
 AROUND = condition("prefetch.around", "ahead and turn are loops around the given one")
 EXTENT = condition("prefetch.extent", "the loops that the lines are counted by have constant extents")
 LANES = condition("prefetch.lanes", "neither the loop nor one around it is vectorized")
-READ = condition("prefetch.read", "the block reads the buffer by one plain load, and the buffer is an input")
+READ = condition(
+    "prefetch.read",
+    "the block reads the buffer by one plain load, and the buffer is an input; or it updates the buffer there",
+)
 MANY = condition("prefetch.many", "an iteration asks for no more lines than a processor has under way")
-LINE_BYTES = 64
-"""A line of a cache."""
 MOST = 32
 """Lines that an iteration may ask for: processors have some tens of them under way."""
 
@@ -61,7 +63,8 @@ def prefetch(function: Function, block: str, buffer: str, before: str, ahead: st
     It asks for what the block reads in the loops that are not around the given one: one line for each iteration, and
     all lines of the lanes of a vectorized loop. With `ahead`, for what it reads in that loop's next iteration. With
     `turn`, the iterations of the outermost of the block's own loops are shared out: each iteration of `turn` asks for
-    some, so that all is asked for once it has run as often as they are many. What would lie outside the buffer is
+    some, so that all is asked for once it has run as often as they are many. Of a block that adds to what others began,
+    it can be what it adds to, too. What would lie outside the buffer is
     clamped into it, and no result changes. That panels wait in the cache is what Goto and van de Geijn, "Anatomy of
     High-Performance Matrix Multiplication" (2008), assume.
 
@@ -88,7 +91,7 @@ def prefetch(function: Function, block: str, buffer: str, before: str, ahead: st
     for name in (ahead, turn):
         if name and loop_named(function, name) not in running:
             refuse(AROUND, place, f"{name} is not around {before}", "choose a loop around it")
-    read = _read(function, b, buffer)
+    read = _read(function, b, buffer, ahead)
     used = names_used(function)
     (made,) = fresh(used, [f"{buffer}_prefetch"])
     iters = [
@@ -125,8 +128,12 @@ def prefetch(function: Function, block: str, buffer: str, before: str, ahead: st
     return Result(rebuilt(function, {}, before={place: new}), (made,))
 
 
-def _read(function: Function, b: Block, buffer: str) -> tuple[Scalar, ...]:
-    """The indices of the one load."""
+def _read(function: Function, b: Block, buffer: str, ahead: str) -> tuple[Scalar, ...]:
+    """The indices of the one load, or of what is updated."""
+    if isinstance(b.body, Update) and b.init is None and not ahead:
+        for target in b.body.targets:
+            if target.buffer == buffer:
+                return target.indices
     found = [r for r in accesses(b).reads if r.buffer == buffer]
     plain = isinstance(b.body, Store | Update)
     if len(found) != 1 or buffer not in function.inputs or not plain:

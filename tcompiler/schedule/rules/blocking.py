@@ -16,6 +16,7 @@ from tcompiler.backends.llvm.linear import linear
 from tcompiler.ir.scalar.grammar import Var
 from tcompiler.schedule.rules.accesses import Operand
 from tcompiler.target.model import Pace
+from tcompiler.target.target import LINE_BYTES
 
 HELD = 0.7
 """Share of the level 2 cache that rows and a panel may fill."""
@@ -23,6 +24,8 @@ FAR_BYTES = 5.0
 """Bytes per cycle that arrive from beyond the level 2 cache, or leave for it, while others use it too."""
 GOOD = 0.945
 """Share of the multiply-adds that a core sustains that a good tile attains."""
+SHORT = 32
+"""Steps of a reduction up to which writing its result shows beside computing it."""
 TAIL = 1.02
 """What a last block of another size costs, in code and in the caches of instructions."""
 
@@ -63,6 +66,10 @@ class Problem:
         slowness: How much more cycles the tile takes than another one would.
         chunks: Parts of the reduction, one after the other; extents and panels are those of one.
         fused: Whether the last two row loops become one, which only equal blocks of lines allow.
+        written: Bytes that go past the cache for every part of the reduction, where there are several.
+        lane: The axis of lanes, if the result is contiguous along it.
+        stretch: Bytes that a row of a tile writes side by side.
+        depth: Steps of the reduction.
     """
 
     extents: dict[Var, int]
@@ -81,6 +88,10 @@ class Problem:
     slowness: float = 1.0
     chunks: int = 1
     fused: bool = False
+    written: int = 0
+    lane: Var | None = None
+    stretch: int = 0
+    depth: int = 0
 
     def footprint(self, extents: dict[Var, int]) -> int:
         """Bytes of the row operands that iter vars of these extents touch."""
@@ -148,6 +159,7 @@ def _cost(problem: Problem, at: int, size: int) -> tuple[float, Blocking]:
     shared = problem.columns * problem.panel
     capacity = HELD * problem.cache
     everything = problem.footprint(problem.extents)
+    moved: float
     if shared + rows / size <= capacity:
         moved = everything + shared
     elif rows + problem.panel <= capacity:
@@ -158,11 +170,16 @@ def _cost(problem: Problem, at: int, size: int) -> tuple[float, Blocking]:
     if problem.copied:
         near = problem.pace.near_bytes
         copying = blocks * rows / near if rows <= capacity / 2 else everything * (1 / near + 2 / FAR_BYTES)
+    if problem.depth <= SHORT and problem.lane is not None:
+        # lines of the result that two panels share are written twice, unless they are still near
+        written = problem.element * prod(inside[v] for v in (problem.lane, *(r.var for r in problem.rows)))
+        if written > capacity:
+            moved += blocks * written * LINE_BYTES / problem.stretch
     times = problem.batches * problem.chunks
     points = prod(problem.extents.values()) * problem.pace.fma / problem.width / GOOD * problem.slowness * times
     if problem.extents[axis.var] % (size * axis.step):
         points *= TAIL
-    moving = times * moved / FAR_BYTES / problem.threads
+    moving = (times * moved + problem.chunks * problem.written) / FAR_BYTES / problem.threads
     copying *= times
     by_block = points / _evenness(problem, at, size) + moving + copying / problem.threads
     by_panel = points / _even(problem.batches * problem.columns, problem.threads) + moving + copying

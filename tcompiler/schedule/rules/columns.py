@@ -14,7 +14,7 @@ from tcompiler.ir.loop.grammar import Update, buffer_table
 from tcompiler.ir.scalar.grammar import Var
 from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
-from tcompiler.schedule.rules.reduction import inline_epilogues
+from tcompiler.schedule.rules.body import inline_epilogues
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target

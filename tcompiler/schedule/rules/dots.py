@@ -30,17 +30,16 @@ from tcompiler.schedule.narrowing import representable, value_range
 from tcompiler.schedule.primitives.reindex import factors
 from tcompiler.schedule.rules.accesses import Shape, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
+from tcompiler.schedule.rules.body import inline_epilogues
 from tcompiler.schedule.rules.elementwise import schedule_map
-from tcompiler.schedule.rules.reduction import inline_epilogues, schedule_reduction
+from tcompiler.schedule.rules.reduction import schedule_reduction
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.model import pace
-from tcompiler.target.target import Target
+from tcompiler.target.target import LINE_BYTES, Target
 
 LEAST = 8
 """How often each packed element must be used for packing to pay."""
-LINE = 64
-"""Bytes of a cache line."""
 LATENCY = 4
 """Cycles from one accumulation to the next on the same register, where one instruction multiplies and adds."""
 ADDED = 3.2
@@ -473,7 +472,7 @@ def _spread_rows(sch: Schedule, block: str, m: Mapping, constants: Collection[st
     Constants stay as they are: they are packed ahead, as arrays without gaps.
     """
     buffer = buffer_table(sch.function)[_operand(sch, block, m.every).buffer]
-    line = LINE // buffer.dtype.bytes
+    line = LINE_BYTES // buffer.dtype.bytes
     made = [b for b in sch.producers(block) if sch.written_by(b) == buffer.name]
     if any(touched(find_block(sch.function, b)).reads <= set(constants) for b in made):
         return

@@ -20,10 +20,8 @@ from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.placement import CHEAP, operations
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
-from tcompiler.target.target import Target
+from tcompiler.target.target import LINE_BYTES, Target
 
-LINE_BYTES = 64
-"""A line of a cache: how far a transposition goes across its lanes before it goes along."""
 SHUFFLED_BYTES = 16
 """Bytes of a row that a tile reads at once: vectors are shuffled within as many at full speed."""
 STREAMS = 64

@@ -26,6 +26,8 @@ TRANSPOSE = 1.5
 """Cycles for an element that is transposed into a panel."""
 SCATTER = 2.5
 """Cycles for an element of a vector that is stored by itself."""
+TURN = 0.5
+"""Cycles for an element of vectors that are interleaved and then stored side by side."""
 
 
 def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection[str]) -> Plan | None:
@@ -53,7 +55,7 @@ def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection
         ):
             continue
         other = make_plan(sch, block, target, constants=constants, lane=v)
-        if other is None or not _shares(other) or not _movable(other):
+        if other is None or not _shares(other) or not _readable(other):
             continue
         found = _cycles(other, target, constants, element)
         if found < cycles:
@@ -66,10 +68,10 @@ def _shares(plan: Plan) -> bool:
     return plan.row is not None and not plan.shared.moves(plan.row)
 
 
-def _movable(plan: Plan) -> bool:
-    """Whether what lanes read can be laid out along them."""
+def _readable(plan: Plan) -> bool:
+    """Whether what lanes read lies along them, or can be laid out so."""
     moved = [o for o in plan.shape.operands if o.moves(plan.lane)]
-    return len(moved) == 1 and packable(moved[0])
+    return len(moved) == 1 and (moved[0].strides.get(plan.lane) == 1 or packable(moved[0]))
 
 
 def _cycles(plan: Plan, target: Target, constants: Collection[str], element: int) -> float:
@@ -80,7 +82,7 @@ def _cycles(plan: Plan, target: Target, constants: Collection[str], element: int
     tile = plan.tile if plan.flat is None or plan.tile.cost <= plan.flat.cost else plan.flat
     total = tile.cost * times
     for o in shape.operands:
-        if not o.moves(plan.lane) or o.buffer in constants:
+        if not o.moves(plan.lane) or o.buffer in constants or not packable(o):
             continue
         total += _elements(shape.extents, o.strides) * (COPY if o.strides.get(plan.lane) == 1 else TRANSPOSE)
     rows = rows_apart(plan, target, constants)
@@ -89,7 +91,8 @@ def _cycles(plan: Plan, target: Target, constants: Collection[str], element: int
     if shape.target.strides.get(plan.lane) != 1:
         # sums of a part are read again, too
         parts = -(-plan.panel(element) // near_bytes(target))
-        total += _elements(shape.extents, shape.target.strides) * SCATTER * (2 * parts - 1)
+        each = SCATTER if plan.turn is None else TURN
+        total += _elements(shape.extents, shape.target.strides) * each * (2 * parts - 1)
     return total
 
 

@@ -13,17 +13,17 @@ from tcompiler.schedule.rules.accesses import Operand, element_strides
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.plan import Plan
 from tcompiler.schedule.schedule import Schedule
-from tcompiler.target.target import Target
+from tcompiler.target.target import LINE_BYTES, Target
 from tcompiler.target.tile import WAY_BYTES
 
-LINE_BYTES = 64
-"""A line of a cache."""
 PANELS = 4
 """Panels that rows have to meet to be worth a copy where the level 1 cache does not hold their lines."""
 CROWDED_PANELS = 16
 """Panels that they have to meet where it does hold them, and not much else."""
 REUSE = 4
 """An operand that is not contiguous along the lanes is packed if each of its elements is used this often."""
+RUN_PANELS = 8
+"""Panels that a copy of a whole operand writes to side by side."""
 STEP = 8
 """Elements of a row that a copy reads at once where the lanes lie apart."""
 
@@ -105,7 +105,13 @@ def pack(sch: Schedule, block: str, plan: Plan, operand: Operand, loop: str, ord
         peel_tails(sch, outer_loop)
     else:
         # rows are read in runs of a block of panels, which is kinder to caches and pages than panel by panel
-        sch.reorder(*others, *panels, lane_loop)
+        if not loop and tail_loop and (sch.extent(tail_loop) or 1) > RUN_PANELS:
+            # as is writing to no more places at once than a cache has ways
+            tail_loop, run = sch.split(tail_loop, [None, RUN_PANELS])
+            sch.reorder(tail_loop, *others, run, lane_loop)
+            peel_tails(sch, tail_loop)
+        else:
+            sch.reorder(*others, *panels, lane_loop)
     sch.vectorize(lane_loop)
     return tail_loop
 
@@ -140,7 +146,9 @@ def rows_apart(plan: Plan, target: Target, constants: Collection[str]) -> Operan
     steps = [4 * abs(s) for v in plan.shape.reduce if plan.extents[v] > 1 and (s := found.strides.get(v))]
     if beside and min(steps, default=0) < LINE_BYTES:
         return None
-    panels = plan.shape.extents[plan.lane] // plan.lanes
+    # axes that the rows' operand does not have are panels, too
+    more = [v for v in plan.shape.spatial if plan.shared.moves(v) and v is not plan.lane and not found.moves(v)]
+    panels = plan.shape.extents[plan.lane] // plan.lanes * prod(plan.shape.extents[v] for v in more)
     # rows that do not lie side by side have lines of their own, of which every step takes a part
     tall = 1 if beside else plan.tile.rows
     lines = min(LINE_BYTES, *steps) * tall * prod(plan.extents[v] for v in plan.shape.reduce if found.moves(v))
@@ -148,6 +156,31 @@ def rows_apart(plan: Plan, target: Target, constants: Collection[str]) -> Operan
     held = target.l1_bytes // max(gcd(*steps, WAY_BYTES) // LINE_BYTES, 1)
     gone = lines > held // 2 and panels >= PANELS
     return found if gone or (lines > held // 8 and panels >= CROWDED_PANELS) else None
+
+
+def rows_copied(plan: Plan, constants: Collection[str]) -> Operand | None:
+    """The operand of the rows, if it can be copied in parts: run-time values that enough panels meet.
+
+    Args:
+        plan: The plan.
+        constants: Operands that are laid out once.
+    """
+    found = _far_rows(plan, 1)
+    if found is None or found.buffer in constants or plan.shape.extents[plan.lane] < CROWDED_PANELS * plan.lanes:
+        return None
+    return found
+
+
+def crowded(plan: Plan, rows: Operand, element: int) -> bool:
+    """Whether rows fall into the same few sets of a cache, and meet enough panels to be worth a copy.
+
+    Args:
+        plan: The plan.
+        rows: What `rows_copied` found.
+        element: Bytes of an element.
+    """
+    apart = (rows.strides.get(plan.row or plan.lane) or 1) * element
+    return apart % WAY_BYTES == 0 and plan.shape.extents[plan.lane] >= 2 * CROWDED_PANELS * plan.lanes
 
 
 def _far_rows(plan: Plan, least: int) -> Operand | None:
@@ -201,7 +234,9 @@ def pack_rows(
     tiles = ""
     if (sch.extent(inner) or rows) > rows:
         tiles, inner = sch.split(inner, [None, rows])
-    if len(names := [n for n in (*steps, tiles, along, inner) if n]) > 1:
+    # rows that are read along memory have lines of their own, which do not all stay until the next step
+    order_of = (tiles, *steps, along, inner) if along else (*steps, tiles, inner)
+    if len(names := [n for n in order_of if n]) > 1:
         sch.reorder(*names)
     sch.vectorize(inner)
     if along:
@@ -226,6 +261,10 @@ def pack_constants(sch: Schedule, plan: Plan, constants: Collection[str], reduce
     rows = _far_rows(plan, 2)
     if rows is not None and rows.buffer in constants and plan.row is not None:
         _tiled(sch, rows.buffer, rows, plan.row, plan.tile.rows, reduce_order)
+    elif plan.turn is not None and plan.turn is plan.line and plan.row is not None:
+        for o in plan.shape.operands:
+            if o.buffer in constants and o.moves(plan.turn) and o.moves(plan.row) and packable(o):
+                _tiled(sch, o.buffer, o, plan.row, plan.tile.rows, [*reduce_order, plan.turn])
     for o in plan.shape.operands:
         if o.buffer not in constants or not o.moves(plan.lane) or len(o.indices) < 2:
             continue

@@ -36,6 +36,7 @@ class Plan:
         flat: The best tile over rows and lines fused into one axis, if that is possible.
         chunk: How far a part of the reduction goes along its axes, where it is done in parts.
         once: Whether the shared operand passes by once, so that nothing but its order in memory counts.
+        turn: The axis of rows whose vectors of lanes take their places in memory in turn, all of them in one tile.
     """
 
     shape: Shape
@@ -47,6 +48,7 @@ class Plan:
     flat: Tile | None = None
     chunk: Mapping[Var, int] = field(default_factory=dict)
     once: bool = False
+    turn: Var | None = None
 
     @property
     def extents(self) -> dict[Var, int]:
@@ -160,17 +162,22 @@ def make_plan(
         pace(target),
     )
     line = _line(shape, lane, row, shared) if by_row else None
+    turn = _turn(shape, lane, shared) if by_row and not lanes else None
+    if turn is not None and turn is not row:
+        line = turn
     lines = 1 if line is None else shape.extents[line]
     apart = 0
     for o in shape.operands:
         for v in (x for x in (row, line) if x is not None):
             if o.moves(v):
                 apart = gcd(apart, (o.strides.get(v) or 0) * bits // 8)
-    tile = choose_tile(rows, extent, depth, registers, by_row, lines, apart, lanes)
+    tile = choose_tile(rows, extent, depth, registers, by_row, lines, apart, lanes, turn is not None and turn is line)
     flat = None
-    if line is not None and not lanes:
+    if line is not None and not lanes and turn is None:
         flat = choose_flat_tile(rows, extent, depth, registers, lines, apart)
-    return Plan(shape, lane, row, line, tile, shared, flat, once=once)
+    if turn is not None and (tile.lines if turn is line else tile.rows) < shape.extents[turn]:
+        turn = None
+    return Plan(shape, lane, row, line, tile, shared, flat, once=once, turn=turn)
 
 
 def _as_it_lies(shape: Shape, moved: Sequence[Operand], lane: Var, width: int) -> bool:
@@ -225,6 +232,15 @@ def _line(shape: Shape, lane: Var, row: Var | None, shared: Operand) -> Var | No
         and shape.target.strides.get(v)
     ]
     return min(candidates, key=lambda v: shape.target.strides.get(v) or 0, default=None)
+
+
+def _turn(shape: Shape, lane: Var, shared: Operand) -> Var | None:
+    """The axis whose elements fill what lies between two lanes of the result, as phases of positions do."""
+    apart = shape.target.strides.get(lane)
+    for v in shape.spatial:
+        if v is not lane and shape.target.strides.get(v) == 1 and shape.extents[v] == apart and not shared.moves(v):
+            return v
+    return None
 
 
 def _best_row(shape: Shape, candidates: list[Var]) -> Var:

@@ -13,12 +13,15 @@ from tcompiler.schedule.rules.accesses import Operand
 from tcompiler.schedule.rules.attempt import attempt
 from tcompiler.schedule.rules.blocking import Blocking, Problem, RowAxis, choose_blocking
 from tcompiler.schedule.rules.elementwise import schedule_map
-from tcompiler.schedule.rules.plan import Plan
+from tcompiler.schedule.rules.plan import Plan, chunked
 from tcompiler.schedule.rules.threads import WORTH
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
-from tcompiler.target.tile import Tile
+from tcompiler.target.tile import Tile, near_bytes
+
+SUMS = 3
+"""How often a part's sums go past the cache: out and in again, and their lines beside each other in few sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,59 @@ class Blocks:
     producer: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """A tile and the blocks of it, with what they cost and the producer that a block has next to it."""
+
+    cost: float
+    tile: Tile
+    problem: Problem
+    blocking: Blocking
+    producer: str
+
+
+def from_memory(plan: Plan, operand: Operand, element: int, target: Target) -> bool:
+    """Whether an operand comes from beyond all caches whenever it passes by: a core's share of the last holds less.
+
+    Args:
+        plan: The plan.
+        operand: The operand.
+        element: Bytes of an element.
+        target: The machine.
+    """
+    size = element * prod(e for v, e in plan.shape.extents.items() if operand.moves(v))
+    return size > max(target.l3_bytes // 3, 4 * target.l2_bytes)
+
+
+def in_parts(
+    sch: Schedule,
+    plan: Plan,
+    order: Sequence[Var],
+    others: Sequence[Var],
+    target: Target,
+    threads: int,
+    rows: Operand | None,
+) -> Plan:
+    """Does a reduction in the parts that cost least: panels close to the core, against sums that go and come again.
+
+    Args:
+        sch: The schedule.
+        plan: What was decided.
+        order: The axes of the reduction, outermost first.
+        others: Row axes beside those of the tile, outermost first.
+        target: The machine.
+        threads: Threads that the kernel may use.
+        rows: The operand of the rows, where parts of it can be copied; without, parts are made only where a panel
+            is more than stays close at all.
+    """
+    element = buffer_table(sch.function)[plan.shape.target.buffer].dtype.bytes
+    limits = [near_bytes(target)]
+    if rows is not None:
+        limits += [target.l1_bytes * 2, target.l1_bytes * 3 // 4]
+    plans = [chunked(plan, order, element, limit) for limit in limits]
+    return min(plans, key=lambda p: _choose(sch, p, others, target, threads, rows).cost)
+
+
 def block_rows(
     sch: Schedule, plan: Plan, others: Sequence[Var], loop_of: Mapping[Var, str], target: Target, threads: int
 ) -> tuple[Plan, Blocks]:
@@ -58,19 +114,8 @@ def block_rows(
     Returns:
         The plan with the tile that was taken, and the loops; those of the row axes stand in no order yet.
     """
-    tiles = [plan.tile] if plan.flat is None else [plan.tile, plan.flat]
-    best: tuple[float, Tile, Problem, Blocking] | None = None
-    producer = ""
-    for tile in tiles:
-        lines = [(plan.line, tile.lines)] if plan.line is not None else []
-        rows = [(v, 1) for v in others if v is not plan.line]
-        rows += [(v, n) for v, n in (*lines, (plan.row, tile.rows)) if v is not None]
-        producer, problem = _problem(sch, plan, tile, rows, target, threads)
-        cost, blocking = choose_blocking(replace(problem, slowness=tile.cost / plan.tile.cost, fused=tile.flat))
-        if best is None or cost < best[0]:
-            best = cost, tile, problem, blocking
-    assert best is not None
-    _, tile, problem, chosen = best
+    best = _choose(sch, plan, others, target, threads, None)
+    tile, problem, chosen = best.tile, best.problem, best.blocking
     plan = replace(plan, tile=tile)
     loops, inner, cut = [], [], []
     for axis in problem.rows:
@@ -93,7 +138,33 @@ def block_rows(
     if tile.flat:
         sch.reorder(*around, *inside)
         inside[-2:] = sch.fuse(*inside[-2:])
-    return plan, Blocks(around, inside, inner, cut, chosen.by_block, producer if around else "")
+    return plan, Blocks(around, inside, inner, cut, chosen.by_block, best.producer if around else "")
+
+
+def _choose(
+    sch: Schedule, plan: Plan, others: Sequence[Var], target: Target, threads: int, copied: Operand | None
+) -> _Choice:
+    """The cheapest tile and blocks of a plan.
+
+    Args:
+        sch: The schedule.
+        plan: The plan.
+        others: Row axes beside those of the tile, outermost first.
+        target: The machine.
+        threads: Threads that the kernel may use.
+        copied: The operand of the rows, where it would be copied if the reduction is done in parts.
+    """
+    choices = []
+    for tile in [plan.tile] if plan.flat is None else [plan.tile, plan.flat]:
+        lines = [(plan.line, tile.lines)] if plan.line is not None else []
+        rows = [(v, 1) for v in others if v is not plan.line]
+        rows += [(v, n) for v, n in (*lines, (plan.row, tile.rows)) if v is not None]
+        producer, problem = _problem(sch, plan, tile, rows, target, threads)
+        if copied is not None and plan.chunks > 1:
+            problem = replace(problem, copied=True)
+        cost, blocking = choose_blocking(replace(problem, slowness=tile.cost / plan.tile.cost, fused=tile.flat))
+        choices.append(_Choice(cost, tile, problem, blocking, producer))
+    return min(choices, key=lambda c: c.cost)
 
 
 def _problem(
@@ -121,6 +192,10 @@ def _problem(
         pace=pace(target),
         threads=threads if shape.points() >= WORTH else 1,
         chunks=plan.chunks,
+        written=SUMS * element * prod(shape.extents[v] for v in shape.spatial) if plan.chunks > 1 else 0,
+        lane=plan.lane if shape.target.strides.get(plan.lane) == 1 else None,
+        stretch=tile.lanes * element,
+        depth=prod(shape.extents[v] for v in shape.reduce),
     )
 
 

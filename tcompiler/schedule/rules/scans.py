@@ -29,7 +29,7 @@ from tcompiler.schedule.rules.accesses import Operand, operand_of, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
-from tcompiler.target.target import Target
+from tcompiler.target.target import LINE_BYTES, Target
 
 REGISTERS = 8
 """Vectors of a state that stay in registers."""
@@ -43,8 +43,6 @@ VECTORS = 4
 """Vectors that are computed between two jumps."""
 ROWS = 8
 """Rows of a tile at most."""
-LINE_BYTES = 64
-"""Bytes of a row in a tile: rows that are a power of two apart share few lines of a cache, so each is used at once."""
 
 
 def schedule_scan(sch: Schedule, block: str, target: Target, threads: int) -> bool:
@@ -142,6 +140,7 @@ def _along(sch: Schedule, block: str, target: Target, threads: int) -> bool:
         spatial = [row]
     outer, lane = sch.split(row, [None, min(width, sch.extent(row) or 1)])
     bytes_ = max((buffer_table(sch.function)[b].dtype.bytes for b in results), default=1)
+    # a line of each row: rows that are a power of two apart share few lines of a cache, so each is used at once
     first, inner = sch.split(step, [None, min(max(ROWS, LINE_BYTES // bytes_), steps)])
     sch.reorder(*spatial[:-1], outer, first, inner, lane)
     _begin_at(sch, block, outer)

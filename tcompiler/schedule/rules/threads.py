@@ -21,6 +21,7 @@ from tcompiler.schedule.rules.attempt import attempt
 from tcompiler.schedule.rules.placement import operations
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.schedule.tree import blocks_under, loop_named, loops_under
+from tcompiler.target.target import LINE_BYTES
 
 WORTH = 16384
 """Points of a contraction below which a fork and join costs more than it brings."""
@@ -40,9 +41,7 @@ MOST = 16
 """Iterations for each thread from which on no loop is."""
 UNEVEN = 8
 """Part of an iteration that the last thread to finish is late, on average, as cores are not equally fast."""
-LINE = 64
-"""Bytes of a line of a cache, which two cores cannot write to at once."""
-STRETCH = 4 * LINE
+STRETCH = 4 * LINE_BYTES
 """Bytes that a thread writes side by side, at least, where what others write lies between."""
 NEAR = 1.04
 """How much longer a nest may take with a loop further outside than with the best one."""
@@ -202,7 +201,7 @@ def _interleaved(sch: Schedule, name: str, threads: int) -> bool:
                 steps[atom] = steps.get(atom, 0) + by * moved
         step = steps.get(loop.var, 0)
         inside = max((steps.get(inner.var, 0) for inner in loops_under(loop.body)), default=0)
-        if step % LINE and step * share < STRETCH and inside > step:
+        if step % LINE_BYTES and step * share < STRETCH and inside > step:
             return True
     return False
 

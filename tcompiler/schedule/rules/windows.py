@@ -26,7 +26,7 @@ from tcompiler.ir.scalar.grammar import Const, Load, Select, Var, as_int
 from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
-from tcompiler.schedule.rules.reduction import inline_epilogues, lanes_and_rows
+from tcompiler.schedule.rules.body import inline_epilogues, lanes_and_rows
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target

@@ -100,21 +100,16 @@ def test_fused_loops_are_axes_of_their_own() -> None:
     check(before, sch)
 
 
-def test_partial_sums_are_added_to_a_target_that_is_set_before() -> None:
+def test_partial_sums_are_added_to_what_the_first_of_them_sets() -> None:
     before = parsed(programs.matmul(7, 5, 11))
     sch = Schedule(before, debug=True)
     sch.split("k", [None, 4])
     sch.reorder("i", "k_0", "k_1", "j")
     names = sch.stage_accumulate("C", "k_0", "local")
-    assert names == ("C_acc_init", "C_write", "C_init")
+    assert names == ("C_acc_init", "C_write")
     expected = """
     C_acc = alloc(f32[5], scope="local")
     for i in range(7):
-        for C_init_j in range(5):
-            with block("C_init"):
-                vi = spatial(7, i)
-                vj = spatial(5, C_init_j)
-                C[vi, vj] = f32(0.0)
         for k_0 in range(3):
             for C_acc_init_ax0 in range(5):
                 with block("C_acc_init"):
@@ -134,6 +129,8 @@ def test_partial_sums_are_added_to_a_target_that_is_set_before() -> None:
                     vj = spatial(5, C_write_ax0)
                     v_k_0 = reduce(3, k_0)
                     a0 = spatial(5, C_write_ax0)
+                    with init():
+                        C[vi, vj] = f32(0.0)
                     C[vi, vj] += C_acc[a0]
     """
     assert body(sch.function) == text(expected)

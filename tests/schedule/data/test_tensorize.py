@@ -13,7 +13,7 @@ from tcompiler.ir.loop.text import parse_function
 from tcompiler.ir.loop.verify import verify
 from tcompiler.schedule import Schedule, Trace, replay
 from tests.schedule.data.checking import body, check, text
-from tests.schedule.programs import PROGRAMS
+from tests.schedule.programs import PROGRAMS, matmul, parsed
 
 
 def limited(name: str, type_: str, limits: tuple[int, int]) -> str:
@@ -105,26 +105,26 @@ B[span(vk_o, 1), span(vn_o * 8, 8), span(0, 2)]))
 
 
 def test_blockize_keeps_the_init_inside() -> None:
-    start = PROGRAMS["matmul"]()
+    start = parsed(matmul(16, 5, 12))
     sch = Schedule(start, debug=True)
     sch.split("i", [None, 4])
     sch.split("k", [None, 6])
     sch.reorder("i_0", "j", "k_0", "i_1", "k_1")
     assert sch.blockize("i_1") == ("C_o",)
     expected = """
-    for i_0 in range(16):
-        for j in range(32):
-            for k_0 in range(8):
+    for i_0 in range(4):
+        for j in range(5):
+            for k_0 in range(2):
                 with block("C_o"):
-                    vi_o = spatial(16, i_0)
-                    vj_o = spatial(32, j)
-                    vk_o = reduce(8, k_0)
+                    vi_o = spatial(4, i_0)
+                    vj_o = spatial(5, j)
+                    vk_o = reduce(2, k_0)
                     for i_1 in range(4):
                         for k_1 in range(6):
                             with block("C"):
-                                vi = spatial(64, vi_o * 4 + i_1)
-                                vj = spatial(32, vj_o)
-                                vk = reduce(48, vk_o * 6 + k_1)
+                                vi = spatial(16, vi_o * 4 + i_1)
+                                vj = spatial(5, vj_o)
+                                vk = reduce(12, vk_o * 6 + k_1)
                                 with init():
                                     C[vi, vj] = f32(0.0)
                                 C[vi, vj] += A[vi, vk] * B[vk, vj]

@@ -1,0 +1,344 @@
+"""The loops of a contraction's nest: which stand around the reduction in which order, and where operands are copied."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+
+from tcompiler.ir.loop.analysis import find_block
+from tcompiler.ir.loop.grammar import buffer_table
+from tcompiler.ir.scalar.grammar import Var, as_int
+from tcompiler.schedule.rules.accesses import Operand, Shape, element_strides, shape_of
+from tcompiler.schedule.rules.attempt import attempt
+from tcompiler.schedule.rules.packing import (
+    crowded,
+    pack,
+    pack_constants,
+    pack_rows,
+    rows_apart,
+    rows_copied,
+    runtime_packs,
+)
+from tcompiler.schedule.rules.plan import Plan, chunked
+from tcompiler.schedule.rules.row_blocks import Blocks, block_rows, from_memory, in_parts, place_producer
+from tcompiler.schedule.rules.threads import parallelize
+from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.target import LINE_BYTES, Target
+from tcompiler.target.tile import WAY_BYTES, near_bytes
+
+BLOCK, NARROW = 8, 1 << 15
+"""Panels that are packed at once, and bytes of more of them where they are narrow: rows are written in longer runs."""
+
+
+@dataclass(slots=True)
+class Job:
+    """A contraction that is being scheduled.
+
+    Attributes:
+        sch: The schedule.
+        block: The block with the Update.
+        target: The machine.
+        threads: Threads that the kernel may use.
+        constants: Names of inputs whose layout may be chosen.
+        plan: What was decided; it is refined on the way.
+        inside: Whether the block shares its outer loops with others, and finds its operands laid out.
+        loop_of: The loops of the iter vars.
+        order: The axes of the reduction, outermost first.
+        element: Bytes of an element.
+        lead: Axes that move the shared operand, lanes and rows apart: each of their points has panels of its own.
+        others: The other axes, lanes and rows apart.
+    """
+
+    sch: Schedule
+    block: str
+    target: Target
+    threads: int
+    constants: Collection[str]
+    plan: Plan
+    inside: bool
+    loop_of: dict[Var, str]
+    order: list[Var]
+    element: int
+    lead: list[Var]
+    others: list[Var]
+
+    @staticmethod
+    def of(
+        sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str], plan: Plan, inside: bool
+    ) -> Job:
+        """Begins one; the arguments are the attributes of these names."""
+        shape = plan.shape
+        loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
+        order = [v for v in reduce_order(shape, plan) if loop_of[v]]  # what shared loops feed stands still
+        element = buffer_table(sch.function)[shape.target.buffer].dtype.bytes
+        axes = [v for v in shape.spatial if v is not plan.lane and v is not plan.row]
+        lead = [v for v in axes if plan.shared.moves(v)]
+        others = [v for v in axes if not plan.shared.moves(v)]
+        return Job(sch, block, target, threads, constants, plan, inside, loop_of, order, element, lead, others)
+
+    def running(self, axes: Sequence[Var]) -> list[Var]:
+        """Those of some axes that have more than one value."""
+        return [v for v in axes if self.plan.shape.extents[v] > 1]
+
+
+@dataclass(slots=True)
+class Panels:
+    """The shared operand, cut along the lanes.
+
+    Attributes:
+        packs: Operands that are copied into panels inside the nest.
+        ahead: Operands that are copied in front of it.
+        rows: The operand of the rows, where it could be copied as well.
+        far: Whether panels come from beyond all caches.
+        bytes: Size of one, or of its part where the reduction is done in parts.
+        columns: How many there are.
+        room: How many half of the level 2 cache holds.
+        at_once: How many are packed at once.
+    """
+
+    packs: list[Operand]
+    ahead: list[Operand]
+    rows: Operand | None
+    far: bool
+    bytes: int
+    columns: int
+    room: int
+    at_once: int
+
+
+@dataclass(slots=True)
+class Nest:
+    """Loops by name.
+
+    Attributes:
+        outer: Those around the reduction, outermost first.
+        parts: Of these, the ones over parts of the reduction.
+        packed: Of these, the one over what is packed at once; "" if there is none.
+        panel: Of these, the one over panels.
+        tiles: Of these, the ones over tiles of rows, where rows are not cut into blocks.
+        rows: Those of the rows of a tile.
+        lanes: That of the lanes of a tile.
+        blocks: The blocks of rows, where rows are cut into some.
+        copies: Loops of copies that may have a tail.
+    """
+
+    outer: list[str]
+    parts: list[str]
+    packed: str
+    panel: str
+    tiles: list[str]
+    rows: list[str]
+    lanes: str
+    blocks: Blocks | None = None
+    copies: list[str] = field(default_factory=list)
+
+    @property
+    def cut(self) -> list[str]:
+        """The loops that may have a tail."""
+        if self.blocks is not None:
+            return [*self.parts, self.panel, *self.blocks.cut]
+        return [n for n in (*self.parts, self.packed, self.panel, *self.tiles) if n]
+
+    def shared(self, lead: Sequence[Var]) -> list[str]:
+        """The loops that threads may share, outermost first.
+
+        Args:
+            lead: The leading axes that have more than one value.
+        """
+        if self.blocks is None or lead:
+            return self.outer
+        return self.blocks.around if self.blocks.by_block else [self.panel, *self.blocks.inside]
+
+
+def choose_panels(job: Job) -> Panels:
+    """Decides what is copied into panels, and how much at once; the plan may get parts of the reduction by it."""
+    target, plan = job.target, job.plan
+    packs = [] if job.inside else runtime_packs(job.sch, plan, job.constants)
+    rows = None if job.inside else rows_copied(plan, job.constants)
+    far = rows is not None and from_memory(plan, plan.shared, job.element, target)
+    ahead: list[Operand] = []
+    if packs and far and rows is not None and from_memory(plan, rows, job.element, target):
+        ahead, packs = packs, []  # laid out in front, as constants are
+    if packs and plan.panel(job.element) > near_bytes(target):
+        # two panels of a part stay close, and a tile's rows in the level 1 cache
+        job.plan = plan = chunked(plan, job.order, job.element, target.l2_bytes // 4)
+    size = plan.panel(job.element)
+    columns = -(-plan.shape.extents[plan.lane] // plan.lanes)
+    room = max(1, target.l2_bytes // 2 // max(size, 1))
+    narrow = min(NARROW // max(size, 1), columns // job.threads)
+    at_once = min(columns, room, max(BLOCK, narrow)) if packs else 1
+    return Panels(packs, ahead, rows, far, size, columns, room, at_once)
+
+
+def make_nest(job: Job, panels: Panels, by_rows: bool) -> Nest:
+    """Splits and orders the loops, and copies operands where the nest wants them.
+
+    Args:
+        job: The contraction.
+        panels: What `choose_panels` found.
+        by_rows: Whether panels are packed in front, as threads share rows.
+    """
+    sch, extents = job.sch, job.plan.shape.extents
+    beside = _beside(job) if panels.packs and not job.plan.chunk and panels.at_once == panels.columns else None
+    units = [job.loop_of[v] for v in (*job.lead, *job.others) if extents[v] == 1 and job.loop_of[v]]
+    in_blocks = not (panels.packs or job.inside or job.plan.row is None or job.plan.shared.moves(job.plan.row))
+    apart = None if job.inside else rows_apart(job.plan, job.target, job.constants)
+    if in_blocks:
+        copied = panels.rows if panels.far else None
+        others = job.running(job.others)
+        job.plan = in_parts(sch, job.plan, job.order, others, job.target, job.threads, copied)
+        panels.bytes = job.plan.panel(job.element)
+        if apart is None and panels.rows is not None:
+            close = job.plan.chunks > 1 or crowded(job.plan, panels.rows, job.element)
+            apart = panels.rows if close else None
+    row_copy = _copy_of(job, apart) if apart is not None else ""
+    blocks = None
+    if in_blocks:
+        others = job.running(job.others)
+        job.plan, blocks = block_rows(sch, job.plan, others, job.loop_of, job.target, job.threads)
+    if job.plan.once and not panels.packs and not job.inside and job.running(job.others):
+        # a few rows read what streams by: as much of it at a time as the level 1 cache holds
+        job.plan = chunked(job.plan, job.order, job.element, job.target.l1_bytes // 2 // panels.columns)
+    nest = _around_panels(job, panels, by_rows, beside) if blocks is None else _around_blocks(job, blocks)
+    steps = [job.loop_of[v] for v in job.order if job.loop_of[v] not in nest.parts]
+    sch.reorder(*units, *nest.outer, *steps, *nest.rows, nest.lanes)
+    for name in units:
+        sch.elide(name)
+    pack_at = "" if by_rows else nest.packed or nest.panel
+    nest.copies = [pack(sch, job.block, job.plan, o, pack_at, job.order) for o in panels.packs]
+    nest.copies += [pack(sch, job.block, job.plan, o, "", job.order) for o in panels.ahead]
+    if apart is not None and job.plan.row is not None:
+        _place_rows(job, nest, apart, row_copy)
+    elif blocks is not None and blocks.producer:
+        place_producer(sch, blocks.producer, blocks.around[-1], job.target)
+        spread_rows(sch, job.block)
+    if blocks is not None and job.plan.tile.flat:
+        # not before the producer has its place: it would compute for tiles that reach beyond their block
+        tiles, row = sch.split(blocks.inside[-1], [None, job.plan.tile.rows])
+        sch.reorder(*steps, row, nest.lanes)
+        nest.rows = [row]
+        nest.outer[-1] = blocks.inside[-1] = tiles
+        blocks.cut.append(tiles)
+    pack_constants(sch, job.plan, job.constants, job.order)
+    return nest
+
+
+def _copy_of(job: Job, rows: Operand) -> str:
+    """Reads the operand of the rows through a copy, which stands in front for now; returns its block."""
+    (copy,) = job.sch.cache_read(job.block, rows.buffer, "global")
+    shape = shape_of(job.sch.function, find_block(job.sch.function, job.block)) or job.plan.shape
+    job.plan = replace(job.plan, shape=shape, flat=None)
+    return copy
+
+
+def _place_rows(job: Job, nest: Nest, rows: Operand, copy: str) -> None:
+    """Lays the copy of the rows out in tiles, inside the loops whose iterations read parts of their own."""
+    blocks, plan, shape = nest.blocks, job.plan, job.plan.shape
+    if blocks is not None and nest.parts:
+        at = nest.parts[-1]
+    elif blocks is not None and blocks.producer:
+        at = blocks.around[-1]
+    else:
+        at = _own_part(job, rows)
+    assert plan.row is not None
+    steps = pack_rows(job.sch, copy, rows, plan.row, plan.tile.rows, at, job.order)
+    if not at:
+        parallelize(job.sch, copy, steps, shape.points() // shape.extents[plan.lane], job.threads)
+
+
+def _in_parts(job: Job) -> list[str]:
+    """Splits the axes of the reduction that are done in parts; returns the loops over parts."""
+    parts = []
+    for v, n in job.plan.chunk.items():
+        part = job.loop_of[v]
+        if n > 1:
+            part, job.loop_of[v] = job.sch.split(part, [None, n])
+        parts.append(part)
+    return parts
+
+
+def _around_blocks(job: Job, blocks: Blocks) -> Nest:
+    """Blocks of rows around the panels: rows stay close to the core while panels go by."""
+    panel, lanes = job.sch.split(job.loop_of[job.plan.lane], [None, job.plan.lanes])
+    parts = _in_parts(job)
+    lead = [job.loop_of[v] for v in job.running(job.lead)]
+    outer = [*lead, *blocks.around, *parts, panel, *blocks.inside]
+    return Nest(outer, parts, "", panel, [], blocks.inner, lanes, blocks)
+
+
+def _around_panels(job: Job, panels: Panels, by_rows: bool, beside: Var | None) -> Nest:
+    """Panels around the rows: as many as are packed at once stay close to the core while rows go by."""
+    sch, plan, extents = job.sch, job.plan, job.plan.shape.extents
+    panel, lanes = sch.split(job.loop_of[plan.lane], [None, plan.lanes])
+    parts = _in_parts(job)
+    sizes = ((plan.line, plan.tile.lines), (plan.row, plan.tile.rows))
+    tiled = [(v, n) for v, n in sizes if v is not None and (v is plan.row or n > 1)]
+    split = [sch.split(job.loop_of[v], [None, n]) for v, n in tiled]
+    tiles, rows = [o for o, _ in split], [i for _, i in split]
+    rest = [job.loop_of[v] for v in job.running(job.others) if all(v is not t for t, _ in tiled)]
+    lead = [job.loop_of[v] for v in job.running(job.lead)]
+    packed = ""
+    if by_rows:
+        outer = [*parts, *rest, *tiles, panel]
+    elif beside is not None:
+        # what the rows read does not stay near: it is read for several lines of panels at a time
+        lead.remove(job.loop_of[beside])
+        many = -(-extents[beside] // -(-extents[beside] // max(panels.room // panels.columns, 1)))
+        packed, line = sch.split(job.loop_of[beside], [None, many])
+        outer = [*lead, packed, *rest, *tiles, line, panel]
+    elif panels.packs and panels.at_once > 1:
+        packed, panel = sch.split(panel, [None, panels.at_once])
+        outer = [*lead, *parts, packed, *rest, *tiles, panel]
+    elif panels.packs:
+        outer = [*lead, *parts, panel, *rest, *tiles]
+    elif panels.columns * panels.bytes > job.target.l2_bytes // 2:
+        outer = [*lead, *([*parts, *rest, panel] if parts else [panel, *rest]), *tiles]
+    else:
+        outer = [*lead, *rest, panel, *tiles]
+    return Nest(outer, parts, packed, panel, tiles, rows, lanes)
+
+
+def _beside(job: Job) -> Var | None:
+    """The innermost of leading axes that what rows read does not have, if that is more than stays close to the core."""
+    plan, extents = job.plan, job.plan.shape.extents
+    rows = [o for o in plan.shape.operands if plan.row is not None and o.moves(plan.row)]
+    found = [v for v in job.running(job.lead) if not any(o.moves(v) for o in rows)]
+    size = sum(job.element * prod(e for v, e in extents.items() if o.moves(v)) for o in rows)
+    return found[-1] if found and size > job.target.l2_bytes // 2 else None
+
+
+def _own_part(job: Job, operand: Operand) -> str:
+    """The innermost of leading loops under which a copy of an operand holds a part of its own; "" if there is none."""
+    at = ""
+    for v in job.running(job.lead):
+        if not operand.moves(v) or operand.strides.get(v) == 1:
+            break  # nothing of its own, or an element of each line
+        at = job.loop_of[v]
+    return at
+
+
+def spread_rows(sch: Schedule, block: str) -> None:
+    """Moves the rows of intermediate operands apart where they would all fall into the same few sets of a cache."""
+    shape = shape_of(sch.function, find_block(sch.function, block))
+    owned = {*sch.function.inputs, *sch.function.outputs}
+    for name in dict.fromkeys(o.buffer for o in shape.operands) if shape is not None else ():
+        buffer = buffer_table(sch.function)[name]
+        strides = element_strides(buffer)
+        if name in owned or strides is None or buffer.strides is not None:
+            continue
+        line = LINE_BYTES // buffer.dtype.bytes
+        close = WAY_BYTES // 4 // buffer.dtype.bytes
+        rows = [k for k, s in enumerate(strides) if s >= close and s % close == 0 and as_int(buffer.shape[k]) != 1]
+        if rows:
+            attempt(sch, sch.pad_stride, name, rows[-1], close, line)
+
+
+def reduce_order(shape: Shape, plan: Plan) -> list[Var]:
+    """Reduce loops with the smallest steps through the row operand innermost."""
+    streamed = [o for o in shape.operands if plan.row is not None and o.moves(plan.row)] or list(shape.operands)
+
+    def step(v: Var) -> int:
+        return min((abs(o.strides.get(v) or 1 << 40) for o in streamed), default=0)
+
+    return sorted(shape.reduce, key=step, reverse=True)
