@@ -15,7 +15,7 @@ from math import prod
 from tcompiler.ir.expr.grammar import Compute, Program
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node
 from tcompiler.ir.scalar.grammar import Const, Load, Var, as_int, postorder
-from tcompiler.schedule.rules.placement import TURNED
+from tcompiler.target.target import HIDES_A_COPY
 from tcompiler.transform.definitions import Definitions, Operators, contraction, factors, is_map, permutes, points
 from tcompiler.transform.group import VIEW
 
@@ -107,7 +107,7 @@ class _Finder:
         if contraction(program) is None:
             return []
         read = {self.group_of.get(i, VIEW): prod(self.definitions.types[i].dims()) for i in node.inputs if i}
-        return [g for g in self.moved(group) if points(program) <= TURNED * read[g]]
+        return [g for g in self.moved(group) if points(program) <= HIDES_A_COPY * read[g]]
 
     def _inner(self, value: str, group: str | None) -> bool:
         """Whether a value is read in one group only."""

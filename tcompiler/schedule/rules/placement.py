@@ -10,14 +10,14 @@ from tcompiler.ir.scalar.grammar import Binary, Const, Load, Scalar, Select, Una
 from tcompiler.schedule.rules.accesses import shape_of
 from tcompiler.schedule.rules.attempt import attempt
 from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.target import HIDES_A_COPY
 
 CHEAP = 6
 """Operations that may be computed again rather than stored and read."""
 
-SHARED, TURNED = 4, 256
-"""How often a reduction may read what is only moved before, for it to be read where it lies: anything, and what is
-put in another order of axes as a whole. Of the latter, panels that stay in the caches are laid out where that pays; a
-copy would pass by twice more, which only more work than this hides."""
+SHARED = 4
+"""How often a reduction may read what is only moved before, for it to be read where it lies; what is put in another
+order of axes as a whole, `HIDES_A_COPY` times."""
 
 WRITTEN = 4096
 """Nodes of an expression written out in full. A value read twice shares its node, but its text has it twice: a chain
@@ -68,7 +68,7 @@ def _worth_inlining(sch: Schedule, producer: Block, user: Block, users: int) -> 
     if isinstance(value, Load):
         # what is read a few times only, and not by windows that overlap, is not worth a copy
         turned = len({*value.indices}) == len(value.indices) and all(isinstance(i, Var) for i in value.indices)
-        seldom = used <= (TURNED if turned else SHARED) * made and _plainly(user, producer.body.buffer)
+        seldom = used <= (HIDES_A_COPY if turned else SHARED) * made and _plainly(user, producer.body.buffer)
         return user.init is None or seldom or _same_steps(sch, producer, value)
     cost = _cost(value)
     again = used * users > made
