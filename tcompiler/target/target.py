@@ -16,8 +16,8 @@ MIB = 1024 * KIB
 LINE_BYTES = 64
 """A line of a cache, on every machine that there is code for."""
 HIDES_A_COPY = 256
-"""How often the elements of an operand are read until that hides a copy of it in another order of axes, which passes by
-twice more. With fewer reads it is read where it lies, and panels that stay in the caches are laid out where that pays."""
+"""How often an operand's elements are read until that hides a copy of it in another order of axes, which passes by
+twice more. With fewer reads it is read where it lies, and panels that stay in the caches are laid out where it pays."""
 
 
 @dataclass(frozen=True)
