@@ -37,7 +37,7 @@ class CenterConstants:
 
 
 def _center(editor: Editor, node: Node) -> str | None:
-    if node.op not in ("conv", "matmul") or node.outputs[0].type.dtype is not dt.i32 or node.attr("group", 1) != 1:
+    if node.op not in ("conv", "matmul") or node.outputs[0].type.dtype is not dt.i32 or node.attr("groups", 1) != 1:
         return None
     x, w, *rest = editor.inputs(node)
     weights, dims = editor.array(w), editor.dims(x)

@@ -26,6 +26,26 @@ def f(A: {dtype}[{3 * lanes}], B: out({dtype}[{3 * lanes}])):
 """,
         )
 
+# One lane of numbers that were wider before: what lies beside it stays.
+
+for dtype in ("u8", "i16", "bf16", "f16"):
+    for lane in (0, 3):
+        wide = "f32" if "f" in dtype else "i32"
+        case(
+            f"lane {lane} narrowed to {dtype}",
+            f"""
+def f(A: {wide}[16], B: out({dtype}[16])):
+    for i in range(16):
+        with block("fill"):
+            u = spatial(16, i)
+            B[u] = {dtype}(7)
+    for j in vectorized(16):
+        with block("b", where=(j > {lane - 1}) & (j < {lane + 1})):
+            v = spatial(16, j)
+            B[v] = cast({dtype}, A[v])
+""",
+        )
+
 # Lanes that are no power of two become several vectors: sums in registers, lane numbers, places a step apart, one lane.
 
 for lanes in (9, 12, 17, 24, 27, 40):

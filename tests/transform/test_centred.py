@@ -74,6 +74,15 @@ def test_what_would_not_gain_stays(weights: np.ndarray, rows: int) -> None:
     assert centred(module, False).graph is module.graph
 
 
+def test_groups_stay() -> None:
+    weights = np.tile(F[:32, :1], (2, 1, 1, 1))
+    module = tc.trace(
+        lambda x: apply("conv", x.astype("i32"), lift(writer_of(x), weights), None, groups=2),
+        x=tc.spec("u8", (1, 2, 9, 9)),
+    )
+    assert centred(module, False).graph is module.graph
+
+
 def test_extremes_are_exact() -> None:
     weights = np.tile(np.array([[-10], [118]], np.int32), (16, 40))
     model = tc.compile(tc.trace(lambda x: x.astype("i32") @ weights, x=tc.spec("u8", (11, 32))))

@@ -325,10 +325,14 @@ class Memory(RegisterAccess):
     def _pieces(self, mask: str | None) -> list[tuple[int, int]]:
         """The lanes to store as runs that plain stores write; empty where a masked store is better.
 
-        Before AVX-512 masked stores are slow on many machines: a dozen cycles each on AMD's.
+        Before AVX-512 masked stores are slow on many machines: a dozen cycles each on AMD's. One lane is stored plainly
+        everywhere: for AVX-512, LLVM 22 makes a store of one lane of its own of that, as wide as the element was before
+        it was narrowed, which overwrites what follows.
         """
-        on = None if mask is None or self.target.has("avx512vl") else known_lanes(mask, self.lanes)
-        pieces = [] if on is None else runs(on)
+        on = None if mask is None else known_lanes(mask, self.lanes)
+        if on is None or (self.target.has("avx512vl") and sum(on) > 1):
+            return []
+        pieces = runs(on)
         return pieces if len(pieces) <= _PIECES else []
 
     def _store_piece(self, buffer: str, place: Linear, d: DType, ssa: str, first: int, length: int) -> None:
