@@ -36,9 +36,9 @@ def write(path: Path, nodes: list[onnx.NodeProto], inputs: dict[str, Array], wei
     return path
 
 
-def traces(path: Path) -> str:
+def traces(path: Path, target: str = "x86-64-v3") -> str:
     """How the operators are scheduled for a machine of known caches."""
-    texts = api.compile_stages(path, "scheduled", target="x86-64-v3", threads=1).texts
+    texts = api.compile_stages(path, "scheduled", target=target, threads=1).texts
     return "\n".join(v for k, v in texts.items() if k.startswith("trace/"))
 
 
@@ -124,6 +124,21 @@ def test_windows_that_overlap_stay_a_loop(tmp_path: Path, stride: int, dilation:
     session = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     (expected,) = session.run(None, {"x": x})
     check(path, {"x": x}, expected)
+
+
+@pytest.mark.parametrize(
+    ("stride", "dilation", "unrolled"),
+    [(2, 1, False), (2, 3, False), (2, 2, False), (8, 1, True), (1, 7, True)],
+)
+def test_elements_are_kept_for_the_next_step_where_registers_are_left(
+    tmp_path: Path, stride: int, dilation: int, unrolled: bool
+) -> None:
+    # six rows of four vectors leave four registers; an element comes again `stride` steps on, `dilation` rows before
+    path = tmp_path / "m.onnx"
+    x, w = normal(1, 3, 64, 390), normal(64, 3, 7, 7)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], strides=[stride] * 2, dilations=[dilation] * 2)
+    text = traces(write(path, [node], {"x": x}, {"w": w}), "x86-64-v4")
+    assert bool(re.search(r'sch.unroll\("\w+_s"\)', text)) == unrolled
 
 
 @pytest.mark.parametrize("channels", [256, 259])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
+from math import gcd, prod
 
 from tcompiler.backends.llvm.linear import linear
 from tcompiler.ir.loop.analysis import find_block, touched
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var, as_int
-from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule.rules.attempt import attempt
 from tcompiler.schedule.rules.plan import Plan
 from tcompiler.schedule.schedule import Schedule
@@ -19,8 +18,6 @@ UNROLL = 8
 """Innermost reduce loops up to this extent are expanded."""
 BODY = 192
 """FMAs that an innermost loop may hold."""
-SPARE = 2
-"""Registers beside accumulators and a row of vectors, up to which elements must not be kept from step to step."""
 
 
 def lanes_innermost(sch: Schedule, block: str, lanes: str, init: str, write: str) -> None:
@@ -81,7 +78,7 @@ def unroll_steps(
     body = plan.rows * vectors
     spare = target.vector_registers - plan.rows * vectors - vectors
     for k, (var, name, extent) in enumerate(loops):
-        if spare <= SPARE and extent > 1 and _shared_elements(plan, var):
+        if max(spare, 0) < _kept_elements(plan, var, extent):
             break
         if extent <= UNROLL and body * extent <= BODY:
             sch.unroll(name)
@@ -99,14 +96,22 @@ def unroll_steps(
     return "", ""
 
 
-def _shared_elements(plan: Plan, var: Var) -> bool:
-    """Whether rows of a tile read elements in one step that others read in the next, as windows that overlap do.
+def _kept_elements(plan: Plan, var: Var, extent: int) -> int:
+    """How many elements that rows of a tile read in one step others read in later ones, as windows that overlap do.
 
-    LLVM loads such an element once and keeps it, whether or not a register is left for it.
+    LLVM loads such an element once and keeps it until then, whether or not a register is left for it.
     """
-    rows = [v for v in (plan.row, plan.line) if v is not None]
-    indices = [i for o in plan.shape.operands for i in o.indices]
-    return any(var in (free := free_vars(i)) and any(r in free for r in rows) for i in indices)
+    tall = [(plan.row, plan.tile.rows), (plan.line, plan.tile.lines)]
+    kept = 0
+    for step in (linear(i, {}).terms for o in plan.shape.operands for i in o.indices):
+        for row, rows in tall:
+            if row not in step or var not in step:
+                continue
+            common = gcd(step[row], step[var])
+            later, apart = abs(step[row]) // common, abs(step[var]) // common
+            if later < extent and apart < rows:
+                kept = max(kept, later * (rows - apart) * (plan.rows // rows))
+    return kept
 
 
 def begin_by_storing(sch: Schedule, buffer: str, parts: Sequence[str]) -> None:
