@@ -59,3 +59,30 @@ def test_a_strip_of_results_is_near_and_a_few_rows_are_added_in_registers() -> N
 def test_short_results_and_few_rows_stay_in_registers(shape: tuple[int, ...]) -> None:
     sch = default_schedule(reduction("sum", shape, (1,)), get("x86-64-v3"))
     assert sorted(b.scope for b in sch.function.buffers) == ["global", "global", "register"]
+
+
+def product(m: int, k: int, n: int) -> Function:
+    kinds = tuple(TensorType(dt.f32, tuple(map(index, shape))) for shape in ((m, k), (k, n)))
+    return lower(registry.get("matmul").define(kinds, {}))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("k", "n"), [(701, 503), (3, 100_003), (513, 640)], ids=str)
+def test_a_vector_times_a_matrix_that_is_far(k: int, n: int, threads: int) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, k), (k, n)))
+    sch = default_schedule(product(1, k, n), host(), threads)
+    verify(sch.function)
+    (y,) = run(sch.function, dict(zip(sch.function.inputs, (a, b), strict=True))).values()
+    np.testing.assert_allclose(y, a.astype(np.float64) @ b, rtol=1e-4, atol=1e-3)
+
+
+def test_a_matrix_is_read_row_by_row_unless_it_is_near_or_laid_out() -> None:
+    def strips(function: Function, constants: tuple[str, ...] = ()) -> int:
+        trace = default_schedule(function, get("x86-64-v3"), 1, constants).trace
+        return [step.primitive for step in trace.steps].count("stage_accumulate")
+
+    far = product(1, 1000, 1000)
+    assert strips(far) == 2
+    assert strips(far, (far.inputs[1],)) == 1
+    assert strips(product(1, 100, 1000)) == 1

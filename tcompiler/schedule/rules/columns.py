@@ -1,13 +1,17 @@
 """Reductions across memory: what is summed lies rows apart, and every element is read once.
 
 Nothing is shared, so that such a sum is bound by reading, which is fastest row by row as memory goes. A strip of
-results stays in the nearest cache; a few rows are added up in registers before they are added to it:
+results stays in near caches; a few rows are added up in registers before they are added to it. Each row may have a
+factor, as when a vector is multiplied by a matrix:
 
     for outer …: for strips: total[strip] = identity
         for rows r0: for lanes l0: acc[lanes] = identity;  for r1 (unrolled): acc ⊕= x[r0, r1, l0];  total[l0] ⊕= acc
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
+from math import prod
 
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Update, buffer_table
@@ -19,8 +23,8 @@ from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
 
-STRIP_BYTES = 4096
-"""Bytes of results that stay in the nearest cache."""
+STRIP = 8
+"""Part of the level 2 cache that a strip of results may take: they pass once for every few rows."""
 LEAST_BYTES = 512
 """Bytes that are read side by side at the speed of longer rows."""
 ROWS = 8
@@ -33,28 +37,29 @@ SHARES = 4
 """Strips for each thread where rows alone are too few to share."""
 
 
-def reduce_columns(sch: Schedule, block: str, target: Target, threads: int) -> bool:
-    """Schedules a reduction whose results are contiguous where its one operand is.
+def reduce_columns(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str] = ()) -> bool:
+    """Schedules a reduction whose results are contiguous where the one operand that both move is.
 
     Args:
         sch: The schedule; the block stands in a nest of its own.
         block: A block with an Update.
         target: The machine.
         threads: Threads that the kernel may use.
+        constants: Inputs whose layout may be chosen: as panels, these come in order anyway.
 
     Returns:
         False, with nothing changed, where the rule does not fit.
     """
-    return attempt(sch, _reduce, sch, block, target, threads)
+    return attempt(sch, _reduce, sch, block, target, threads, constants)
 
 
-def _reduce(sch: Schedule, block: str, target: Target, threads: int) -> bool:
+def _reduce(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str]) -> bool:
     node = find_block(sch.function, block)
     shape = shape_of(sch.function, node)
     if shape is None or not isinstance(node.body, Update) or len(node.body.targets) != 1:
         return False
     lane = shape.innermost()
-    data = _read_once(shape)
+    data = _read_once(shape, lane) if lane is not None else None
     loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
     if lane is None or data is None or data.strides.get(lane) != 1 or 0 in shape.extents.values():
         return False
@@ -62,6 +67,10 @@ def _reduce(sch: Schedule, block: str, target: Target, threads: int) -> bool:
     if "" in moving.values():
         return False
     element = buffer_table(sch.function)[shape.target.buffer].dtype.bytes
+    if any(_is_factor(o, shape, lane) for o in shape.operands):
+        size = element * prod(e for v, e in shape.extents.items() if data.moves(v))
+        if data.buffer in constants or size <= target.l2_bytes:
+            return False
     width = target.vector_lanes(element * 8)
     extent = shape.extents[lane]
     # the reduced axes in the order of memory, the innermost of them in steps of a few rows
@@ -69,7 +78,7 @@ def _reduce(sch: Schedule, block: str, target: Target, threads: int) -> bool:
     if not reduced or extent < width:
         return False
     outer = [v for v in shape.spatial if v in moving and v is not lane]
-    strip = _strip(shape, outer, extent, width, element, threads)
+    strip = _strip(shape, outer, extent, width, element, target.l2_bytes // STRIP, threads)
     rows = min(ROWS, shape.extents[reduced[-1]])
     for v, n in loop_of.items():
         if v not in moving and n:
@@ -103,9 +112,10 @@ def _reduce(sch: Schedule, block: str, target: Target, threads: int) -> bool:
     return True
 
 
-def _read_once(shape: Shape) -> Operand | None:
-    """The operand that is reduced, if it alone moves along the reduced axes, and no element is read twice."""
-    data = [o for o in shape.operands if any(o.moves(v) for v in shape.reduce if shape.extents[v] > 1)]
+def _read_once(shape: Shape, lane: Var) -> Operand | None:
+    """The operand that is reduced, if no other moves along the lanes as well, and no element is read twice."""
+    reduced = [v for v in shape.reduce if shape.extents[v] > 1]
+    data = [o for o in shape.operands if any(o.moves(v) for v in reduced) and not _is_factor(o, shape, lane)]
     if len({(o.buffer, o.indices) for o in data}) != 1:
         return None
     steps = [(data[0].strides.get(v, 0), n) for v, n in shape.extents.items() if n > 1]
@@ -117,9 +127,14 @@ def _read_once(shape: Shape) -> Operand | None:
     return data[0]
 
 
-def _strip(shape: Shape, outer: list[Var], extent: int, width: int, element: int, threads: int) -> int:
-    """Results of a strip: as many as stay in the nearest cache, fewer where threads would have nothing to do."""
-    strip = min(extent, STRIP_BYTES // element)
+def _is_factor(operand: Operand, shape: Shape, lane: Var) -> bool:
+    """Whether an operand is the same for all lanes, and another one in each step."""
+    return not operand.moves(lane) and any(operand.moves(v) for v in shape.reduce if shape.extents[v] > 1)
+
+
+def _strip(shape: Shape, outer: list[Var], extent: int, width: int, element: int, most: int, threads: int) -> int:
+    """Results of a strip: of so many bytes at most, fewer where threads would have nothing to do."""
+    strip = min(extent, most // element)
     around = 1
     for v in outer:
         around *= shape.extents[v]

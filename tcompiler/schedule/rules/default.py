@@ -63,7 +63,7 @@ def _schedule(sch: Schedule, target: Target, threads: int, constants: Collection
         before = set(sch.blocks())
         if name in before - done and (
             schedule_windows(sch, name, target, threads, constants)
-            or reduce_columns(sch, name, target, threads)
+            or reduce_columns(sch, name, target, threads, constants)
             or schedule_dots(sch, name, target, threads, constants)
             or schedule_reduction(sch, name, target, threads, constants)
         ):
