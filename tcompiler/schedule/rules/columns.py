@@ -33,7 +33,7 @@ REGISTERS = 8
 """Vectors of results that stay in registers to the end."""
 VECTORS = 4
 """Vectors of results in registers at once."""
-SHARES = 4
+SHARES = 2
 """Strips for each thread where rows alone are too few to share."""
 
 
@@ -142,8 +142,9 @@ def _strip(shape: Shape, outer: list[Var], extent: int, width: int, element: int
         parts = -(-SHARES * threads // around)
         strip = min(strip, max(LEAST_BYTES // element, -(-extent // parts)))
     if strip < extent:
-        even = -(-extent // -(-extent // strip))
-        strip = -(-even // (VECTORS * width)) * VECTORS * width
+        even, unit = -(-extent // -(-extent // strip)), VECTORS * width
+        # threads share whole strips: what is left is better a little than nearly a strip
+        strip = (even // unit or 1) * unit if threads > 1 else -(-even // unit) * unit
     return strip
 
 
