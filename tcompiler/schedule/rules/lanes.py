@@ -47,12 +47,10 @@ def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection
         return first
     element = buffer_table(sch.function)[first.shape.target.buffer].dtype.bytes
     best, cycles = first, MARGIN * _cycles(first, target, constants, element)
+    extents = first.shape.extents
+    least = min(target.vector_lanes(element * 8), extents[first.lane])
     for v in first.shape.spatial:
-        if (
-            v is first.lane
-            or first.shape.extents[v] <= target.vector_lanes(element * 8)
-            or not first.shape.target.strides.get(v)
-        ):
+        if v is first.lane or extents[v] <= least or not first.shape.target.strides.get(v):
             continue
         other = make_plan(sch, block, target, constants=constants, lane=v)
         if other is None or not _shares(other) or not _readable(other):

@@ -129,6 +129,7 @@ def make_plan(
         if candidates:
             shared, row = o, _best_row(shape, candidates)
             few = not inside and not lanes and prod(shape.extents[v] for v in candidates) <= SHARED
+            few = few and _turn(shape, lane, o) is None  # they are written side by side
             if few and o.buffer not in constants and _read_once(sch, shape, o, candidates):
                 if o.strides.get(lane) != 1 and _as_it_lies(shape, moved, lane, width):
                     return None  # laying it out for a few rows costs more than reading it for each
