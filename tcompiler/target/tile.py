@@ -73,6 +73,11 @@ def near_bytes(target: Target) -> int:
     return target.l2_bytes * 5 // 8
 
 
+def far_bytes(target: Target) -> int:
+    """Bytes of an operand from which on it comes from memory whenever it passes by: a core's share of all caches."""
+    return max(target.l3_bytes // 3, 4 * target.l2_bytes)
+
+
 def step_cycles(rows: int, vectors: int, shared: bool, panel_bytes: int, registers: Registers) -> float:
     """Cycles of one reduction step of a tile: the mean of a core alone and of one that works for two threads.
 

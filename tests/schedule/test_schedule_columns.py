@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,3 +87,21 @@ def test_a_matrix_is_read_row_by_row_unless_it_is_near_or_laid_out() -> None:
     assert strips(far) == 2
     assert strips(far, (far.inputs[1],)) == 1
     assert strips(product(1, 100, 1000)) == 1
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("m", "k"), [(803, 4099), (33, 100_000), (1604, 2048)], ids=str)
+def test_a_matrix_from_memory_times_a_vector_a_few_rows_at_a_time(m: int, k: int, threads: int) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((m, k), (k, 1)))
+    machine = replace(host(), l2_bytes=1 << 20, l3_bytes=1 << 20)
+    sch = default_schedule(product(m, k, 1), machine, threads)
+    verify(sch.function)
+    assert [step.primitive for step in sch.trace.steps].count("compute_at") == 1
+    (y,) = run(sch.function, dict(zip(sch.function.inputs, (a, b), strict=True))).values()
+    np.testing.assert_allclose(y, a.astype(np.float64) @ b, rtol=1e-4, atol=2e-3)
+
+
+def test_a_matrix_in_the_caches_is_reduced_row_by_row() -> None:
+    trace = default_schedule(product(700, 700, 1), get("x86-64-v3")).trace
+    assert "compute_at" not in {step.primitive for step in trace.steps}

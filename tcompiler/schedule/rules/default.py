@@ -98,7 +98,9 @@ def _schedule_rows(sch: Schedule, name: str, target: Target, threads: int) -> No
     for loop in [n for n in spatial if extents[n] == 1]:
         sch.elide(loop)
     reduce_in_lanes(sch, name, target)
-    parallelize(sch, name, [n for n in spatial if extents[n] != 1], work, threads)
+    reduced = {sch.loop_of(name, k) for k, i in enumerate(sch.iters(name)) if i.kind == "reduce"}
+    outer = [n for n in sch.loops(name) if n not in reduced and sch.kind(n) == "serial"]
+    parallelize(sch, name, outer, work, threads)
 
 
 def _reductions(sch: Schedule) -> list[str]:

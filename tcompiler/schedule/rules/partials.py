@@ -3,9 +3,15 @@
 for rows …:
     acc[lanes] = identity;  for steps: for lanes (vectorized): acc[lane] ⊕= x[row, step · lanes + lane]
     then acc is folded in halves until four lanes are left, which are combined one by one
+
+A matrix that comes from memory is read a few rows at a time where all of them are multiplied by the same
+vector: more of what is to come is asked for, and the vector is loaded once for all of them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
 
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import buffer_table
@@ -15,11 +21,14 @@ from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.placement import CHEAP, operations
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
+from tcompiler.target.tile import far_bytes
 
 VECTORS = 4
 """Vectors of partial results: as many as hide the latency of an addition at two a cycle, about."""
 FEW = 2
 """The same where an element takes many operations (an exponential), which hide it too and need registers themselves."""
+ROWS = 8
+"""Rows that are multiplied by a vector at once."""
 LAST = 4
 """Lanes that are combined one by one at the end."""
 
@@ -59,12 +68,23 @@ def _reduce(sch: Schedule, block: str, target: Target) -> bool:
     width = target.vector_lanes(buffer_table(sch.function)[shape.target.buffer].dtype.bits)
     if width < 2 or extent < width:
         return False
+    if extent >= width * VECTORS and _far_with_vector(sch, shape, spatial, block, target):
+        _reduce_rows(sch, block, [*spatial, loop], width, target)
+        return True
     vectors = VECTORS if operations(find_block(sch.function, block)) <= CHEAP else FEW
     if extent < width * vectors:
         vectors = 1
     lanes = lanes_at_once = width * vectors
     steps, lane = sch.split(loop, [None, lanes])
     combining = _factored(sch, block, lane, [*others, steps], spatial)
+    _fold(sch, block, combining, lanes, width, spatial)
+    if extent % lanes_at_once:
+        peel_tails(sch, steps)
+    return True
+
+
+def _fold(sch: Schedule, block: str, combining: str, lanes: int, width: int, spatial: list[str]) -> None:
+    """Combines the lanes of partial results: in halves, and the last ones one by one."""
     while lanes > LAST:
         half = width if lanes > width else max(LAST, lanes // 2)
         halves, lane = sch.split(combining, [None, half])
@@ -72,9 +92,57 @@ def _reduce(sch: Schedule, block: str, target: Target) -> bool:
         sch.unroll(halves)
         lanes = half
     sch.unroll(combining)
-    if extent % lanes_at_once:
-        peel_tails(sch, steps)
-    return True
+
+
+def _far_with_vector(sch: Schedule, shape: Shape, spatial: Sequence[str], block: str, target: Target) -> bool:
+    """Whether rows of a matrix that comes from memory are multiplied by one vector."""
+    if len(shape.operands) != 2 or not spatial or len(shape.reduce) != 1:
+        return False
+    row = next((i.var for k, i in enumerate(sch.iters(block)) if sch.loop_of(block, k) == spatial[-1]), None)
+    if row is None or shape.extents[row] < ROWS:
+        return False
+    matrix, vector = sorted(shape.operands, key=lambda o: not o.moves(row))
+    size = buffer_table(sch.function)[matrix.buffer].dtype.bytes
+    size *= prod(e for v, e in shape.extents.items() if matrix.moves(v))
+    return matrix.moves(row) and not vector.moves(row) and size > far_bytes(target)
+
+
+def _reduce_rows(sch: Schedule, block: str, loops: Sequence[str], width: int, target: Target) -> None:
+    """Reduces a few rows at a time, a vector of partial results for each.
+
+    Args:
+        sch: The schedule.
+        block: The block.
+        loops: All its loops, that of the rows and that of the reduction last.
+        width: Lanes of a vector.
+        target: The machine.
+    """
+    *around, row, loop = loops
+    extent = sch.extent(row) or 0
+    if extent % ROWS:
+        row, rest = sch.peel(row, [extent // ROWS * ROWS])
+        for name in sch.blocks_under(rest):
+            reduce_in_lanes(sch, name, target)
+    extent = sch.extent(loop) or 0
+    if extent % width:
+        loop, _ = sch.peel(loop, [extent // width * width])
+    rows, row = sch.split(row, [None, ROWS])
+    steps, lane = sch.split(loop, [None, width])
+    partial, combining = sch.rfactor(block, lane)
+    sch.compute_at(partial, rows)
+    own = [n for n in sch.loops(partial) if n not in (*around, rows)]
+    kinds = {sch.loop_of(partial, k): i.kind for k, i in enumerate(sch.iters(partial))}
+    (steps,) = [n for n in own if kinds[n] == "reduce"]
+    inside, lane = [n for n in own if n != steps]
+    sch.reorder(steps, inside, lane)
+    (init,) = sch.decompose_reduction(partial, steps)
+    sch.set_scope(sch.written_by(partial), "register")
+    for name in (partial, init):
+        unrolled, lanes = [n for n in sch.own_loops(name) if n != steps]
+        sch.unroll(unrolled)
+        sch.vectorize(lanes)
+    _fold(sch, block, combining, width, width, [*around, rows, row])
+    sch.unroll(row)
 
 
 def contiguous_axes(shape: Shape) -> list[Var]:

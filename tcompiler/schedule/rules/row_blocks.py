@@ -18,7 +18,7 @@ from tcompiler.schedule.rules.threads import WORTH
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
-from tcompiler.target.tile import Tile, near_bytes
+from tcompiler.target.tile import Tile, far_bytes, near_bytes
 
 SUMS = 3
 """How often a part's sums go past the cache: out and in again, and their lines beside each other in few sets."""
@@ -66,7 +66,7 @@ def from_memory(plan: Plan, operand: Operand, element: int, target: Target) -> b
         target: The machine.
     """
     size = element * prod(e for v, e in plan.shape.extents.items() if operand.moves(v))
-    return size > max(target.l3_bytes // 3, 4 * target.l2_bytes)
+    return size > far_bytes(target)
 
 
 def in_parts(
