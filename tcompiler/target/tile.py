@@ -24,7 +24,7 @@ ADDRESS_CYCLES = 4.0
 WAY_BYTES = 4096
 """Addresses this far apart share a set of the level 1 cache, which is looked up by the offset within a page."""
 CROWD = 6
-"""Rows of a tile that may fall into one set: of its 8 ways or more, the panel and the output want some."""
+"""Lines of a tile that may fall into one set: of its 8 ways or more, what else a tile touches wants some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def choose_tile(
             if together and lines <= most and mr * lines > most:
                 continue
             for ml in range(lines if together and lines <= most else 1, min(lines, most // mr) + 1):
-                if mr * ml > 1 and mr * ml > CROWD * (WAY_BYTES // gcd(apart, WAY_BYTES)):
+                if mr * ml > room(apart):
                     continue
                 cost = 0.0
                 for (many, v), (tall, lined), (count, r) in product(panels, _pieces(lines, ml), _pieces(rows, mr)):
@@ -171,6 +171,11 @@ def choose_flat_tile(rows: int, columns: int, depth: int, registers: Registers, 
     tile = choose_tile(rows * lines, columns, depth, registers, True, 1, apart)
     addresses = -(-rows * lines * columns // tile.lanes) * ADDRESS_CYCLES / depth
     return replace(tile, cost=tile.cost + addresses, flat=True) if tile.rows <= ADDRESSES else None
+
+
+def room(apart: int) -> int:
+    """How many lines of memory that are so many bytes apart may be in use at once and stay in the level 1 cache."""
+    return CROWD * (WAY_BYTES // gcd(apart, WAY_BYTES))
 
 
 def _pieces(extent: int, tile: int) -> list[tuple[int, int]]:

@@ -142,23 +142,55 @@ def f(A: f32[8, 8], B: out(f32[8, 8])):
                 B[vu, vk] = B[vu, vk] + A[vk, vu]
 """,
 )
-case(
-    "read from registers",
-    """
-def f(A: f32[6, 16], B: out(f32[16, 6])):
-    R = alloc(f32[6, 16], scope="register")
-    for i in unrolled(6):
-        for j in vectorized(16):
+for dtype, rows, columns in (
+    *(("f32", rows, columns) for rows in (2, 3, 6, 14, 17, 24) for columns in (2, 16, 21)),
+    *((dtype, 6, 40) for dtype in ("f64", "i16", "u8", "bool")),
+):
+    case(
+        f"{rows} {dtype} rows of {columns} from registers",
+        f"""
+def f(A: {dtype}[{rows}, {columns}], B: out({dtype}[{columns}, {rows}])):
+    R = alloc({dtype}[{rows}, {columns}], scope="register")
+    for i in unrolled({rows}):
+        for j in vectorized({columns}):
             with block("in"):
-                vi = spatial(6, i)
-                vj = spatial(16, j)
-                R[vi, vj] = A[vi, vj] + f32(1.0)
-    for u in unrolled(16):
-        for k in vectorized(6):
+                vi = spatial({rows}, i)
+                vj = spatial({columns}, j)
+                R[vi, vj] = A[vi, vj]
+    for u in unrolled({columns}):
+        for k in vectorized({rows}):
             with block("out"):
-                vu = spatial(16, u)
-                vk = spatial(6, k)
+                vu = spatial({columns}, u)
+                vk = spatial({rows}, k)
                 B[vu, vk] = R[vk, vu]
+""",
+    )
+case(
+    "added from registers to what is there",
+    """
+def f(A: f32[14, 32], C: f32[32, 14], B: out(f32[32, 14])):
+    R = alloc(f32[14, 32], scope="register")
+    for c in range(32):
+        for d in range(14):
+            with block("before"):
+                vc = spatial(32, c)
+                vd = spatial(14, d)
+                B[vc, vd] = C[vc, vd]
+    for o in range(3):
+        for i in unrolled(14):
+            for j in vectorized(32):
+                with block("in"):
+                    vi = spatial(14, i)
+                    vj = spatial(32, j)
+                    vo = ordered(3, o)
+                    R[vi, vj] = A[vi, vj] * cast(f32, vo)
+        for u in unrolled(32):
+            for k in vectorized(14):
+                with block("out"):
+                    vu = spatial(32, u)
+                    vk = spatial(14, k)
+                    vo = reduce(3, o)
+                    B[vu, vk] += R[vk, vu]
 """,
 )
 case(

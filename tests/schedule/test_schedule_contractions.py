@@ -183,6 +183,29 @@ def test_lanes_leave_an_axis_that_does_not_fill_them(tmp_path: Path, columns: in
     assert '"v1_acc"' not in text
 
 
+@pytest.mark.parametrize(("rows", "depth"), [(256, 311), (61, 311), (61, 9067)])
+def test_rows_are_written_in_vectors_where_they_lie_side_by_side(tmp_path: Path, rows: int, depth: int) -> None:
+    text = traces(product(tmp_path / "m.onnx", "ij,jk->ik", {"i": rows, "j": depth, "k": 33}, 0))
+    assert 'sch.transform_layout("v1_acc", "lambda d0, d1: (d1, d0)", False)' in text
+    assert 'sch.unroll("v1_block_write_ax0")\nsch.vectorize("v1_block_write_ax1")' in text
+
+
+@pytest.mark.parametrize(("columns", "turned"), [(16388, True), (16384, False)])
+def test_lanes_that_crowd_a_set_of_the_cache_are_no_better(tmp_path: Path, columns: int, turned: bool) -> None:
+    # a line is written for each lane; lines at even distances leave the cache before they are full
+    text = traces(product(tmp_path / "m.onnx", "ij,jk->ik", {"i": 12, "j": 56, "k": columns}, 0))
+    assert ('"v1_acc"' in text) == turned
+
+
+@pytest.mark.parametrize("size", [(55, 56), (57, 55)])
+def test_what_a_stride_thins_out_is_laid_out_ahead_of_all_rows(tmp_path: Path, size: tuple[int, int]) -> None:
+    # a block of rows need not begin where a line of pixels does
+    path, x, w = tmp_path / "m.onnx", normal(1, 256, *size), normal(256, 256, 1, 1)
+    write(path, [helper.make_node("Conv", ["x", "w"], ["y"], strides=[2, 2])], {"x": x}, {"w": w})
+    check(path, {"x": x}, np.einsum("nchw,kc->nkhw", x[:, :, ::2, ::2].astype(np.float64), w[:, :, 0, 0]))
+    assert 'sch.compute_at("conv_0_taken_block"' not in traces(path)
+
+
 @pytest.mark.parametrize(
     ("equation", "constant", "copied"),
     [("ji,jk->ik", None, True), ("ji,jk->ik", 1, True), ("ij,jk->ik", None, False), ("ji,jk->ik", 0, False)],
@@ -216,9 +239,9 @@ def test_a_long_reduction_of_two_inputs_is_done_in_parts(tmp_path: Path, equatio
     assert any(f'sch.reorder("{part}"' in text for part in ("v2_j_0", "v2_d")), text
 
 
-@pytest.mark.parametrize(("size", "apart"), [((21, 33), True), ((22, 31), True), ((21, 13), False)])
+@pytest.mark.parametrize(("size", "apart"), [((21, 33), True), ((22, 13), True), ((21, 7), False)])
 def test_rows_that_a_stride_thins_out_are_read_row_by_row(tmp_path: Path, size: tuple[int, int], apart: bool) -> None:
-    # a 1x1 kernel has one axis of pixels, of which a row is eight or more, or stays with others
+    # a 1x1 kernel has one axis of pixels, of which a row fills more than half a vector, or stays with others
     path, x, w = tmp_path / "m.onnx", normal(1, 19, *size), normal(37, 19, 1, 1)
     write(path, [helper.make_node("Conv", ["x", "w"], ["y"], strides=[2, 2])], {"x": x}, {"w": w})
     check(path, {"x": x}, np.einsum("nchw,kc->nkhw", x[:, :, ::2, ::2].astype(np.float64), w[:, :, 0, 0]))

@@ -1,6 +1,6 @@
 """Tiles that are read along one axis and written along another: read as they lie, transposed in registers.
 
-An unrolled loop around a vectorized one is a tile. Where its store runs along the lanes but a load runs along the
+An unrolled loop around a vectorized one is a tile. Where it writes along the lanes but a load runs along the
 unrolled loop, every lane's elements are a row side by side in memory. Taken lane by lane they cost a load each; here
 every row is one load of a vector, and shuffles turn the rows into the vectors that the iterations of the unrolled loop
 would have put together. Registers are read in the same way. The meaning is that of the loops as they stand.
@@ -16,7 +16,7 @@ from tcompiler.backends.llvm.linear import Linear
 from tcompiler.backends.llvm.ssa import Value, next_power
 from tcompiler.backends.llvm.values import Values
 from tcompiler.ir import dtypes as dt
-from tcompiler.ir.loop.grammar import Block, For, Seq, Stmt, Store
+from tcompiler.ir.loop.grammar import Block, For, Seq, Stmt, Store, Update
 from tcompiler.ir.scalar.grammar import TRUE, Const, Load, Scalar, Select, Var, children, postorder
 from tcompiler.ir.scalar.rewrite import free_vars
 
@@ -42,14 +42,14 @@ class Tiles(Values):
         block = inner.body
         if not isinstance(block, Block) or block.predicate is not TRUE:
             return None
-        stores = [s for s in parts(block.body) if isinstance(s, Store)]
-        if len(stores) != len(parts(block.body)):
+        writes = [s for s in parts(block.body) if isinstance(s, Store | Update)]
+        if len(writes) != len(parts(block.body)):
             return None
         count, rows = constant(outer.var.extent), constant(inner.var.extent)
         if count < 2 or rows < 2 or block.init is not None:
             return None
         with self._inside(block):
-            found = self._across(stores, outer.var, inner.var)
+            found = self._across(writes, outer.var, inner.var)
         if not found:
             return None
         result: list[dict[Scalar, Value]] = [{} for _ in range(count)]
@@ -73,11 +73,11 @@ class Tiles(Values):
                 else:
                     self.env[var] = old
 
-    def _across(self, stores: Sequence[Store], outer: Var, inner: Var) -> list[Scalar]:
-        """The largest parts of stored values that are read along the outer loop: elements, or padded elements."""
+    def _across(self, writes: Sequence[Store | Update], outer: Var, inner: Var) -> list[Scalar]:
+        """The largest parts of written values that are read along the outer loop: elements, or padded elements."""
         kinds: dict[Scalar, bool | None] = {}
-        values = [s.value for s in stores]
-        written = {s.buffer for s in stores}
+        values = [v for s in writes for v in ((s.value,) if isinstance(s, Store) else s.values)]
+        written = {b for s in writes for b in ((s.buffer,) if isinstance(s, Store) else (t.buffer for t in s.targets))}
         for node in postorder(*values):
             match node:
                 case Load():
@@ -133,6 +133,8 @@ class Tiles(Values):
             one = self.constant(node)
             return [Value(f"splat ({one.typed})", one.dtype, next_power(constant(inner.var.extent)))] * count
         rows = [self._row(node, outer.var, inner.var, k, block) for k in range(constant(inner.var.extent))]
+        if isinstance(node, Load) and self.buffers[node.buffer].scope == "register":
+            return self.turn(rows, count)
         return self.transpose(rows, count)
 
     def _row(self, node: Scalar, outer: Var, inner: Var, k: int, block: Block) -> Value:
@@ -174,13 +176,54 @@ class Tiles(Values):
         columns: list[Value] = []
         for start in range(0, count, unit):
             vectors = [self._side_by_side(padded[first::unit], start, unit) for first in range(unit)]
-            for _ in range(unit.bit_length() - 1):
-                pairs = list(zip(vectors[: unit // 2], vectors[unit // 2 :], strict=True))
-                vectors = [self._interleaved(a, b, high, unit) for a, b in pairs for high in (0, 1)]
-            columns += [v for v in vectors[: count - start] if v is not None]
+            columns += [v for v in self._shuffles(vectors, unit, 1)[: count - start] if v is not None]
         if wide == lanes:
             return columns
         return [self._shuffled(c, c, list(range(lanes)), lanes) for c in columns]
+
+    def turn(self, rows: Sequence[Value], count: int) -> list[Value]:
+        """Columns of a matrix whose rows are in registers.
+
+        Elements of as many rows as 16 bytes hold are interleaved first, as those of `transpose` are but at the full
+        width of registers, and then the 16 bytes that belong together, as elements before.
+
+        Args:
+            rows: Vectors of one length.
+            count: Columns to return.
+
+        Returns:
+            Vectors whose length is the least power of two that holds all rows.
+        """
+        d, lanes = rows[0].dtype, next_power(len(rows))
+        unit = LANE_BYTES // d.bytes
+        width = min(rows[0].lanes, self.target.vector_lanes(d.bytes * 8))
+        if d is dt.bool_ or width < unit:
+            return self.transpose(rows, count)
+        if lanes > width:
+            low, high = self.turn(rows[: lanes // 2], count), self.turn(rows[lanes // 2 :], count)
+            high = [self._shuffled(b, b, list(range(b.lanes)), lanes // 2) for b in high]
+            return [self._shuffled(a, b, list(range(lanes)), lanes) for a, b in zip(low, high, strict=True)]
+        wide = max(lanes, unit)
+        columns: list[Value] = []
+        for start in range(0, count, width):
+            taken = [self._shuffled(r, r, list(range(start, start + width)), width) for r in rows]
+            padded = [*taken, *[None] * (wide - len(rows))]
+            groups = [self._shuffles(padded[k : k + unit], unit, 1) for k in range(0, wide, unit)]
+            turned = [self._shuffles(same, width, unit) for same in zip(*groups, strict=True)]
+            for k in range(min(width, count - start)):
+                at = k // unit * wide
+                vector = turned[k % unit][at // width]
+                assert vector is not None
+                columns.append(self._shuffled(vector, vector, list(range(at % width, at % width + lanes)), lanes))
+        return columns
+
+    def _shuffles(self, vectors: Sequence[Value | None], size: int, grain: int) -> Sequence[Value | None]:
+        """The perfect shuffle of some vectors: within every `size` elements, so many of each vector in turn."""
+        half = len(vectors) // 2
+        for _ in range(half.bit_length()):
+            pairs = list(zip(vectors[:half], vectors[half:], strict=True))
+            vectors = [self._interleaved(a, b, high, size, grain) for a, b in pairs for high in (0, 1)]
+        return vectors
 
     def _side_by_side(self, rows: Sequence[Value | None], start: int, unit: int) -> Value | None:
         """Elements [start, start + unit) of every row in one vector; missing rows hold nothing."""
@@ -198,16 +241,17 @@ class Tiles(Values):
             return None  # rows are missing at the end alone
         return self._shuffled(a, b or a, list(range(2 * a.lanes if b else a.lanes)), 2 * a.lanes)
 
-    def _interleaved(self, a: Value | None, b: Value | None, high: int, unit: int) -> Value | None:
-        """The lower or higher halves of every 16 bytes of two vectors, element by element in turn."""
+    def _interleaved(self, a: Value | None, b: Value | None, high: int, size: int, grain: int) -> Value | None:
+        """The lower or higher halves of every `size` elements of two vectors, `grain` elements of each in turn."""
         one = a or b
         if one is None:
             return None
-        n, half = one.lanes, unit // 2
+        n, half = one.lanes, size // 2
         picks: list[int] = []
-        for start in range(0, n, unit):
-            for k in range(start + high * half, start + high * half + half):
-                picks += [k if a else -1, n + k if b else -1]
+        for start in range(high * half, n, size):
+            for k in range(start, start + half, grain):
+                picks += range(k, k + grain) if a else [-1] * grain
+                picks += range(n + k, n + k + grain) if b else [-1] * grain
         return self._shuffled(a or one, b or one, picks, n)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tcompiler.backends.llvm.linear import Linear, linear
 from tcompiler.ir.loop.analysis import Access, accesses
 from tcompiler.ir.loop.grammar import Block, Buffer, Function, buffer_table
-from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int
+from tcompiler.ir.scalar.grammar import Binary, Load, Scalar, Var, as_int, postorder
 from tcompiler.ir.scalar.rewrite import free_vars
 
 
@@ -122,3 +122,21 @@ def shape_of(function: Function, block: Block) -> Shape | None:
         target,
         tuple(r for r in reads if r is not None),
     )
+
+
+def steps(block: Block, operand: Operand) -> dict[Scalar, int]:
+    """Elements that an access of a block moves per step of what its iter vars are bound to, loops above all."""
+    result: dict[Scalar, int] = {}
+    for i, binding in zip(block.iters, block.bindings, strict=True):
+        for atom, by in linear(binding, {}).terms.items():
+            result[atom] = result.get(atom, 0) + by * (operand.strides.get(i.var) or 0)
+    return result
+
+
+def moduli(shape: Shape | None) -> dict[Var, set[int | None]]:
+    """What the iter vars are divided by that operands are read by the quotients or remainders of."""
+    found: dict[Var, set[int | None]] = {}
+    for n in postorder(*(i for o in shape.operands for i in o.indices)) if shape is not None else ():
+        if isinstance(n, Binary) and n.op in ("floordiv", "floormod") and isinstance(n.a, Var):
+            found.setdefault(n.a, set()).add(as_int(n.b))
+    return found

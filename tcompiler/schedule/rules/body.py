@@ -9,6 +9,8 @@ from tcompiler.backends.llvm.linear import linear
 from tcompiler.ir.loop.analysis import find_block, touched
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var, as_int
+from tcompiler.ir.scalar.rewrite import free_vars
+from tcompiler.schedule.rules.accesses import shape_of, steps
 from tcompiler.schedule.rules.attempt import attempt
 from tcompiler.schedule.rules.plan import Plan
 from tcompiler.schedule.schedule import Schedule
@@ -138,11 +140,28 @@ def inline_epilogues(sch: Schedule, write: str) -> None:
 
 
 def lanes_and_rows(sch: Schedule, block: str) -> None:
-    """Vectorizes the innermost loop of a tile's init or write-back, and unrolls those around it that are its own."""
+    """Vectorizes the innermost loop of a tile's init or write-back, and unrolls those around it that are its own.
+
+    Rows go innermost where what is written is contiguous along them: the code generator transposes such a tile.
+    """
     own = sch.own_loops(block)
     if not own:
         return
+    inner = _contiguous(sch, block)
+    if inner in own[:-1] and sch.extent(inner) != 1:
+        own.remove(inner)
+        own.append(inner)
+        sch.reorder(*own)
     *rows, lanes = own
     for name in rows:
         sch.unroll(name)
     sch.vectorize(lanes)
+
+
+def _contiguous(sch: Schedule, block: str) -> str:
+    """The loop along which a block writes side by side; "" if there is none."""
+    node = find_block(sch.function, block)
+    shape = shape_of(sch.function, node)
+    moved = steps(node, shape.target) if shape is not None else {}
+    odd = {v for atom in moved if not isinstance(atom, Var) for v in free_vars(atom)}
+    return next((v.name for v, by in moved.items() if isinstance(v, Var) and by == 1 and v not in odd), "")

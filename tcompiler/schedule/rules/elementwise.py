@@ -14,8 +14,8 @@ from tcompiler.ir import dtypes as dt
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Block, Store, buffer_table
 from tcompiler.ir.scalar.canonical import linear
-from tcompiler.ir.scalar.grammar import Binary, Load, Select, Var, as_int, children, postorder
-from tcompiler.schedule.rules.accesses import Shape, shape_of
+from tcompiler.ir.scalar.grammar import Binary, Load, Select, Var, children, postorder
+from tcompiler.schedule.rules.accesses import Shape, moduli, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.placement import CHEAP, operations
 from tcompiler.schedule.rules.threads import parallelize
@@ -45,25 +45,21 @@ def schedule_map(sch: Schedule, block: str, target: Target, threads: int) -> boo
 def _take_apart(sch: Schedule, block: str, target: Target) -> bool:
     """Makes two axes of one that a map reads by its quotient and remainder: rows that it reads run along memory again.
 
-    Rows shorter than a vector stay together, as a vector of elements from several rows is better than none.
+    Rows that do not fill half a vector stay together: a vector of elements from several of them is better.
     """
     node = find_block(sch.function, block)
     shape = shape_of(sch.function, node)
     if shape is None or shape.reduce:
         return False
-    moduli: dict[Var, set[int | None]] = {}
-    for n in postorder(*(i for o in shape.operands for i in o.indices)):
-        if isinstance(n, Binary) and n.op in ("floordiv", "floormod") and isinstance(n.a, Var):
-            moduli.setdefault(n.a, set()).add(as_int(n.b))
     lane, loop_of = shape.innermost(), _loops_by_iter(sch, block)
     width = target.vector_lanes(buffer_table(sch.function)[shape.target.buffer].dtype.bytes * 8)
     changed = False
-    for var, found in moduli.items():
+    for var, found in moduli(shape).items():
         (modulus, *others), extent = found, shape.extents[var]
         whole = var in loop_of and sch.extent(loop_of[var]) == extent
         if modulus is None or others or not whole or extent % modulus or extent == modulus:
             continue
-        if modulus >= (width if var is lane else 2):
+        if 2 * modulus > (width if var is lane else 2):
             sch.split(loop_of[var], [None, modulus])
             changed = True
     if changed:

@@ -1,8 +1,9 @@
 """Which output axis the lanes of a contraction run along: the one contiguous in memory, or another that fills vectors.
 
 49 pixels fill six vectors and leave a lane over that costs as much as a vector; 512 filters beside them fill 64. With
-lanes along an axis in which the output is not contiguous, what a tile wrote is stored element by element, and an
-operand that is not a constant is laid out first: both are counted here against what full vectors save.
+lanes along an axis in which the output is not contiguous, what a tile wrote is transposed in registers, or stored
+element by element, and an operand that is not a constant is laid out first: all that is counted here against what full
+vectors save.
 """
 
 from __future__ import annotations
@@ -16,18 +17,20 @@ from tcompiler.schedule.rules.packing import packable, rows_apart
 from tcompiler.schedule.rules.plan import Plan, make_plan
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
-from tcompiler.target.tile import near_bytes
+from tcompiler.target.tile import Tile, near_bytes, room
 
 MARGIN = 0.95
 """What another axis must not exceed of the cycles along the contiguous one."""
-COPY = 0.7
-"""Cycles for an element that is copied into a panel, runs of it side by side."""
-TRANSPOSE = 1.5
-"""Cycles for an element that is transposed into a panel."""
+COPY = 5.6
+"""Cycles for a vector of elements that are copied into a panel, runs of them side by side."""
+TRANSPOSE = 12.0
+"""Cycles for a vector of elements that are transposed into a panel."""
+ACROSS = 5.0
+"""Cycles for a vector of elements that are transposed in registers and then stored, rows side by side."""
+TURN = 4.0
+"""Cycles for a vector of elements that are interleaved and then stored side by side."""
 SCATTER = 2.5
 """Cycles for an element of a vector that is stored by itself."""
-TURN = 0.5
-"""Cycles for an element of vectors that are interleaved and then stored side by side."""
 
 
 def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection[str]) -> Plan | None:
@@ -74,7 +77,7 @@ def _readable(plan: Plan) -> bool:
 
 def _cycles(plan: Plan, target: Target, constants: Collection[str], element: int) -> float:
     """Cycles of all tiles, and of laying out what they read and storing what they wrote."""
-    shape = plan.shape
+    shape, width = plan.shape, target.vector_lanes(element * 8)
     axes = {plan.lane, plan.row, plan.line}
     times = prod(e for v, e in shape.extents.items() if v not in axes)
     tile = plan.tile if plan.flat is None or plan.tile.cost <= plan.flat.cost else plan.flat
@@ -82,16 +85,26 @@ def _cycles(plan: Plan, target: Target, constants: Collection[str], element: int
     for o in shape.operands:
         if not o.moves(plan.lane) or o.buffer in constants or not packable(o):
             continue
-        total += _elements(shape.extents, o.strides) * (COPY if o.strides.get(plan.lane) == 1 else TRANSPOSE)
+        each = COPY if o.strides.get(plan.lane) == 1 else TRANSPOSE
+        total += _elements(shape.extents, o.strides) * each / width
     rows = rows_apart(plan, target, constants)
     if rows is not None:
-        total += _elements(shape.extents, rows.strides) * COPY
+        total += _elements(shape.extents, rows.strides) * COPY / width
     if shape.target.strides.get(plan.lane) != 1:
         # sums of a part are read again, too
         parts = -(-plan.panel(element) // near_bytes(target))
-        each = SCATTER if plan.turn is None else TURN
-        total += _elements(shape.extents, shape.target.strides) * each * (2 * parts - 1)
+        total += _elements(shape.extents, shape.target.strides) * _storing(plan, tile, width, element) * (2 * parts - 1)
     return total
+
+
+def _storing(plan: Plan, tile: Tile, width: int, element: int) -> float:
+    """Cycles for an element of a tile that is stored in another order than that of its lanes."""
+    if plan.turn is not None:
+        return TURN / width
+    strides = plan.shape.target.strides
+    beside = not tile.flat and tile.rows > 1 and plan.row is not None and strides.get(plan.row) == 1
+    apart = (strides.get(plan.lane) or 0) * element
+    return ACROSS / width if beside and tile.lanes <= room(apart) else SCATTER
 
 
 def _elements(extents: dict[Var, int], strides: dict[Var, int | None]) -> int:

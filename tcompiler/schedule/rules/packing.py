@@ -214,11 +214,11 @@ def pack_rows(
     """
     cache = sch.written_by(copy)
     at = _tiled(sch, cache, operand, row, rows, order)
+    if loop:
+        sch.compute_at(copy, loop)
     # a step is written to all tiles in turn, which must not fall into one set of a cache
     close = WAY_BYTES // LINE_BYTES * 4
     attempt(sch, _kept_apart, sch, cache, close)
-    if loop:
-        sch.compute_at(copy, loop)
     inner, along = sch.loop_of(copy, at), ""
     steps = [n for n in sch.own_loops(copy) if n != inner]
     for k, i in enumerate(operand.indices):

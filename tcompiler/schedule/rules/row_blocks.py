@@ -9,7 +9,7 @@ from math import prod
 from tcompiler.ir.loop.analysis import find_block, touched
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var, as_int
-from tcompiler.schedule.rules.accesses import Operand
+from tcompiler.schedule.rules.accesses import Operand, moduli, shape_of
 from tcompiler.schedule.rules.attempt import attempt
 from tcompiler.schedule.rules.blocking import Blocking, Problem, RowAxis, choose_blocking
 from tcompiler.schedule.rules.elementwise import schedule_map
@@ -200,7 +200,10 @@ def _problem(
 
 
 def _row_producer(sch: Schedule, streamed: Sequence[Operand]) -> str:
-    """The elementwise block that writes the one row operand, for this reduction alone; "" if there is none."""
+    """The elementwise block that writes the one row operand, for this reduction alone; "" if there is none.
+
+    One that reads by a quotient and a remainder is none: it runs along memory only where it stands for itself.
+    """
     if len(streamed) != 1 or streamed[0].buffer in {*sch.function.inputs, *sch.function.outputs}:
         return ""
     writers = [b for b in sch.blocks() if streamed[0].buffer in touched(find_block(sch.function, b)).writes]
@@ -210,7 +213,7 @@ def _row_producer(sch: Schedule, streamed: Sequence[Operand]) -> str:
         or len(sch.consumers(writers[0])) != 1
     ):
         return ""
-    return writers[0]
+    return "" if moduli(shape_of(sch.function, find_block(sch.function, writers[0]))) else writers[0]
 
 
 def place_producer(sch: Schedule, producer: str, loop: str, target: Target) -> None:

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
-from tcompiler.backends.llvm.linear import linear
 from tcompiler.errors import ScheduleError
 from tcompiler.ir.loop.analysis import find_block, touched
 from tcompiler.ir.loop.grammar import Block, For, Seq, Stmt, Update, buffer_table
-from tcompiler.ir.scalar.grammar import Scalar, as_int
-from tcompiler.schedule.rules.accesses import shape_of
+from tcompiler.ir.scalar.grammar import as_int
+from tcompiler.schedule.rules.accesses import shape_of, steps
 from tcompiler.schedule.rules.attempt import attempt
 from tcompiler.schedule.rules.placement import operations
 from tcompiler.schedule.schedule import Schedule
@@ -194,13 +193,9 @@ def _interleaved(sch: Schedule, name: str, threads: int) -> bool:
         shape = shape_of(sch.function, block)
         if shape is None or buffers[shape.target.buffer].scope != "global":
             continue
-        steps: dict[Scalar, int] = {}
-        for i, binding in zip(block.iters, block.bindings, strict=True):
-            moved = (shape.target.strides.get(i.var) or 0) * buffers[shape.target.buffer].dtype.bytes
-            for atom, by in linear(binding, {}).terms.items():
-                steps[atom] = steps.get(atom, 0) + by * moved
-        step = steps.get(loop.var, 0)
-        inside = max((steps.get(inner.var, 0) for inner in loops_under(loop.body)), default=0)
+        element, moved = buffers[shape.target.buffer].dtype.bytes, steps(block, shape.target)
+        step = moved.get(loop.var, 0) * element
+        inside = max((moved.get(inner.var, 0) for inner in loops_under(loop.body)), default=0) * element
         if step % LINE_BYTES and step * share < STRETCH and inside > step:
             return True
     return False
