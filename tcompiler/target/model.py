@@ -38,6 +38,7 @@ class Core:
         store_bits: Bits of them, all together.
         issue: Instructions in a cycle, of any kind.
         divide_cycles: Cycles between divisions, or square roots, of 256 bits of f32.
+        far_speed: How many times what others read in a cycle from beyond the level 2 cache it reads from there.
         kernel_cycles: Cycles that a kernel of its own costs: a call, threads that start and end together, what it
             brings in anew.
         capacities: Bytes of L1 and L2 (of a core) and L3 (shared; 0 if there is none).
@@ -58,6 +59,7 @@ class Core:
     store_bits: int = 256
     issue: int = 4
     divide_cycles: float = 5.0
+    far_speed: float = 1.0
     kernel_cycles: float = 3000.0
     capacities: Mapping[str, int] = field(default_factory=dict)
     bytes_per_cycle: Mapping[str, float] = field(default_factory=dict)
@@ -120,6 +122,7 @@ class _Figures(TypedDict, total=False):
     store_bits: int
     issue: int
     divide_cycles: float
+    far_speed: float
 
 
 # Microarchitectures by LLVM's name: what differs from the defaults above.
@@ -138,12 +141,12 @@ _CORES: dict[str, _Figures] = {
     "znver2": {**_ZEN, "fma_latency": 5},
     "znver3": {**_ZEN, "store_bits": 256},
     "znver4": {**_ZEN, "store_bits": 256},
-    "znver5": {**_ZEN, **_WIDE, "add_latency": 2, "issue": 8},
+    "znver5": {**_ZEN, **_WIDE, "add_latency": 2, "issue": 8, "far_speed": 1.8},
     "x86-64": {"fma_bits": 256, "load_bits": 256, "store_bits": 128},
     "x86-64-v2": {"fma_bits": 256, "load_bits": 256, "store_bits": 128},
     "x86-64-v4": _WIDE,
 }
-# Of a vector of 256 bits per load port; a core of twice the width moves twice as much.
+# Of a vector of 256 bits per load port; a core of twice the width moves twice as much out of its own caches.
 _BYTES_PER_CYCLE = {"L1": 64.0, "L2": 28.0, "L3": 15.0, "DRAM": 6.0}
 
 
@@ -155,6 +158,7 @@ def core(target: Target) -> Core:
         known = _WIDE if target.vector_bits == 512 else {}
     made = Core(target.vector_bits, target.vector_registers, **known)
     scale = {"L1": made.load_bits / 512, "L2": max(1.0, made.load_bits / 512)}
+    scale |= dict.fromkeys(("L3", "DRAM"), made.far_speed)
     return replace(
         made,
         capacities={"L1": target.l1_bytes, "L2": target.l2_bytes, "L3": target.l3_bytes},
@@ -196,6 +200,7 @@ def pace(target: Target) -> Pace:
         shared=round(2.4 / made.issue, 3),
         chain=round(1.05 * made.fma_latency, 3),
         near_bytes=20.0 * max(1.0, made.load_bits / 512),
+        far_bytes=8.0 * made.far_speed,
     )
 
 

@@ -20,8 +20,8 @@ from tcompiler.target.target import LINE_BYTES
 
 HELD = 0.7
 """Share of the level 2 cache that rows and a panel may fill."""
-FAR_BYTES = 5.0
-"""Bytes per cycle that arrive from beyond the level 2 cache, or leave for it, while others use it too."""
+FAR = 0.625
+"""Share of what comes from beyond the level 2 cache that arrives, or leaves for it, while others use it too."""
 GOOD = 0.945
 """Share of the multiply-adds that a core sustains that a good tile attains."""
 SHORT = 32
@@ -158,6 +158,7 @@ def _cost(problem: Problem, at: int, size: int) -> tuple[float, Blocking]:
     rows = problem.footprint(inside)
     shared = problem.columns * problem.panel
     capacity = HELD * problem.cache
+    far = FAR * problem.pace.far_bytes
     everything = problem.footprint(problem.extents)
     moved: float
     if shared + rows / size <= capacity:
@@ -169,7 +170,7 @@ def _cost(problem: Problem, at: int, size: int) -> tuple[float, Blocking]:
     copying = 0.0
     if problem.copied:
         near = problem.pace.near_bytes
-        copying = blocks * rows / near if rows <= capacity / 2 else everything * (1 / near + 2 / FAR_BYTES)
+        copying = blocks * rows / near if rows <= capacity / 2 else everything * (1 / near + 2 / far)
     if problem.depth <= SHORT and problem.lane is not None:
         # lines of the result that two panels share are written twice, unless they are still near
         written = problem.element * prod(inside[v] for v in (problem.lane, *(r.var for r in problem.rows)))
@@ -179,13 +180,13 @@ def _cost(problem: Problem, at: int, size: int) -> tuple[float, Blocking]:
     points = prod(problem.extents.values()) * problem.pace.fma / problem.width / GOOD * problem.slowness * times
     if problem.extents[axis.var] % (size * axis.step):
         points *= TAIL
-    moving = (times * moved + problem.chunks * problem.written) / FAR_BYTES / problem.threads
+    moving = (times * moved + problem.chunks * problem.written) / far / problem.threads
     copying *= times
     by_block = points / _evenness(problem, at, size) + moving + copying / problem.threads
     by_panel = points / _even(problem.batches * problem.columns, problem.threads) + moving + copying
     if problem.copied and problem.threads > 1:
         # one thread copies, and the others fetch the copy from its cache
-        by_panel += times * blocks * rows / FAR_BYTES
+        by_panel += times * blocks * rows / far
     return min(by_block, by_panel), Blocking(at, size, by_block <= by_panel)
 
 
