@@ -77,7 +77,7 @@ def graph_passes(target: Target) -> tuple[GraphPass, ...]:
     return (
         *SIMPLIFY,
         FoldZeroPoints(),
-        CenterConstants(),
+        CenterConstants(target),
         EliminateDeadCode(),
         LeaveOutHidden(operator),
         EliminateDeadCode(),

@@ -110,7 +110,7 @@ def _dot_of(target: Target, dtype: str) -> tuple[_Dot, int] | None:
     if dtype == "bf16":
         wide = _Dot(f"llvm.x86.avx512bf16.dpbf16ps.{bits}", "float", "bfloat", 2)
         return (wide, bits) if target.has("avx512bf16") else None
-    if target.has("avx512vnni") or target.has("avxvnni"):
+    if target.vnni:
         return _Dot(f"llvm.x86.avx512.vpdpbusd.{bits}", "i32", "i8", 4), bits
     for feature, width, name, pairs in (
         ("avx512bw", 512, "avx512.pmaddw.d.512", "avx512.pmaddubs.w.512"),

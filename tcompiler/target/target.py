@@ -63,6 +63,11 @@ class Target:
         return f"+{feature}" in self.features
 
     @property
+    def vnni(self) -> bool:
+        """Whether one instruction multiplies bytes, sums their products and adds that to 32 bits (vpdpbusd)."""
+        return self.has("avx512vnni") or self.has("avxvnni")
+
+    @property
     def llvm_features(self) -> str:
         """The flags as LLVM takes them."""
         return ",".join(self.features)

@@ -1,7 +1,8 @@
 """Constant factors of integer products moved to around zero, where they fit a narrower range.
 
-Σ x·w = Σ x·(w - c) + c·Σ x. Weights of seven bits whose zero point is not in their middle come within ±64 so, where
-products of bytes can be summed by twos in 16 bits; Σ x is computed once for all columns. Sums of i32 wrap around, so
+Σ x·w = Σ x·(w - c) + c·Σ x. Weights whose zero point is not in their middle come within the signed bytes so, of which
+an instruction multiplies four at once, or without it those of seven bits within ±64, where products of bytes can be
+summed by twos in 16 bits; Σ x is computed once for all columns. Sums of i32 wrap around, so
 that holds for all values (R. Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference", 2018,
 section 3.1.1, takes zero points apart in the same way).
 """
@@ -9,6 +10,7 @@ section 3.1.1, takes zero points apart in the same way).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.graph.grammar import ConstantStore, Graph, Node
+from tcompiler.target.target import Target
 from tcompiler.transform.editing import Editor, rewrite_nodes
 from tcompiler.transform.narrow import SMALL
 
@@ -23,20 +26,28 @@ LEAST = 32
 """Columns from which on one more sum, that of the other factor, does not weigh."""
 ROWS = 8
 """Rows from which on it is the products that take the time, rather than reading the weights."""
+_BYTES = (-128, 127)
+"""What fits a signed byte."""
 
 
 @dataclass(frozen=True, slots=True)
 class CenterConstants:
-    """Subtracts the middle from constant factors that are all within ±64 of it, though not of zero."""
+    """Subtracts the middle from constant factors that all fit the narrower range around it, though not around zero.
 
+    Attributes:
+        target: The machine, whose instructions say which range that is.
+    """
+
+    target: Target
     name: str = "center-constants"
 
     def run(self, graph: Graph, store: ConstantStore) -> Graph:
         """The graph with weights around zero, and behind the products what that changes."""
-        return rewrite_nodes(graph, store, _center)
+        limits = _BYTES if self.target.vnni else (-SMALL, SMALL)
+        return rewrite_nodes(graph, store, partial(_center, limits=limits))
 
 
-def _center(editor: Editor, node: Node) -> str | None:
+def _center(editor: Editor, node: Node, limits: tuple[int, int]) -> str | None:
     if node.op not in ("conv", "matmul") or node.outputs[0].type.dtype is not dt.i32 or node.attr("groups", 1) != 1:
         return None
     x, w, *rest = editor.inputs(node)
@@ -47,9 +58,9 @@ def _center(editor: Editor, node: Node) -> str | None:
     if columns < LEAST or prod(node.outputs[0].type.dims()) < ROWS * columns:
         return None
     low, high = int(weights.min()), int(weights.max())
-    if -SMALL <= low <= high <= SMALL or high - low > 2 * SMALL:
+    if limits[0] <= low <= high <= limits[1] or high - low > limits[1] - limits[0]:
         return None
-    middle = (low + high) // 2
+    middle = (low - limits[0] + high - limits[1]) // 2
     centred = editor.constant((weights.astype(np.int64) - middle).astype(np.int32))
     product = editor.emit(node.op, (x, centred), dict(node.attrs), like=node)
     shift = editor.emit(

@@ -40,7 +40,7 @@ class Instruction:
 
     def operations(self, target: Target) -> int:
         """How many instructions a product and its addition are."""
-        return self.vnni if _vnni(target) else self.count
+        return self.vnni if target.vnni else self.count
 
     def available(self, target: Target) -> bool:
         """Whether a target has it."""
@@ -54,13 +54,9 @@ def _added(v: Values, c: Value, sums: str) -> Value:
     not see through assembly, be it empty.
     """
     total = v.binary("add", Value(sums, c.dtype, c.lanes), c)
-    if _vnni(v.target) or not v.target.has("avx2"):
+    if v.target.vnni or not v.target.has("avx2"):
         return total
     return Value(v.w.effect(f'call {c.type} asm sideeffect "", "=x,0"({total.typed})'), c.dtype, c.lanes)
-
-
-def _vnni(target: Target) -> bool:
-    return target.has("avx512vnni") or target.has("avxvnni")
 
 
 def _dot_i16(name: str) -> Callable[[Values, Value, Value, Value], Value]:
