@@ -155,7 +155,8 @@ def test_wide_integers_are_multiplied_as_they_are() -> None:
 
 @needs_avx2
 @pytest.mark.parametrize(
-    "c, k, h, w, window, stride", [(6, 20, 7, 9, 3, 1), (3, 17, 5, 6, 3, 2), (8, 16, 6, 5, 1, 1), (5, 9, 4, 7, 5, 2)]
+    "c, k, h, w, window, stride",
+    [(6, 20, 7, 9, 3, 1), (3, 17, 5, 6, 3, 2), (8, 16, 6, 5, 1, 1), (5, 9, 4, 7, 5, 2), (8, 33, 3, 29, 3, 1)],
 )
 def test_convolutions_of_bytes(c: int, k: int, h: int, w: int, window: int, stride: int) -> None:
     sch = checked(conv(c, k, h, w, window, stride), "host", 2)
@@ -163,6 +164,15 @@ def test_convolutions_of_bytes(c: int, k: int, h: int, w: int, window: int, stri
     # one pass, borders and tails cut off, makes the padded operand of the picture, another one that of the weights
     passes = {re.sub(r"(_t(_\d+)?)+$", "", b) for b in sch.blocks()}
     assert len([b for b in passes if b.startswith("S_f") or b.endswith("_pad")]) <= 2
+
+
+@pytest.mark.parametrize("width, along", [(28, "vw"), (7, "vk")])
+def test_tiles_of_many_rows_are_written_along_memory(width: int, along: str) -> None:
+    sch = checked(conv(8, 32, 3, width, 3, 1), "znver5")
+    (write,) = [b for b in sch.blocks() if b.endswith("_write")]
+    node = find_block(sch.function, write)
+    lanes = sch.loops(write)[-1]
+    assert along in {i.var.name for i, b in zip(node.iters, node.bindings, strict=True) if lanes in str(b)}
 
 
 @pytest.mark.parametrize(

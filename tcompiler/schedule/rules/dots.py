@@ -288,6 +288,13 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
     sch.tensorize(whole, instruction)
     for nest in (init, write):
         around = sch.own_loops(nest)
+        if nest == write and first and _by_rows(shape, m, height):
+            # vectors along the rows: their elements are the accumulators' lanes, which are transposed in registers
+            *around, rows_loop = around
+            for name in around:
+                sch.unroll(name)
+            sch.vectorize(rows_loop)
+            continue
         lanes_loop = around.pop(0 if first and len(around) > 1 else -1)
         if around:
             sch.reorder(*around, lanes_loop)
@@ -365,6 +372,11 @@ def _lanes_last(sch: Schedule, init: str, write: str, m: Mapping, both: bool) ->
         return False
     sch.transform_layout(sch.written_by(init), "lambda a, b: (b, a)", False)
     return True
+
+
+def _by_rows(shape: Shape, m: Mapping, height: int) -> bool:
+    """Whether to write a tile in vectors of rows: side by side in memory, they fill more than half of a vector."""
+    return m.row is not None and shape.target.strides.get(m.row) == 1 and 2 * height > m.lanes
 
 
 def _fill_panels(sch: Schedule, name: str, packed: _Packed, m: Mapping, width: int, threads: int) -> None:
