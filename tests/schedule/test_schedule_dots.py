@@ -133,7 +133,7 @@ needs_avx2 = pytest.mark.skipif(not available("x86.dot_i16x8", host()), reason="
 
 @needs_avx2
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("m, n, k", [(64, 48, 32), (13, 37, 29), (11, 9, 17), (40, 101, 1), (9, 16, 7)])
+@pytest.mark.parametrize("m, n, k", [(64, 48, 32), (13, 37, 29), (11, 9, 17), (40, 101, 1), (9, 16, 7), (20, 115, 23)])
 def test_products_of_bytes(m: int, n: int, k: int, threads: int) -> None:
     sch = checked(matmul(m, n, k), "host", threads)
     assert all(name.startswith("x86.dot_i16") for name in instructions(sch.function))

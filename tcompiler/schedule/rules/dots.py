@@ -14,7 +14,7 @@ tile of rows by vectors of j in registers, as for a multiply-add, which is the i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from tcompiler.backends.llvm.instructions import FROM_MEMORY, INSTRUCTIONS, available
@@ -322,7 +322,7 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
         if (
             name not in sch.producers(whole)
             or sch.written_by(name) != packed.buffer
-            or not attempt(sch, _fill_panels, sch, name, packed, m, width, threads)
+            or not attempt(sch, _fill_panels, sch, name, packed, m, shape, width, threads)
         ):
             schedule_map(sch, name, target, threads)
     return True
@@ -379,8 +379,11 @@ def _by_rows(shape: Shape, m: Mapping, height: int) -> bool:
     return m.row is not None and shape.target.strides.get(m.row) == 1 and 2 * height > m.lanes
 
 
-def _fill_panels(sch: Schedule, name: str, packed: _Packed, m: Mapping, width: int, threads: int) -> None:
-    """A copy into panels: rows of the source one after the other, lanes and steps of a panel as one vector."""
+def _fill_panels(sch: Schedule, name: str, packed: _Packed, m: Mapping, shape: Shape, width: int, threads: int) -> None:
+    """A copy into panels: rows of the source one after the other, lanes and steps of a panel as one vector.
+
+    Padding is peeled off: vectors of elements alone are read without a condition.
+    """
     lane, step = sch.loop_of(name, packed.lane), sch.loop_of(name, packed.step)
     work = 1
     for loop in sch.own_loops(name):
@@ -398,6 +401,18 @@ def _fill_panels(sch: Schedule, name: str, packed: _Packed, m: Mapping, width: i
     parallelize(sch, name, outer, work, threads, keep=[panels, steps])
     for loop in (steps, panels):
         peel_tails(sch, loop)
+    whole, rest = divmod(shape.extents[m.lane], width)
+    last = _pieces(sch, panels, whole)[-1]
+    if width > m.lanes and rest:
+        (part,) = sch.blocks_under(last)
+        _pieces(sch, sch.loops(part)[-2], rest // m.lanes, -(-rest // m.lanes))
+    _pieces(sch, steps, shape.extents[m.step] // m.pack)
+
+
+def _pieces(sch: Schedule, loop: str, *points: int) -> Sequence[str]:
+    """Cuts a loop at the points that are inside of it."""
+    inside = sorted({p for p in points if 0 < p < (sch.extent(loop) or 1)})
+    return sch.peel(loop, inside) if inside else [loop]
 
 
 def _tile(rows: int, columns: int, m: Mapping, target: Target) -> tuple[str, int, int]:
