@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 import tcompiler as tc
+from tcompiler.ir.loop.grammar import For, walk
 from tcompiler.ir.loop.text import parse_function, print_function
 from tcompiler.ir.loop.verify import verify
+from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.pipeline import Compilation, compose_programs, lower_programs, run_graph_passes, schedule_functions
-from tcompiler.target.named import host
+from tcompiler.target.named import get, host
 
 CASES: dict[str, tuple[Callable[..., object], list[tuple[str, tuple[int, ...]]]]] = {
     "a row of lanes under loops of one iteration": (lambda a, b: a @ b, [("i64", (37,)), ("i64", (1, 37, 1))]),
@@ -32,3 +35,32 @@ def test_schedule_verifies(name: str, threads: int) -> None:
         function = kernel.schedule.function
         verify(function)
         assert print_function(parse_function(print_function(function))) == print_function(function)
+
+
+@pytest.mark.parametrize("dtype", ["u8", "f16", "f32"])
+@pytest.mark.parametrize("channels", [4, 8, 16, 32])
+def test_channels_are_brought_last(channels: int, dtype: str) -> None:
+    module = tc.trace(lambda x: tc.transpose(x, (0, 2, 3, 1)), x=tc.spec(dtype, (1, channels, 5, 36)))
+    model = tc.compile(module)
+    x = (
+        np.random.default_rng(0)
+        .integers(0, 99, (1, channels, 5, 36))
+        .astype({"u8": "uint8", "f16": "float16", "f32": "float32"}[dtype])
+    )
+    np.testing.assert_array_equal(model(x), x.transpose(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("channels, joined", [(8, True), (16, False), (32, False)])
+def test_rows_that_would_be_put_together_from_short_pieces_are_tiles(channels: int, joined: bool) -> None:
+    module = tc.trace(lambda x: tc.transpose(x, (0, 2, 3, 1)), x=tc.spec("u8", (1, channels, 9, 37)))
+    c = Compilation(module, get("znver5"), 1)
+    for stage in (run_graph_passes, compose_programs, lower_programs, schedule_functions):
+        stage(c)
+    (kernel,) = c.kernels.values()
+    assert kernel.schedule is not None
+    lanes = max(
+        as_int(n.var.extent) or 0
+        for n in walk(kernel.schedule.function.body)
+        if isinstance(n, For) and n.kind == "vectorized"
+    )
+    assert (lanes > channels) == joined

@@ -28,6 +28,8 @@ STREAMS = 64
 """Rows that are read side by side, each from its beginning to its end: more of them crowd a cache."""
 SHORT = 8
 """Vectors of a row that are written out, if they are cheap."""
+PIECE_BYTES = 8
+"""Bytes side by side from which on it pays to put a vector together from them."""
 PIECES = 16
 """Pieces that borders may cut a nest into."""
 
@@ -104,10 +106,11 @@ def _schedule(
     if var is None or var not in loop_of:
         parallelize(sch, block, [*above, *loop_of.values()], shape.points(), threads)
         return True
-    width = target.vector_lanes(buffer_table(sch.function)[shape.target.buffer].dtype.bytes * 8)
+    bytes_ = buffer_table(sch.function)[shape.target.buffer].dtype.bytes
+    width = target.vector_lanes(bytes_ * 8)
     axes = [[var]]
     other = _across(shape, var)
-    around = _short_rows(shape, var, loop_of, width)
+    around = _short_rows(shape, var, loop_of, width, bytes_)
     if around is not None:
         axes[0].insert(0, around)
     elif other is not None and other in loop_of:
@@ -206,15 +209,24 @@ def _only_in_indices(block: Block) -> set[Var]:
     return found
 
 
-def _short_rows(shape: Shape, lane: Var, loop_of: dict[Var, str], width: int) -> Var | None:
-    """The axis around rows that are shorter than a vector and fill it in whole numbers, if what is read is as close."""
+def _short_rows(shape: Shape, lane: Var, loop_of: dict[Var, str], width: int, bytes_: int) -> Var | None:
+    """The axis around rows that are shorter than a vector and fill it in whole numbers, if what is read is as close.
+
+    What lies along that axis instead is read in pieces of as many elements as a vector has rows; short ones take as
+    many loads as a tile that is transposed takes for several vectors.
+    """
     size = shape.extents[lane]
     if size >= width or width % size:
         return None
     for v in shape.spatial:
         if v in loop_of and v is not lane and shape.extents[v] > 1 and shape.target.strides.get(v) == size:
             steps = [(o.strides.get(v, 0), o.strides.get(lane, 0)) for o in shape.operands]
-            if all(a in (0, 1) or (a is not None and b is not None and a == b * size) for a, b in steps):
+            if all(
+                a == 0
+                or (a == 1 and width // size * bytes_ >= PIECE_BYTES)
+                or (a is not None and b is not None and a == b * size)
+                for a, b in steps
+            ):
                 return v
     return None
 
