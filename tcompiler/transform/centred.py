@@ -52,7 +52,7 @@ def _center(editor: Editor, node: Node, limits: tuple[int, int]) -> str | None:
         return None
     x, w, *rest = editor.inputs(node)
     weights, dims = editor.array(w), editor.dims(x)
-    if weights is None or weights.ndim < 2 or weights.size == 0 or dims is None or len(dims) < 2 or any(rest):
+    if weights is None or weights.ndim < 2 or weights.size == 0 or dims is None or len(dims) < 2:
         return None
     columns = weights.shape[0 if node.op == "conv" else -1]
     if columns < LEAST or prod(node.outputs[0].type.dims()) < ROWS * columns:
@@ -62,7 +62,7 @@ def _center(editor: Editor, node: Node, limits: tuple[int, int]) -> str | None:
         return None
     middle = (low - limits[0] + high - limits[1]) // 2
     centred = editor.constant((weights.astype(np.int64) - middle).astype(np.int32))
-    product = editor.emit(node.op, (x, centred), dict(node.attrs), like=node)
+    product = editor.emit(node.op, (x, centred, *rest), dict(node.attrs), like=node)
     shift = editor.emit(
         "mul", (_sums(editor, node, x, weights), editor.constant(np.array(middle, np.int32))), like=node
     )

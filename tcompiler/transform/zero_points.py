@@ -76,8 +76,14 @@ def _fold(editor: Editor, node: Node) -> str | None:
     wide = editor.emit("cast", (x,), {"to": dt.i32}, like=node)
     if signed:
         wide = editor.emit("add", (wide, editor.constant(np.array(_SIGNED, np.int32))), like=node)
+    correction = _correction(editor, node, factor, weights, over, signed)
+    bias = editor.array(inputs[2]) if len(inputs) > 2 and inputs[2] else None
+    known = editor.array(correction)
+    if bias is not None and known is not None:
+        together = editor.constant(_wrapped(bias.astype(np.int64) - known.reshape(bias.shape)))
+        return editor.emit(node.op, (wide, inputs[1], together), attrs, like=node)
     product = editor.emit(node.op, (wide, *inputs[1:]), attrs, like=node)
-    return editor.emit("sub", (product, _correction(editor, node, factor, weights, over, signed)), like=node)
+    return editor.emit("sub", (product, correction), like=node)
 
 
 def _centered(editor: Editor, name: str) -> _Centered | None:

@@ -31,6 +31,11 @@ def conv(x: Any) -> SymbolicTensor:
     return apply("conv", x.astype("i32") - 7, lift(writer_of(x), F), None, pads=(1, 0, 2, 1), strides=(1, 2))
 
 
+def biased(x: Any) -> SymbolicTensor:
+    bias = np.arange(37, dtype=np.int32)
+    return apply("conv", x.astype("i32") - 7, lift(writer_of(x), F), lift(writer_of(x), bias), strides=(1, 2))
+
+
 def centred(module: GraphModule, first: bool, machine: str = "x86-64-v3") -> GraphModule:
     graph = FoldZeroPoints().run(module.graph, module.constants) if first else module.graph
     after = CenterConstants(get(machine)).run(graph, module.constants)
@@ -50,6 +55,7 @@ def whole_bytes(x: Any) -> Any:
         (matmul, (9, 20), "x86-64-v3", (-64, 64)),
         (matmul, (2, 9, 20), "x86-64-v3", (-64, 64)),
         (conv, (2, 3, 6, 5), "x86-64-v3", (-64, 64)),
+        (biased, (2, 3, 6, 5), "x86-64-v3", (-64, 64)),
         (whole_bytes, (9, 22), "znver5", (-128, 127)),
     ],
 )
