@@ -13,11 +13,12 @@ from math import prod
 
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var
+from tcompiler.schedule.rules.accesses import Operand
 from tcompiler.schedule.rules.packing import packable, rows_apart
 from tcompiler.schedule.rules.plan import Plan, make_plan
 from tcompiler.schedule.schedule import Schedule
-from tcompiler.target.target import Target
-from tcompiler.target.tile import Tile, near_bytes, room
+from tcompiler.target.target import LINE_BYTES, Target
+from tcompiler.target.tile import Tile, far_bytes, near_bytes, room
 
 MARGIN = 0.95
 """What another axis must not exceed of the cycles along the contiguous one."""
@@ -29,6 +30,10 @@ ACROSS = 5.0
 """Cycles for a vector of elements that are transposed in registers and then stored, rows side by side."""
 TURN = 4.0
 """Cycles for a vector of elements that are interleaved and then stored side by side."""
+STRIDED = 0.3
+"""Cycles for an element of rows that is read where it lies, if each step of the reduction reads another line."""
+FAR = 3.0
+"""The same where these lines come from memory, which nothing asks for ahead."""
 SCATTER = 2.5
 """Cycles for an element of a vector that is stored by itself."""
 
@@ -90,6 +95,8 @@ def _cycles(plan: Plan, target: Target, constants: Collection[str], element: int
     rows = rows_apart(plan, target, constants)
     if rows is not None:
         total += _elements(shape.extents, rows.strides) * COPY / width
+    else:
+        total += sum(_strided(plan, o, target, element) for o in shape.operands if o.buffer not in constants)
     if shape.target.strides.get(plan.lane) != 1:
         # sums of a part are read again, too
         parts = -(-plan.panel(element) // near_bytes(target))
@@ -105,6 +112,16 @@ def _storing(plan: Plan, tile: Tile, width: int, element: int) -> float:
     beside = not tile.flat and tile.rows > 1 and plan.row is not None and strides.get(plan.row) == 1
     apart = (strides.get(plan.lane) or 0) * element
     return ACROSS / width if beside and tile.lanes <= room(apart) else SCATTER
+
+
+def _strided(plan: Plan, operand: Operand, target: Target, element: int) -> float:
+    """Cycles that the lines of a row operand take which lies across the steps of the reduction, and is not copied."""
+    shape = plan.shape
+    steps = [element * abs(s) for v in shape.reduce if shape.extents[v] > 1 and (s := operand.strides.get(v))]
+    if plan.row is None or operand.strides.get(plan.row) != 1 or min(steps, default=0) < LINE_BYTES:
+        return 0.0
+    size = _elements(shape.extents, operand.strides)
+    return size * (FAR if size * element > far_bytes(target) else STRIDED)
 
 
 def _elements(extents: dict[Var, int], strides: dict[Var, int | None]) -> int:
