@@ -354,3 +354,13 @@ def test_both_factors_from_memory_are_laid_out_in_front(tmp_path: Path) -> None:
 def test_rows_in_the_same_sets_are_copied_side_by_side(tmp_path: Path, depth: int, columns: int, copied: bool) -> None:
     text = traces(affine(tmp_path / "m.onnx", 67, depth, columns))
     assert ("_copy" in text) == copied
+
+
+@pytest.mark.parametrize(("rows", "size", "along"), [(32, 1024, "m"), (48, 3000, "n")])
+def test_lanes_run_along_a_matrix_that_comes_from_memory(tmp_path: Path, rows: int, size: int, along: str) -> None:
+    """With lanes along a few rows no copy of the matrix is needed, but it is read piece by piece, far apart."""
+    a, b = normal(rows, size), normal(size, size)
+    write(tmp_path / "m.onnx", [helper.make_node("MatMul", ["a", "b"], ["y"])], {"a": a, "b": b}, {})
+    check(tmp_path / "m.onnx", {"a": a, "b": b}, a.astype(np.float64) @ b.astype(np.float64))
+    lines = traces(tmp_path / "m.onnx", "znver5").splitlines()
+    assert any(line.startswith('sch.vectorize("') and f"_{along}_1" in line for line in lines), lines

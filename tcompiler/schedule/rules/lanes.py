@@ -30,10 +30,8 @@ ACROSS = 5.0
 """Cycles for a vector of elements that are transposed in registers and then stored, rows side by side."""
 TURN = 4.0
 """Cycles for a vector of elements that are interleaved and then stored side by side."""
-STRIDED = 0.3
-"""Cycles for an element of rows that is read where it lies, if each step of the reduction reads another line."""
 FAR = 3.0
-"""The same where these lines come from memory, which nothing asks for ahead."""
+"""Cycles for an element of rows from memory, if each step of the reduction reads another line: nothing foresees it."""
 SCATTER = 2.5
 """Cycles for an element of a vector that is stored by itself."""
 
@@ -96,7 +94,7 @@ def _cycles(plan: Plan, target: Target, constants: Collection[str], element: int
     if rows is not None:
         total += _elements(shape.extents, rows.strides) * COPY / width
     else:
-        total += sum(_strided(plan, o, target, element) for o in shape.operands if o.buffer not in constants)
+        total += FAR * sum(_scattered(plan, o, target, element) for o in shape.operands if o.buffer not in constants)
     if shape.target.strides.get(plan.lane) != 1:
         # sums of a part are read again, too
         parts = -(-plan.panel(element) // near_bytes(target))
@@ -114,14 +112,14 @@ def _storing(plan: Plan, tile: Tile, width: int, element: int) -> float:
     return ACROSS / width if beside and tile.lanes <= room(apart) else SCATTER
 
 
-def _strided(plan: Plan, operand: Operand, target: Target, element: int) -> float:
-    """Cycles that the lines of a row operand take which lies across the steps of the reduction, and is not copied."""
+def _scattered(plan: Plan, operand: Operand, target: Target, element: int) -> int:
+    """Elements of a row operand from memory that lies across the steps of the reduction; 0 if it is no such operand."""
     shape = plan.shape
     steps = [element * abs(s) for v in shape.reduce if shape.extents[v] > 1 and (s := operand.strides.get(v))]
-    if plan.row is None or operand.strides.get(plan.row) != 1 or min(steps, default=0) < LINE_BYTES:
-        return 0.0
     size = _elements(shape.extents, operand.strides)
-    return size * (FAR if size * element > far_bytes(target) else STRIDED)
+    if plan.row is None or operand.strides.get(plan.row) != 1 or min(steps, default=0) < LINE_BYTES:
+        return 0
+    return size if size * element > far_bytes(target) else 0
 
 
 def _elements(extents: dict[Var, int], strides: dict[Var, int | None]) -> int:
