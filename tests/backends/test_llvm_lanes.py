@@ -108,8 +108,8 @@ def f(A: {dtype}[3, {inside}], B: out({dtype}[4, {lanes}])):
 """,
         )
 
-for lanes in (4, 5, 8):
-    for step in (1, -1, 2, -2, 3, -3, 9, -9):
+for lanes in (4, 5, 8, 16):
+    for step in (1, -1, 2, -2, 3, -3, 4, -5, 9, -9):
         size = (lanes - 1) * abs(step) + 1
         first = 0 if step > 0 else size - 1
         for dtype in ("f32", "u8", "bool"):

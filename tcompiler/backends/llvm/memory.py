@@ -146,7 +146,7 @@ class Memory(RegisterAccess):
         return result
 
     def _load_strided(self, buffer: str, first: Linear, step: int, d: DType, active: list[bool]) -> str:
-        """Every step-th element, one per lane: where steps are short, by shuffles of whole vectors.
+        """Every step-th element, one per lane: by shuffles of whole vectors, where these are half as many or fewer.
 
         Nothing in front of the first element that is asked for and nothing behind the last one is touched. Lanes that
         are not active hold zero.
@@ -157,21 +157,25 @@ class Memory(RegisterAccess):
             return "zeroinitializer"
         start = step * (asked[0] if step > 0 else asked[-1])
         span = abs(step) * (asked[-1] - asked[0]) + 1
-        if span > 2 * n:
+        if span > n * max(2, len(asked) // 2):
             return self._load_apart(buffer, first, step, d, asked)
         low = first + Linear(start, {})
-        one = self._load_part(d, self.pointer(buffer, low), min(span, n))
-        other, behind = "poison", 0
-        if span > n:
-            other, behind = self._load_part(d, self.pointer(buffer, low + Linear(span - n, {})), n), span - n
+        result = Value(self._load_part(d, self.pointer(buffer, low), min(span, n)), d, n)
         places = [step * k - start if active[k] else -1 for k in range(n)]
-        picks = [f"i32 {p if p < n else n + p - behind}" if p >= 0 else "i32 poison" for p in places]
-        text = f"shufflevector {vector} {one}, {vector} {other}, <{n} x i32> <{', '.join(picks)}>"
-        result = self.w.instruction(text, depth)
+        picks = [p if p < n else -1 for p in places]
+        for begin in range(n, span, n):
+            at = min(begin, span - n)
+            part = Value(self._load_part(d, self.pointer(buffer, low + Linear(at, {})), n), d, n)
+            # lanes that came before keep what they have, but for the first vector, which is still as in memory
+            own = picks if begin == n else [k if 0 <= p < begin else -1 for k, p in enumerate(places)]
+            picks = [n + p - at if begin <= p < begin + n else k for p, k in zip(places, own, strict=True)]
+            result = self._shuffled(result, part, picks, n)
+        if span <= n:
+            result = self._shuffled(result, Value("poison", d, n), picks, n)
         if len(asked) == self.extent():
-            return result
+            return result.ssa
         on = literal_mask(active)
-        return self.w.instruction(f"select <{n} x i1> {on}, {vector} {result}, {vector} zeroinitializer", depth)
+        return self.w.instruction(f"select <{n} x i1> {on}, {result.typed}, {vector} zeroinitializer", depth)
 
     def _load_part(self, d: DType, address: str, count: int) -> str:
         """A vector of whose lanes the first `count` are read."""

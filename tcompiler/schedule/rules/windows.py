@@ -39,6 +39,8 @@ LINES, SHORT = 2, 4
 """Lines of such a tile, and columns of each: what two lines read is a third less than what one and one do."""
 EXPANDED = 256
 """Multiply-adds of a tile that are written out."""
+EXPANDED_APART = 1024
+"""The same where lanes lie apart in memory: only a tap that is written out has lanes inside the data that are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,10 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants
     shape, lane, row = found.shape, found.lane, found.row
     loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
     slides = lane in found.along
-    written_out = LINES * SHORT * prod(shape.extents[v] for v in shape.reduce) <= EXPANDED
+    size = prod(shape.extents[v] for v in shape.reduce)
+    written_out = LINES * SHORT * size <= EXPANDED
+    apart = slides and (found.data.strides.get(lane) or 0) > 1
+    expanded = EXPANDED_APART if apart else EXPANDED
     line = found.line if written_out else None
     width = target.vector_lanes(buffer_table(sch.function)[shape.target.buffer].dtype.bits)
     lanes = min(shape.extents[lane], width)
@@ -101,7 +106,8 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants
     row_outer, row_inner, rows = "", "", 1
     line_outer, line_inner, lines = "", "", 1
     if row is not None:
-        rows = even_tile(shape.extents[row], ROWS if slides else COLUMNS if line is None else SHORT)
+        most = ROWS if slides else COLUMNS if line is None else SHORT
+        rows = even_tile(shape.extents[row], max(min(most, expanded // size), 1) if apart else most)
         row_outer, row_inner = sch.split(loop_of[row], [None, rows])
         if line is not None:
             lines = even_tile(shape.extents[line], LINES)
@@ -131,7 +137,7 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants
     size = rows * lines
     for v in reversed(taps):
         size *= shape.extents[v]
-        if size > EXPANDED:
+        if size > expanded:
             break
         sch.unroll(loop_of[v])
     parallelize(sch, block, outer, shape.points(), threads, keep=[strips, *cut])
