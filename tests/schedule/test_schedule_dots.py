@@ -240,3 +240,10 @@ def test_narrow_floats_are_widened_once() -> None:
 
 def test_products_of_narrow_floats_on_this_machine() -> None:
     checked(matmul(40, 33, 25, "bf16", "bf16", "f32"), "host")
+
+
+def test_blocks_of_rows_leave_threads_little_to_wait_for() -> None:
+    sch = default_schedule(matmul(1000, 333, 1020, "bf16", "bf16", "f32"), get("znver5"), 2)
+    (block,) = [b for b in sch.blocks() if b.endswith("_o")]
+    (shared,) = [n for n in sch.loops(block) if sch.kind(n) == "parallel"]
+    assert (sch.extent(shared) or 0) % 2 == 0

@@ -267,7 +267,8 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
         tiles = sch.extent(row_outer) or 1
         near = max(1, target.l2_bytes // 4 // (height * depth * m.types[0].bytes))
         if tiles > near:
-            row_block, row_outer = sch.split(row_outer, [None, -(-tiles // -(-tiles // near))])
+            size = _block_size(tiles, shape.extents[m.row] // height, near, threads)
+            row_block, row_outer = sch.split(row_outer, [None, size])
     panel_bytes = depth * width * m.types[1].bytes
     count = sch.extent(panels) or 1
     most = max(1, min(count, target.l2_bytes // 2 // max(panel_bytes, 1)))
@@ -322,7 +323,7 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
         if (
             name not in sch.producers(whole)
             or sch.written_by(name) != packed.buffer
-            or not attempt(sch, _fill_panels, sch, name, packed, m, shape, width, threads)
+            or not attempt(sch, _fill_panels, sch, name, packed, m, shape, width, threads, constants)
         ):
             schedule_map(sch, name, target, threads)
     return True
@@ -334,6 +335,22 @@ def _even_size(count: int, most: int) -> int:
         if count % size == 0:
             return size
     return -(-count // -(-count // most))
+
+
+def _block_size(tiles: int, whole: int, near: int, threads: int) -> int:
+    """Tiles of a block of rows: at most so many as stay near, and so that threads end together.
+
+    What is left over for a smaller block, and the tile that is not whole, is done by one thread.
+
+    Args:
+        tiles: All tiles.
+        whole: Those of all rows.
+        near: How many a block may have.
+        threads: How many threads share the whole blocks.
+    """
+    if threads == 1:
+        return -(-tiles // -(-tiles // near))
+    return min(range(near, near // 2, -1), key=lambda n: -(-(whole // n) // threads) * n + tiles - whole // n * n)
 
 
 def _unroll_steps(sch: Schedule, steps: str, body: int) -> str:
@@ -379,10 +396,20 @@ def _by_rows(shape: Shape, m: Mapping, height: int) -> bool:
     return m.row is not None and shape.target.strides.get(m.row) == 1 and 2 * height > m.lanes
 
 
-def _fill_panels(sch: Schedule, name: str, packed: _Packed, m: Mapping, shape: Shape, width: int, threads: int) -> None:
+def _fill_panels(
+    sch: Schedule,
+    name: str,
+    packed: _Packed,
+    m: Mapping,
+    shape: Shape,
+    width: int,
+    threads: int,
+    constants: Collection[str],
+) -> None:
     """A copy into panels: rows of the source one after the other, lanes and steps of a panel as one vector.
 
-    Padding is peeled off: vectors of elements alone are read without a condition.
+    Padding is peeled off: vectors of elements alone are read without a condition. Constants are packed ahead, for which
+    less code is better.
     """
     lane, step = sch.loop_of(name, packed.lane), sch.loop_of(name, packed.step)
     work = 1
@@ -401,6 +428,8 @@ def _fill_panels(sch: Schedule, name: str, packed: _Packed, m: Mapping, shape: S
     parallelize(sch, name, outer, work, threads, keep=[panels, steps])
     for loop in (steps, panels):
         peel_tails(sch, loop)
+    if touched(find_block(sch.function, name)).reads <= set(constants):
+        return
     whole, rest = divmod(shape.extents[m.lane], width)
     last = _pieces(sch, panels, whole)[-1]
     if width > m.lanes and rest:
