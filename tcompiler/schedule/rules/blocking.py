@@ -20,6 +20,8 @@ from tcompiler.target.target import LINE_BYTES
 
 HELD = 0.7
 """Share of the level 2 cache that rows and a panel may fill."""
+PASSING = 200 << 10
+"""Bytes of a larger cache that are enough for what passes by beside all rows and a panel, which no others follow."""
 FAR = 0.625
 """Share of what comes from beyond the level 2 cache that arrives, or leaves for it, while others use it too."""
 GOOD = 0.945
@@ -158,6 +160,8 @@ def _cost(problem: Problem, at: int, size: int) -> tuple[float, Blocking]:
     rows = problem.footprint(inside)
     shared = problem.columns * problem.panel
     capacity = HELD * problem.cache
+    if blocks == 1:
+        capacity = max(capacity, problem.cache - PASSING)
     far = FAR * problem.pace.far_bytes
     everything = problem.footprint(problem.extents)
     moved: float
