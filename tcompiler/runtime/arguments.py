@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -185,19 +186,39 @@ def convert(spec: Spec, position: int, value: object) -> Array:
     return np.array(array, order="C")
 
 
+LARGE = 1 << 20
+"""Bytes of an output from which on its memory is kept: the system clears fresh pages at the speed of memory."""
+KEPT = 2
+"""Outputs whose memory is kept: `y = model(x)` in a loop lets go of the one before when the next is made."""
+
+
+def _references(kept: list[Array]) -> tuple[Array, int]:
+    """Takes the first of some arrays out of a list; returns it and how many references there are to it."""
+    array = kept.pop(0)
+    return array, sys.getrefcount(array)
+
+
+_UNUSED = _references([np.empty(1)])[1]
+"""How many references `_references` counts where nobody else has one, which interpreters disagree on."""
+
+
 @dataclass(frozen=True, slots=True)
 class OutputPlan:
     """How to allocate an output, worked out once.
+
+    The memory of large outputs is used again once nothing refers to it: neither the array nor any view of it is left.
 
     Attributes:
         shape: Its extents.
         dtype: Its numpy type.
         elements: How many elements to allocate so that an aligned stretch of the output's size fits.
+        kept: What was allocated for large ones lately.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     elements: int
+    kept: list[Array] = field(default_factory=list, compare=False)
 
     @staticmethod
     def of(spec: TensorSpec) -> OutputPlan:
@@ -207,10 +228,26 @@ class OutputPlan:
 
     def allocate(self) -> tuple[Array, int]:
         """Return a new uninitialised array and its address, a multiple of 64."""
-        raw = np.empty(self.elements, self.dtype)
+        raw = np.empty(self.elements, self.dtype) if self.elements * self.dtype.itemsize < LARGE else self._memory()
         address = address_of(raw)
         offset = -address % ALIGNMENT
         return np.ndarray(self.shape, self.dtype, raw, offset), address + offset
+
+    def _memory(self) -> Array:
+        """Memory for a large output: what an earlier one left, if nobody has it any more."""
+        for _ in range(len(self.kept)):
+            try:
+                # out of the list while its references are counted: two threads never get the same
+                raw, references = _references(self.kept)
+            except IndexError:
+                break
+            self.kept.append(raw)
+            if references == _UNUSED:
+                return raw
+        raw = np.empty(self.elements, self.dtype)
+        if len(self.kept) < KEPT:
+            self.kept.append(raw)
+        return raw
 
 
 def _takes(specs: Sequence[Spec]) -> str:

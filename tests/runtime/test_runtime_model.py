@@ -228,6 +228,45 @@ def test_outputs_are_aligned(shape: tuple[int, ...], dtype: str) -> None:
         assert array.size == 0 or array.__array_interface__["data"][0] == address
 
 
+def test_memory_of_large_outputs_is_used_again_once_nobody_has_it() -> None:
+    plan = OutputPlan.of(TensorSpec("y", "f32", (1 << 19,)))
+    first, place = plan.allocate()
+    second, other = plan.allocate()
+    assert first.ctypes.data != second.ctypes.data
+    for held in (first[5:].reshape(-1, 1), memoryview(first), np.from_dlpack(first)):
+        first = None
+        third, elsewhere = plan.allocate()
+        assert elsewhere not in (place, other)
+        del third
+        first = np.asarray(held)
+    del first, held
+    assert plan.allocate()[1] == place
+    del second
+    assert {plan.allocate()[1] for _ in range(5)} <= {place, other}
+    small = OutputPlan.of(TensorSpec("y", "f32", (1000,)))
+    small.allocate()
+    assert not small.kept
+
+
+def test_threads_never_get_the_same_memory() -> None:
+    plan = OutputPlan.of(TensorSpec("y", "u8", (1 << 20,)))
+    wrong: list[int] = []
+
+    def caller(number: int) -> None:
+        for _ in range(300):
+            array, _ = plan.allocate()
+            array[::4096] = number
+            if (array[::4096] != number).any():
+                wrong.append(number)
+
+    callers = [threading.Thread(target=caller, args=(k,)) for k in range(4)]
+    for thread in callers:
+        thread.start()
+    for thread in callers:
+        thread.join()
+    assert not wrong
+
+
 def test_aligned_memory_and_addresses() -> None:
     for alignment in (64, 4096):
         block = aligned_bytes(100, alignment)
