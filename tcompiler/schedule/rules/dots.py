@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from tcompiler.backends.llvm.instructions import FROM_MEMORY, INSTRUCTIONS, available
+from tcompiler.backends.llvm.instructions import INSTRUCTIONS, available
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.dtypes import DType
 from tcompiler.ir.loop.analysis import find_block, touched
@@ -31,37 +31,21 @@ from tcompiler.schedule.primitives.reindex import factors
 from tcompiler.schedule.rules.accesses import Shape, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.body import inline_epilogues
+from tcompiler.schedule.rules.dot_tiles import block_size, dot_tile, even_size
 from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.reduction import schedule_reduction
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
-from tcompiler.target.model import pace
 from tcompiler.target.target import LINE_BYTES, Target
 
 LEAST = 8
 """How often each packed element must be used for packing to pay."""
-LATENCY = 4
-"""Cycles from one accumulation to the next on the same register, where one instruction multiplies and adds."""
-ADDED = 3.2
-"""Products and additions of integers that a core starts in a cycle, where they are instructions of their own."""
-LOADED = 1 / 16
-"""Cycles that a load takes from the instructions beside it."""
-LOOP = 0.8
-"""Cycles of a step that no instruction hides."""
 BODY = 160
 """Instructions that an inner loop may hold beside its loads."""
 LONG = 16
 """Steps among which a few in a loop of their own do not weigh."""
-LOAD = 0.65
-"""Cycles for each load, broadcasts and operands alike."""
-SHARED = 0.32
-"""Cycles for each instruction, while the core's other thread is as busy."""
-SHARED_LOAD = 0.72
-"""Cycles for each load then."""
 SHARES = 4
 """Groups for each thread that it takes to balance them."""
-STREAMED = 16.0
-"""Bytes of panels that arrive in a cycle from the level 2 cache, beside what else is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +223,7 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
     shape = shape_of(sch.function, find_block(sch.function, block))
     assert shape is not None
     rows = shape.extents[m.row] if m.row is not None else 1
-    instruction, height, vectors = _tile(rows, shape.extents[m.lane], m, target)
+    instruction, height, vectors = dot_tile(rows, shape.extents[m.lane], m.name, m.lanes, target)
     width = vectors * m.lanes
     names = {v: v.name for v in shape.extents}
     for k in (0, 1):
@@ -267,12 +251,12 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
         tiles = sch.extent(row_outer) or 1
         near = max(1, target.l2_bytes // 4 // (height * depth * m.types[0].bytes))
         if tiles > near:
-            size = _block_size(tiles, shape.extents[m.row] // height, near, threads)
+            size = block_size(tiles, shape.extents[m.row] // height, near, threads)
             row_block, row_outer = sch.split(row_outer, [None, size])
     panel_bytes = depth * width * m.types[1].bytes
     count = sch.extent(panels) or 1
     most = max(1, min(count, target.l2_bytes // 2 // max(panel_bytes, 1)))
-    groups, panel = sch.split(panels, [None, _even_size(count, most)])
+    groups, panel = sch.split(panels, [None, even_size(count, most)])
     others = [v for v in shape.spatial if v not in (m.lane, m.row)]
     units = [loop_of[names[v]] for v in (*others, *shape.reduce) if shape.extents[v] == 1 and v is not m.step]
     free = [loop_of[names[v]] for v in others if shape.extents[v] > 1]
@@ -327,30 +311,6 @@ def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: in
         ):
             schedule_map(sch, name, target, threads)
     return True
-
-
-def _even_size(count: int, most: int) -> int:
-    """How many of a number of things to take at once: at most so many, and all times equally many, if it can be."""
-    for size in range(most, most // 2, -1):
-        if count % size == 0:
-            return size
-    return -(-count // -(-count // most))
-
-
-def _block_size(tiles: int, whole: int, near: int, threads: int) -> int:
-    """Tiles of a block of rows: at most so many as stay near, and so that threads end together.
-
-    What is left over for a smaller block, and the tile that is not whole, is done by one thread.
-
-    Args:
-        tiles: All tiles.
-        whole: Those of all rows.
-        near: How many a block may have.
-        threads: How many threads share the whole blocks.
-    """
-    if threads == 1:
-        return -(-tiles // -(-tiles // near))
-    return min(range(near, near // 2, -1), key=lambda n: -(-(whole // n) // threads) * n + tiles - whole // n * n)
 
 
 def _unroll_steps(sch: Schedule, steps: str, body: int) -> str:
@@ -442,44 +402,6 @@ def _pieces(sch: Schedule, loop: str, *points: int) -> Sequence[str]:
     """Cuts a loop at the points that are inside of it."""
     inside = sorted({p for p in points if 0 < p < (sch.extent(loop) or 1)})
     return sch.peel(loop, inside) if inside else [loop]
-
-
-def _tile(rows: int, columns: int, m: Mapping, target: Target) -> tuple[str, int, int]:
-    """The instruction, rows and vectors of the accumulators' tile with the fewest cycles, the tails included.
-
-    A row's element in all lanes and the product before it is added take registers too, as do the vectors of a step
-    where the instruction cannot read them from memory.
-    """
-    best: tuple[float, str, int, int] | None = None
-    for name in (m.name, FROM_MEMORY.get(m.name, "")):
-        for vectors in (2, 1, 3, 4, 5, 6) if name else ():
-            # what sums pairs of 16 bits multiplies them by ones
-            taken = 2 + (INSTRUCTIONS[name].operations(target) > 2) + (0 if INSTRUCTIONS[name].memory else vectors)
-            panels = -(-columns // (vectors * m.lanes))
-            for height in range(1, min(rows, (target.vector_registers - taken) // vectors) + 1):
-                pieces = ((rows // height, height), (1, rows % height))
-                cost = panels * sum(n * _step_cycles(h, vectors, m.lanes, name, target) for n, h in pieces if h)
-                if best is None or cost < best[0]:
-                    best = (cost, name, height, vectors)
-    assert best is not None
-    return best[1:]
-
-
-def _step_cycles(height: int, vectors: int, lanes: int, name: str, target: Target) -> float:
-    """Cycles of one step of a tile.
-
-    Where one instruction multiplies and adds there is time to issue the others. Else it is the mean of a core alone
-    and of one that works for two threads: instructions and loads take about twice as long then, products do not.
-    """
-    instruction, pairs = INSTRUCTIONS[name], height * vectors
-    operations, read = instruction.operations(target), pairs if instruction.memory else vectors
-    loads = height + read
-    streamed = vectors * lanes * 4 / STREAMED
-    if operations == 1:
-        return max(pairs / 2 + LOOP + loads * LOADED, loads / 2, streamed, LATENCY)
-    alone = max(pairs * operations / ADDED, pairs * (operations - 1) * pace(target).fma, loads * LOAD, streamed)
-    issued = pairs * operations + 1 + (height if instruction.memory else loads)
-    return (alone + max(issued * SHARED, loads * SHARED_LOAD, streamed)) / 2
 
 
 def _inline_into_copies(sch: Schedule, block: str, before: Collection[str]) -> None:
