@@ -321,24 +321,28 @@ def _recombined(x: Linear) -> Linear:
                 continue
             number = _form(atom.a)
             high = _quotient(number, c)
-            if high.const or len(high.terms) != 1:
-                continue
-            ((digit, one),) = high.terms.items()
-            if one != 1:
-                continue
-            if x.terms.get(digit) == k * c:
-                x = x.plus(_single(atom), -k).plus(_single(digit), -k * c).plus(number, k)
-                changed = True
-                break
+            if not high.const and len(high.terms) == 1:
+                ((digit, one),) = high.terms.items()
+                if one == 1 and x.terms.get(digit) == k * c:
+                    x = x.plus(_single(atom), -k).plus(_single(digit), -k * c).plus(number, k)
+                    changed = True
+                    break
+            digits = [a for a in high.terms if not isinstance(a, Var)] or list(high.terms)
             for other, coefficient in x.terms.items():
                 if (
-                    coefficient == k * c
+                    digits
+                    and coefficient == k * c
                     and isinstance(other, Binary)
                     and other.op == "floormod"
                     and isinstance(other.b, Const)
-                    and other.a is digit
+                    and int(other.b.value) > 0
+                    and not _loads(other.a)
                 ):
-                    whole = _remainder(number, c * int(other.b.value))
+                    # the number may have lost multiples of c, which its next digit still has
+                    lost = _form(other.a).plus(high, -1)
+                    if any(a in lost.terms for a in digits):
+                        continue
+                    whole = _remainder(number.plus(lost, c), c * int(other.b.value))
                     x = x.plus(_single(atom), -k).plus(_single(other), -k * c).plus(whole, k)
                     changed = True
                     break
