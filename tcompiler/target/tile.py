@@ -23,8 +23,8 @@ ADDRESS_CYCLES = 4.0
 """Cycles in which a row's address follows from its number."""
 WAY_BYTES = 4096
 """Addresses this far apart share a set of the level 1 cache, which is looked up by the offset within a page."""
-CROWD = 6
-"""Lines of a tile that may fall into one set: of its 8 ways or more, what else a tile touches wants some."""
+ELSE = 2
+"""Ways of a set of the level 1 cache that what else a tile touches wants, beside lines that all fall into that set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ class Registers:
         near_bytes: Bytes of a panel that stay close to the core: over half of the level 2 cache; 0 where what is read
             streams by in any case.
         part_bytes: Bytes of a panel from which on a reduction is done in parts.
+        ways: Ways of a set of the level 1 cache.
         pace: What the core sustains.
     """
 
@@ -65,6 +66,7 @@ class Registers:
     vector_bytes: int
     near_bytes: int
     part_bytes: int
+    ways: int
     pace: Pace
 
 
@@ -141,7 +143,7 @@ def choose_tile(
             if together and lines <= most and mr * lines > most:
                 continue
             for ml in range(lines if together and lines <= most else 1, min(lines, most // mr) + 1):
-                if mr * ml > room(apart):
+                if mr * ml > room(apart, registers.ways):
                     continue
                 cost = 0.0
                 for (many, v), (tall, lined), (count, r) in product(panels, _pieces(lines, ml), _pieces(rows, mr)):
@@ -173,9 +175,19 @@ def choose_flat_tile(rows: int, columns: int, depth: int, registers: Registers, 
     return replace(tile, cost=tile.cost + addresses, flat=True) if tile.rows <= ADDRESSES else None
 
 
-def room(apart: int) -> int:
-    """How many lines of memory that are so many bytes apart may be in use at once and stay in the level 1 cache."""
-    return CROWD * (WAY_BYTES // gcd(apart, WAY_BYTES))
+def cache_ways(target: Target) -> int:
+    """Ways of a set of the level 1 cache."""
+    return target.l1_bytes // WAY_BYTES
+
+
+def room(apart: int, ways: int) -> int:
+    """How many lines of memory that are so many bytes apart may be in use at once and stay in the level 1 cache.
+
+    Args:
+        apart: The bytes.
+        ways: Ways of a set of the cache.
+    """
+    return (ways - ELSE) * (WAY_BYTES // gcd(apart, WAY_BYTES))
 
 
 def _pieces(extent: int, tile: int) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ from tcompiler.schedule.rules.packing import packable, rows_apart
 from tcompiler.schedule.rules.plan import Plan, make_plan
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import LINE_BYTES, Target
-from tcompiler.target.tile import Tile, far_bytes, near_bytes, room
+from tcompiler.target.tile import Tile, cache_ways, far_bytes, near_bytes, room
 
 MARGIN = 0.95
 """What another axis must not exceed of the cycles along the contiguous one."""
@@ -98,18 +98,21 @@ def _cycles(plan: Plan, target: Target, constants: Collection[str], element: int
     if shape.target.strides.get(plan.lane) != 1:
         # sums of a part are read again, too
         parts = -(-plan.panel(element) // near_bytes(target))
-        total += _elements(shape.extents, shape.target.strides) * _storing(plan, tile, width, element) * (2 * parts - 1)
+        total += (
+            _elements(shape.extents, shape.target.strides) * _storing(plan, tile, element, target) * (2 * parts - 1)
+        )
     return total
 
 
-def _storing(plan: Plan, tile: Tile, width: int, element: int) -> float:
+def _storing(plan: Plan, tile: Tile, element: int, target: Target) -> float:
     """Cycles for an element of a tile that is stored in another order than that of its lanes."""
+    width = target.vector_lanes(element * 8)
     if plan.turn is not None:
         return TURN / width
     strides = plan.shape.target.strides
     beside = not tile.flat and tile.rows > 1 and plan.row is not None and strides.get(plan.row) == 1
     apart = (strides.get(plan.lane) or 0) * element
-    return ACROSS / width if beside and tile.lanes <= room(apart) else SCATTER
+    return ACROSS / width if beside and tile.lanes <= room(apart, cache_ways(target)) else SCATTER
 
 
 def _scattered(plan: Plan, operand: Operand, target: Target, element: int) -> int:

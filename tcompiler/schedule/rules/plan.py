@@ -14,7 +14,7 @@ from tcompiler.schedule.rules.partials import contiguous_axes
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
-from tcompiler.target.tile import NEVER, Registers, Tile, choose_flat_tile, choose_tile, near_bytes
+from tcompiler.target.tile import NEVER, Registers, Tile, cache_ways, choose_flat_tile, choose_tile, near_bytes
 
 RUN = 512
 """Bytes along the reduction from which on a matrix that is read once is read by itself, not beside others."""
@@ -160,6 +160,7 @@ def make_plan(
         # longer reductions over rows are done in parts, whose panels stay close
         NEVER if by_row else 0 if once else near_bytes(target),
         near_bytes(target),
+        cache_ways(target),
         pace(target),
     )
     line = _line(shape, lane, row, shared) if by_row else None

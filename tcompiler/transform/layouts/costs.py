@@ -13,7 +13,7 @@ from math import log2, prod
 from tcompiler.ir.graph.grammar import TensorType
 from tcompiler.target.model import Core, core, pace
 from tcompiler.target.target import Target
-from tcompiler.target.tile import NEVER, WAY_BYTES, Registers, choose_tile, near_bytes
+from tcompiler.target.tile import NEVER, WAY_BYTES, Registers, cache_ways, choose_tile, near_bytes
 from tcompiler.transform.layouts.sums import Sums
 
 Order = tuple[int, ...]
@@ -73,7 +73,8 @@ class Costs:
     @cached_property
     def _registers(self) -> Registers:
         t = self.target
-        return Registers(t.vector_lanes(32), t.vector_registers, t.vector_bits // 8, NEVER, near_bytes(t), pace(t))
+        width, count, size = t.vector_lanes(32), t.vector_registers, t.vector_bits // 8
+        return Registers(width, count, size, NEVER, near_bytes(t), cache_ways(t), pace(t))
 
     def copy(self, type_: TensorType) -> float:
         """A kernel that brings a tensor into another order."""
