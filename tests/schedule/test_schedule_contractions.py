@@ -364,3 +364,14 @@ def test_lanes_run_along_a_matrix_that_comes_from_memory(tmp_path: Path, rows: i
     check(tmp_path / "m.onnx", {"a": a, "b": b}, a.astype(np.float64) @ b.astype(np.float64))
     lines = traces(tmp_path / "m.onnx", "znver5").splitlines()
     assert any(line.startswith('sch.vectorize("') and f"_{along}_1" in line for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    ("target", "depth", "asked"), [("znver3", 4600, True), ("znver5", 2300, False), ("znver5", 1150, True)]
+)
+def test_the_next_panel_is_asked_for_if_it_does_not_push_the_one_in_use_out(
+    tmp_path: Path, target: str, depth: int, asked: bool
+) -> None:
+    # panels of somewhat more than half the level 2 cache, and of half as much
+    path = product(tmp_path / "m.onnx", "ij,jk->ik", {"i": 40, "j": depth, "k": 512}, 1)
+    assert ("sch.prefetch(" in traces(path, target)) == asked

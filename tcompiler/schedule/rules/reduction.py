@@ -28,11 +28,14 @@ from tcompiler.schedule.rules.packing import pack, packable
 from tcompiler.schedule.rules.plan import make_plan
 from tcompiler.schedule.rules.threads import WORTH, parallelize
 from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.model import pace
 from tcompiler.target.target import Target
 from tcompiler.target.tile import near_bytes
 
 TURNS = 40
 """Tiles up to which a panel is asked for ahead: among more of them, the first one's waiting does not show."""
+SWIFT = 12.0
+"""Bytes per cycle from beyond the level 2 cache at which waiting costs less than losing the panel that is in use."""
 
 
 def schedule_reduction(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str]) -> bool:
@@ -138,7 +141,7 @@ def _fill(job: Job, panels: Panels, nest: Nest) -> None:
     sch.vectorize(nest.lanes)
     walked = [(v, n, plan.extents[v]) for v in reversed(job.order) if (n := job.loop_of[v]) not in nest.parts]
     groups, step = unroll_steps(sch, plan, walked, job.element * 8, target)
-    streamed = panels.columns * panels.bytes > target.l2_bytes // 2 and panels.bytes <= near_bytes(target)
+    streamed = panels.columns * panels.bytes > target.l2_bytes // 2 and panels.bytes <= _ahead(target)
     once = blocks is not None and not blocks.around and panels.columns > 1
     turns = blocks.inside[-1] if blocks is not None and blocks.inside and once and streamed else ""
     if turns and (sch.extent(turns) or 0) > TURNS:
@@ -147,3 +150,8 @@ def _fill(job: Job, panels: Panels, nest: Nest) -> None:
         peel_tails(sch, groups)
     if step and turns and plan.shared.buffer in job.constants:
         attempt(sch, sch.prefetch, block, plan.shared.buffer, step, nest.panel, turns)
+
+
+def _ahead(target: Target) -> int:
+    """Bytes of a panel up to which the next one is asked for while it is in use, even if not both of them fit."""
+    return target.l2_bytes // 2 if pace(target).far_bytes >= SWIFT else near_bytes(target)
