@@ -33,11 +33,13 @@ class BuiltKernel:
 
 @cache
 def source_digest() -> str:
-    """A digest of the code generator's own source and of llvmlite's version: part of every cache key."""
+    """A digest of llvmlite's version and of all source that code depends on: part of every cache key."""
     digest = hashlib.blake2b(llvmlite.__version__.encode(), digest_size=16)
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
+    package = Path(__file__).parents[2]
+    for room in ("backends/llvm", "ir", "target"):
+        for path in sorted((package / room).rglob("*.py")):
+            digest.update(path.relative_to(package).as_posix().encode())
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
