@@ -39,6 +39,7 @@ class Core:
         issue: Instructions in a cycle, of any kind.
         divide_cycles: Cycles between divisions, or square roots, of 256 bits of f32.
         far_speed: How many times what others read in a cycle from beyond the level 2 cache it reads from there.
+        near_bytes: Bytes that arrive from the level 2 cache in a cycle while multiply-adds take most of the core.
         kernel_cycles: Cycles that a kernel of its own costs: a call, threads that start and end together, what it
             brings in anew.
         capacities: Bytes of L1 and L2 (of a core) and L3 (shared; 0 if there is none).
@@ -60,6 +61,7 @@ class Core:
     issue: int = 4
     divide_cycles: float = 5.0
     far_speed: float = 1.0
+    near_bytes: float = 20.0
     kernel_cycles: float = 3000.0
     capacities: Mapping[str, int] = field(default_factory=dict)
     bytes_per_cycle: Mapping[str, float] = field(default_factory=dict)
@@ -123,11 +125,12 @@ class _Figures(TypedDict, total=False):
     issue: int
     divide_cycles: float
     far_speed: float
+    near_bytes: float
 
 
 # Microarchitectures by LLVM's name: what differs from the defaults above.
 _ZEN: _Figures = {"add_pipes": 2, "add_latency": 3, "issue": 6}
-_WIDE: _Figures = {"fma_bits": 1024, "load_bits": 1024, "store_bits": 512}
+_WIDE: _Figures = {"fma_bits": 1024, "load_bits": 1024, "store_bits": 512, "near_bytes": 40.0}
 _CORES: dict[str, _Figures] = {
     "haswell": {"fma_latency": 5, "add_latency": 5, "divide_cycles": 14.0},
     "broadwell": {"fma_latency": 5, "add_latency": 3, "divide_cycles": 10.0},
@@ -141,7 +144,7 @@ _CORES: dict[str, _Figures] = {
     "znver2": {**_ZEN, "fma_latency": 5},
     "znver3": {**_ZEN, "store_bits": 256},
     "znver4": {**_ZEN, "store_bits": 256},
-    "znver5": {**_ZEN, **_WIDE, "add_latency": 2, "issue": 8, "far_speed": 1.8},
+    "znver5": {**_ZEN, **_WIDE, "add_latency": 2, "issue": 8, "near_bytes": 29.5, "far_speed": 1.8},
     "x86-64": {"fma_bits": 256, "load_bits": 256, "store_bits": 128},
     "x86-64-v2": {"fma_bits": 256, "load_bits": 256, "store_bits": 128},
     "x86-64-v4": _WIDE,
@@ -199,7 +202,7 @@ def pace(target: Target) -> Pace:
         load=round(1.16 * max(1 / made.load_ports, width / made.load_bits), 3),
         shared=round(2.4 / made.issue, 3),
         chain=round(1.05 * made.fma_latency, 3),
-        near_bytes=20.0 * max(1.0, made.load_bits / 512),
+        near_bytes=made.near_bytes,
         far_bytes=8.0 * made.far_speed,
     )
 

@@ -26,6 +26,9 @@ WAY_BYTES = 4096
 ELSE = 2
 """Ways of a set of the level 1 cache that what else a tile touches wants, beside lines that all fall into that set."""
 
+Spans = tuple[tuple[int, int], ...]
+"""For each tap of a window, the first of the places where it reads inside an image, and the first one behind them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -111,6 +114,7 @@ def choose_tile(
     apart: int = 0,
     fixed: int = 0,
     together: bool = False,
+    taps: tuple[Spans, Spans] = ((), ()),
 ) -> Tile:
     """The tile that covers lines × rows × columns in the fewest cycles per reduction step, its tails included.
 
@@ -126,6 +130,7 @@ def choose_tile(
         apart: Bytes that divide the distance between any two rows in memory.
         fixed: Lanes that the tile has to have, as its operand is laid out for them; 0 for any.
         together: Whether all of `lines` had better be in one tile, if registers allow it.
+        taps: Where taps outside an image are left out: what each has inside along the rows, and along the lines.
     """
     best: tuple[float, int, int, Tile] | None = None
     width = registers.width
@@ -146,7 +151,9 @@ def choose_tile(
                 if mr * ml > room(apart, registers.ways):
                     continue
                 cost = 0.0
-                for (many, v), (tall, lined), (count, r) in product(panels, _pieces(lines, ml), _pieces(rows, mr)):
+                for (many, v), (tall, lined), (count, r) in product(
+                    panels, _pieces(lines, ml, taps[1]), _pieces(rows, mr, taps[0])
+                ):
                     panel = depth * v * registers.vector_bytes
                     cost += many * tall * count * step_cycles(r * lined, v, shared, panel, registers)
                 cost *= (1.0 if ml == 1 else LINES_COST) * (THREE_COST if vectors == 3 else 1.0)
@@ -190,6 +197,14 @@ def room(apart: int, ways: int) -> int:
     return (ways - ELSE) * (WAY_BYTES // gcd(apart, WAY_BYTES))
 
 
-def _pieces(extent: int, tile: int) -> list[tuple[int, int]]:
-    """How often which part of a tile occurs along an axis: the whole tiles, and the rest."""
-    return [(c, n) for c, n in ((extent // tile, tile), (1, extent % tile)) if c and n]
+def _pieces(extent: int, tile: int, taps: Spans = ()) -> list[tuple[float, int]]:
+    """How often which part of a tile occurs along an axis: the whole tiles and the rest, on average over taps."""
+    if not taps:
+        return [(c, n) for c, n in ((extent // tile, tile), (1, extent % tile)) if c and n]
+    found: dict[int, float] = {}
+    for start in range(0, extent, tile):
+        for first, last in taps:
+            rows = min(start + tile, last) - max(start, first)
+            if rows > 0:
+                found[rows] = found.get(rows, 0.0) + 1 / len(taps)
+    return [(c, n) for n, c in found.items()]

@@ -154,6 +154,9 @@ def arguments(rng: random.Random, sch: Schedule, name: str) -> tuple[object, ...
                 result.append(rng.randrange(3))
             case "multiple":
                 result.append(rng.choice([4, 8]))
+            case "along":
+                own = [it.var.name for it in tree(sch.function).blocks[block].iters if it.kind == "spatial"]
+                result.append(own if rng.random() < 0.5 else own[:1])
             case "offset":
                 result.append(rng.randrange(4))
             case other if parameter.default is inspect.Parameter.empty:

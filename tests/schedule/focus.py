@@ -40,6 +40,7 @@ _SUITED: dict[str, tuple[str, ...]] = {
     "prefetch": (*_PRODUCTS, *_WINDOWS),
     "compute_with": _CHAINS,
     "rolling_update": ("softmax", "logsumexp"),
+    "skip_zeros": ("convolution", "depthwise", "transposed_convolution"),
     "unfold": ("pad", "transposed_convolution", "mean", "softmax", "layer_norm"),
 }
 _UNTOUCHED = ("pad_einsum", "reindex", "decompose_padding", "compute_inline", "reverse_compute_inline")
@@ -83,7 +84,9 @@ def _reached(sch: Schedule, rng: random.Random, name: str) -> bool:
         return _rolled(sch, rng)
     if name == "unfold":
         _tried(sch, rng, "fuse", 20)
-    if name not in _UNTOUCHED:
+    if name == "skip_zeros":
+        _tried(sch, rng, rng.choice(["stage_accumulate", "decompose_reduction"]), 60)
+    elif name not in _UNTOUCHED:
         for _ in range(rng.randrange(3)):
             attempt(sch, rng, "split")
     if name == "compact":

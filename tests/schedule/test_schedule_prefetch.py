@@ -46,6 +46,21 @@ def test_few_turns_ask_for_more_lines_each() -> None:
     assert f'intrinsic("prefetch", reads=({", ".join(lines)}))' in text
 
 
+def test_loops_take_turns_together() -> None:
+    start = PROGRAMS["matmul"]()
+    sch = Schedule(start, debug=True)
+    sch.split("j", [None, 16])
+    sch.split("i", [4, 2, None])
+    sch.split("k", [None, 8])
+    sch.reorder("j_0", "i_0", "i_1", "k_0", "k_1", "i_2", "j_1")
+    sch.vectorize("j_1")
+    sch.prefetch("C", "B", "k_1", "j_0", ["i_0", "i_1"])
+    text = print_function(check(start, sch))
+    # eight turns for eight steps
+    place = "span(v_k_0 * 8 + v_i_0 * 2 + v_i_1, 1), span(16, 1)"
+    assert f'intrinsic("prefetch", reads=(B[{place}],))' in text
+
+
 def test_what_an_epilogue_reads_is_asked_for_before_the_sum() -> None:
     start = PROGRAMS["matmul_relu"]()
     sch = Schedule(start, debug=True)

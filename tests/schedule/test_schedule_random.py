@@ -24,7 +24,7 @@ from tests.schedule.drawing import draw
 from tests.schedule.focus import cases, scheduled
 from tests.schedule.operators import NAMES, size
 
-COUNT = 2320
+COUNT = 2440
 BATCHES = 40
 STEPS = 8
 CASES = cases(COUNT)

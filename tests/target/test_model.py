@@ -62,6 +62,7 @@ def test_what_a_core_sustains() -> None:
     assert (pace(get("znver4")).fma, pace(get("znver4")).load) == (1.08, 1.16)
     wide = pace(get("skylake-avx512"))
     assert (wide.fma, wide.load, wide.shared, wide.near_bytes) == (0.54, 0.58, 0.6, 40.0)
+    assert pace(get("znver5")).near_bytes == 29.5
     # what is shared with other cores does not follow from the vectors' width
     assert (wide.far_bytes, pace(get("znver5")).far_bytes) == (8.0, 14.4)
     assert core(get("znver5")).bytes_per_cycle["L3"] == 27.0

@@ -24,6 +24,7 @@ from tcompiler.schedule.primitives.reorder import reorder
 from tcompiler.schedule.primitives.reverse_compute_at import reverse_compute_at
 from tcompiler.schedule.primitives.rfactor import rfactor
 from tcompiler.schedule.primitives.rolling_update import rolling_update
+from tcompiler.schedule.primitives.skip_zeros import skip_zeros
 from tcompiler.schedule.primitives.split import split
 from tcompiler.schedule.primitives.storage import compact, pad_stride, set_scope, transform_layout
 from tcompiler.schedule.primitives.tensorize import tensorize
@@ -50,6 +51,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "compute_inline": compute_inline,
     "reverse_compute_inline": reverse_compute_inline,
     "decompose_reduction": decompose_reduction,
+    "skip_zeros": skip_zeros,
     "rfactor": rfactor,
     "rolling_update": rolling_update,
     "set_scope": set_scope,

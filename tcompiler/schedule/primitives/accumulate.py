@@ -269,7 +269,8 @@ def _tile(b: Block, update: Update, inner: Sequence[Var]) -> _Tile:
         axes += [Axis(((v, 1),), extents[v]) for v in steps]
         done.update(steps)
     axes += [Axis(((v, 1),), extents[v]) for v in running if v not in done]
-    units = tuple(v for a in axes if a.extent == 1 for v, _ in a.parts)
+    # a predicate may name loops of one iteration that feed nothing, too
+    units = tuple(v for v in inner if as_int(v.extent) == 1)
     return _Tile(tuple(a for a in axes if a.extent > 1), units)
 
 

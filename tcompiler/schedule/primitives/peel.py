@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
 from itertools import pairwise
-from typing import NamedTuple
 
 from tcompiler.ir.loop.analysis import touched
 from tcompiler.ir.loop.grammar import Block, For, Function, IterVar, Seq, Stmt, Store, Update, map_children, seq
-from tcompiler.ir.scalar.canonical import bounds, linear, simplify
-from tcompiler.ir.scalar.grammar import FALSE, Binary, Scalar, Var, add, as_int, conjunction, loop_var
+from tcompiler.ir.scalar.canonical import bounds, simplify
+from tcompiler.ir.scalar.grammar import FALSE, Scalar, Var, add, as_int, conjunction, loop_var
 from tcompiler.ir.scalar.rewrite import free_vars, substituter
 from tcompiler.schedule.affine.coverage import stays_inside
 from tcompiler.schedule.bodies import map_expressions, map_regions, with_fresh_names
+from tcompiler.schedule.bounds import bounds_of, rest_of
 from tcompiler.schedule.legality import Result, condition, primitive, refuse
 from tcompiler.schedule.tree import (
     blocks_under,
@@ -108,53 +108,12 @@ def peel(function: Function, loop: str, points: Sequence[int] | None = None) -> 
     return Result(replace(function, target, seq(*pieces)), tuple(names))
 
 
-class _Bound(NamedTuple):
-    """A condition ``sum of terms + constant <= 0``."""
-
-    terms: dict[Scalar, int]
-    constant: int
-
-
-_bounds: dict[Scalar, list[_Bound]] = {}
-
-
-def _bounds_of(predicate: Scalar) -> list[_Bound]:
-    """The conjuncts of a predicate that are linear comparisons."""
-    found = _bounds.get(predicate)
-    if found is None:
-        found = _bounds[predicate] = []
-        for c in conjuncts(predicate):
-            if isinstance(c, Binary) and c.op in ("lt", "le", "gt", "ge"):
-                a, b = (c.a, c.b) if c.op in ("lt", "le") else (c.b, c.a)
-                form = linear(a - b)
-                found.append(_Bound(form.terms, form.const + (c.op in ("lt", "gt"))))
-    return found
-
-
-def _rest(bound: _Bound, var: Var) -> tuple[int, int, int] | None:
-    """The variable's coefficient and the bounds of everything else in the sum; None where they are not known."""
-    by = bound.terms.get(var)
-    if by is None:
-        return None
-    low = high = bound.constant
-    for atom, scale in bound.terms.items():
-        if atom is var:
-            continue
-        lo, hi = bounds(atom)
-        if lo is None or hi is None or var in free_vars(atom):
-            return None
-        if scale < 0:
-            lo, hi = hi, lo
-        low, high = low + scale * lo, high + scale * hi
-    return by, low, high
-
-
 def _unmasked(target: For, extent: int) -> tuple[int, int]:
     """The range of iterations for which every linear predicate below that names the loop holds."""
     first, last = 0, extent
     for block in blocks_under(target.body):
-        for bound in _bounds_of(block.predicate):
-            rest = _rest(bound, target.var)
+        for bound in bounds_of(block.predicate):
+            rest = rest_of(bound, target.var)
             if rest is None:
                 continue
             by, _, high = rest
@@ -260,7 +219,7 @@ def _limits(target: For, start: int, extent: int) -> dict[Var, int]:
     """For loops inside a piece, the first iteration from which on nothing below runs, where that is not the end."""
     found: dict[Scalar, dict[Block, int]] = {}
     for block in blocks_under(target.body):
-        for bound in _bounds_of(block.predicate):
+        for bound in bounds_of(block.predicate):
             by = bound.terms.get(target.var)
             if by is None:
                 continue

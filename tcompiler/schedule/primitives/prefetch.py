@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from math import prod
 
@@ -42,7 +43,9 @@ MOST = 32
 
 
 @primitive
-def prefetch(function: Function, block: str, buffer: str, before: str, ahead: str = "", turn: str = "") -> Result:
+def prefetch(
+    function: Function, block: str, buffer: str, before: str, ahead: str = "", turn: str | Sequence[str] = ""
+) -> Result:
     """Asks, in front of a loop, for the cache lines that a block will read of a buffer.
 
     Before:
@@ -63,9 +66,9 @@ def prefetch(function: Function, block: str, buffer: str, before: str, ahead: st
     It asks for what the block reads in the loops that are not around the given one: one line for each iteration, and
     all lines of the lanes of a vectorized loop. With `ahead`, for what it reads in that loop's next iteration. With
     `turn`, the iterations of the outermost of the block's own loops are shared out: each iteration of `turn` asks for
-    some, so that all is asked for once it has run as often as they are many. Of a block that adds to what others began,
-    it can be what it adds to, too. What would lie outside the buffer is
-    clamped into it, and no result changes. That panels wait in the cache is what Goto and van de Geijn, "Anatomy of
+    some, so that all is asked for once it has run as often as they are many; several loops take turns as one. Of a
+    block that adds to what others began, it can be what it adds to, too. What would lie outside the buffer is clamped
+    into it, and no result changes. That panels wait in the cache is what Goto and van de Geijn, "Anatomy of
     High-Performance Matrix Multiplication" (2008), assume.
 
     Args:
@@ -74,7 +77,7 @@ def prefetch(function: Function, block: str, buffer: str, before: str, ahead: st
         buffer: What it reads.
         before: The loop in front of which the lines are asked for.
         ahead: A loop around it whose next iteration is prepared.
-        turn: A loop around it whose iterations share the work.
+        turn: A loop around it, or several, outermost first, whose iterations share the work.
 
     Returns:
         The new function and the name of the block, `{buffer}_prefetch`.
@@ -88,7 +91,8 @@ def prefetch(function: Function, block: str, buffer: str, before: str, ahead: st
         names = ", ".join(s.var.name for s in above) or "none"
         refuse(NEST, b, f"the loops around {block} are {names}", f"choose one of them, or one beside {block}")
     lanes_above(LANES, function, place, "loops")
-    for name in (ahead, turn):
+    shared = [turn] if isinstance(turn, str) else turn
+    for name in (ahead, *shared):
         if name and loop_named(function, name) not in running:
             refuse(AROUND, place, f"{name} is not around {before}", "choose a loop around it")
     read = _read(function, b, buffer, ahead)
@@ -107,11 +111,15 @@ def prefetch(function: Function, block: str, buffer: str, before: str, ahead: st
     bindings = [binding for it, binding in zip(b.iters, b.bindings, strict=True) if _named(read, it.var)]
     moving = [s for s in own if any(s.var in free_vars(x) for x in bindings)]
     lines = [_steps(s, held) for s in moving]
-    if turn and moving:
-        middle = loop_named(function, turn)
-        share = -(-len(lines[0]) // _extent(middle))
-        first = [add(mul(at[middle.var], index(share)), index(k)) for k in range(share)]
-        wraps = _extent(middle) * share > len(lines[0])
+    middle = [loop_named(function, name) for name in shared if name]
+    if middle and moving:
+        count = prod(_extent(s) for s in middle)
+        now: Scalar = ZERO
+        for s in middle:
+            now = add(mul(now, index(_extent(s))), at[s.var])
+        share = -(-len(lines[0]) // count)
+        first = [add(mul(now, index(share)), index(k)) for k in range(share)]
+        wraps = count * share > len(lines[0])
         lines[0] = [floormod(x, index(len(lines[0]))) for x in first] if wraps else first
     if prod(map(len, lines)) > MOST:
         refuse(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tcompiler.errors import ScheduleError
 from tcompiler.schedule.schedule import Schedule
@@ -36,8 +36,18 @@ def peel_tails(sch: Schedule, loop: str) -> None:
         sch: The schedule.
         loop: The loop; nothing happens where its iterations are all whole.
     """
-    for name in [n for n in sch.loop_names() if n == loop or n.startswith(f"{loop}_t")]:
+    for name in copies_of(loop, sch.loop_names()):
         attempt(sch, _peeled, sch, name)
+
+
+def copies_of(name: str, names: Iterable[str]) -> list[str]:
+    """A loop or block, and the copies that peels made of it.
+
+    Args:
+        name: The loop or block.
+        names: All there are.
+    """
+    return [n for n in names if n == name or n.startswith(f"{name}_t")]
 
 
 def _peeled(sch: Schedule, loop: str) -> bool:

@@ -21,7 +21,7 @@ from tcompiler.schedule.rules.packing import (
     runtime_packs,
 )
 from tcompiler.schedule.rules.plan import Plan, chunked
-from tcompiler.schedule.rules.row_blocks import Blocks, block_rows, from_memory, in_parts, place_producer
+from tcompiler.schedule.rules.row_blocks import Blocks, block_rows, from_memory, in_parts
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import LINE_BYTES, Target
@@ -211,7 +211,7 @@ def make_nest(job: Job, panels: Panels, by_rows: bool) -> Nest:
     if apart is not None and job.plan.row is not None:
         _place_rows(job, nest, apart, row_copy)
     elif blocks is not None and blocks.producer:
-        place_producer(sch, blocks.producer, blocks.around[-1], job.target)
+        attempt(sch, sch.compute_at, blocks.producer, blocks.around[-1])
         spread_rows(sch, job.block)
     if blocks is not None and job.plan.tile.flat:
         # not before the producer has its place: it would compute for tiles that reach beyond their block

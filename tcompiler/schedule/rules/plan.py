@@ -10,11 +10,12 @@ from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
+from tcompiler.schedule.rules.borders import find_borders, inside_share
 from tcompiler.schedule.rules.partials import contiguous_axes
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
-from tcompiler.target.tile import NEVER, Registers, Tile, cache_ways, choose_flat_tile, choose_tile, near_bytes
+from tcompiler.target.tile import NEVER, Registers, Spans, Tile, cache_ways, choose_flat_tile, choose_tile, near_bytes
 
 RUN = 512
 """Bytes along the reduction from which on a matrix that is read once is read by itself, not beside others."""
@@ -37,6 +38,7 @@ class Plan:
         chunk: How far a part of the reduction goes along its axes, where it is done in parts.
         once: Whether the shared operand passes by once, so that nothing but its order in memory counts.
         turn: The axis of rows whose vectors of lanes take their places in memory in turn, all of them in one tile.
+        borders: Axes along which taps that lie in an image's padding are left out, with what each has inside.
     """
 
     shape: Shape
@@ -49,6 +51,7 @@ class Plan:
     chunk: Mapping[Var, int] = field(default_factory=dict)
     once: bool = False
     turn: Var | None = None
+    borders: Mapping[Var, Spans] = field(default_factory=dict)
 
     @property
     def extents(self) -> dict[Var, int]:
@@ -63,6 +66,12 @@ class Plan:
     def panel(self, element: int) -> int:
         """Bytes of the shared operand that one part of the reduction reads for the lanes of a tile."""
         return self.lanes * element * prod(self.extents[v] for v in self.shape.reduce)
+
+    @property
+    def bordered(self) -> list[Var]:
+        """Those axes with borders whose places the loops tell apart."""
+        fused = {self.row, self.line} if self.tile.flat else set()
+        return [v for v in self.borders if v not in fused]
 
     @property
     def lanes(self) -> int:
@@ -173,13 +182,20 @@ def make_plan(
         for v in (x for x in (row, line) if x is not None):
             if o.moves(v):
                 apart = gcd(apart, (o.strides.get(v) or 0) * bits // 8)
-    tile = choose_tile(rows, extent, depth, registers, by_row, lines, apart, lanes, turn is not None and turn is line)
+    borders = find_borders(sch, block, shape) if by_row and not inside and not lanes and turn is None else {}
+    borders.pop(lane, None)
+    taps = borders.get(row, ()) if row else (), borders.get(line, ()) if line else ()
+    together = turn is not None and turn is line
+    tile = choose_tile(rows, extent, depth, registers, by_row, lines, apart, lanes, together, taps)
+    beside = prod(inside_share(s, shape.extents[v]) for v, s in borders.items() if v is not row and v is not line)
+    tile = replace(tile, cost=tile.cost * beside)
     flat = None
     if line is not None and not lanes and turn is None:
         flat = choose_flat_tile(rows, extent, depth, registers, lines, apart)
+        flat = replace(flat, cost=flat.cost * beside) if flat is not None else None
     if turn is not None and (tile.lines if turn is line else tile.rows) < shape.extents[turn]:
         turn = None
-    return Plan(shape, lane, row, line, tile, shared, flat, once=once, turn=turn)
+    return Plan(shape, lane, row, line, tile, shared, flat, once=once, turn=turn, borders=borders)
 
 
 def _as_it_lies(shape: Shape, moved: Sequence[Operand], lane: Var, width: int) -> bool:

@@ -12,8 +12,9 @@ grouping and dilation, depthwise convolutions, pooling and reductions over outer
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import prod
 
-from tcompiler.schedule.rules.attempt import attempt, peel_tails
+from tcompiler.schedule.rules.attempt import attempt, copies_of, peel_tails
 from tcompiler.schedule.rules.body import (
     begin_by_storing,
     far_inputs,
@@ -22,6 +23,8 @@ from tcompiler.schedule.rules.body import (
     lanes_innermost,
     unroll_steps,
 )
+from tcompiler.schedule.rules.borders import skip_borders
+from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.lanes import choose_plan
 from tcompiler.schedule.rules.nest import Job, Nest, Panels, choose_panels, make_nest, reduce_order, spread_rows
 from tcompiler.schedule.rules.packing import pack, packable
@@ -109,9 +112,14 @@ def _schedule(
     _fill(job, panels, nest)
     parallelize(sch, block, nest.shared(job.running(job.lead)), job.plan.shape.points(), threads, nest.cut)
     begin_by_storing(sch, job.plan.shape.target.buffer, nest.parts)
-    for name in (*nest.copies, *nest.cut):
-        if name:
+    cut = [n for n in (*nest.copies, *nest.cut) if n]
+    bordered = job.plan.bordered
+    if not bordered or not attempt(sch, skip_borders, sch, block, bordered, cut):
+        for name in cut:
             peel_tails(sch, name)
+    if nest.blocks is not None and nest.blocks.producer:
+        for name in copies_of(nest.blocks.producer, sch.blocks()):
+            schedule_map(sch, name, target, 1)
     return True
 
 
@@ -143,9 +151,9 @@ def _fill(job: Job, panels: Panels, nest: Nest) -> None:
     groups, step = unroll_steps(sch, plan, walked, job.element * 8, target)
     streamed = panels.columns * panels.bytes > target.l2_bytes // 2 and panels.bytes <= _ahead(target)
     once = blocks is not None and not blocks.around and panels.columns > 1
-    turns = blocks.inside[-1] if blocks is not None and blocks.inside and once and streamed else ""
-    if turns and (sch.extent(turns) or 0) > TURNS:
-        turns = ""
+    turns = blocks.inside if blocks is not None and once and streamed else []
+    if prod(sch.extent(n) or 1 for n in turns) > TURNS:
+        turns = []
     if groups:
         peel_tails(sch, groups)
     if step and turns and plan.shared.buffer in job.constants:

@@ -10,9 +10,7 @@ from tcompiler.ir.loop.analysis import find_block, touched
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.schedule.rules.accesses import Operand, moduli, shape_of
-from tcompiler.schedule.rules.attempt import attempt
 from tcompiler.schedule.rules.blocking import Blocking, Problem, RowAxis, choose_blocking
-from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.plan import Plan, chunked
 from tcompiler.schedule.rules.threads import WORTH
 from tcompiler.schedule.schedule import Schedule
@@ -94,8 +92,12 @@ def in_parts(
     limits = [near_bytes(target)]
     if rows is not None:
         limits += [target.l1_bytes * 2, target.l1_bytes * 3 // 4]
-    plans = [chunked(plan, order, element, limit) for limit in limits]
-    return min(plans, key=lambda p: _choose(sch, p, others, target, threads, rows).cost)
+    plans = []
+    for limit in limits:
+        each = [replace(chunked(replace(plan, tile=t), order, element, limit), flat=None) for t in _tiles(plan)]
+        alike = all(p.chunk == each[0].chunk for p in each)
+        plans += [replace(plan, chunk=each[0].chunk)] if alike else each
+    return min(plans, key=lambda p: _choose(sch, p, others, target, threads, rows, plan.tile.cost).cost)
 
 
 def block_rows(
@@ -114,7 +116,7 @@ def block_rows(
     Returns:
         The plan with the tile that was taken, and the loops; those of the row axes stand in no order yet.
     """
-    best = _choose(sch, plan, others, target, threads, None)
+    best = _choose(sch, plan, others, target, threads, None, plan.tile.cost)
     tile, problem, chosen = best.tile, best.problem, best.blocking
     plan = replace(plan, tile=tile)
     loops, inner, cut = [], [], []
@@ -141,8 +143,18 @@ def block_rows(
     return plan, Blocks(around, inside, inner, cut, chosen.by_block, best.producer if around else "")
 
 
+def _tiles(plan: Plan) -> list[Tile]:
+    return [plan.tile] if plan.flat is None else [plan.tile, plan.flat]
+
+
 def _choose(
-    sch: Schedule, plan: Plan, others: Sequence[Var], target: Target, threads: int, copied: Operand | None
+    sch: Schedule,
+    plan: Plan,
+    others: Sequence[Var],
+    target: Target,
+    threads: int,
+    copied: Operand | None,
+    cycles: float,
 ) -> _Choice:
     """The cheapest tile and blocks of a plan.
 
@@ -153,16 +165,17 @@ def _choose(
         target: The machine.
         threads: Threads that the kernel may use.
         copied: The operand of the rows, where it would be copied if the reduction is done in parts.
+        cycles: The cost of the tile that others are compared with.
     """
     choices = []
-    for tile in [plan.tile] if plan.flat is None else [plan.tile, plan.flat]:
+    for tile in _tiles(plan):
         lines = [(plan.line, tile.lines)] if plan.line is not None else []
         rows = [(v, 1) for v in others if v is not plan.line]
         rows += [(v, n) for v, n in (*lines, (plan.row, tile.rows)) if v is not None]
         producer, problem = _problem(sch, plan, tile, rows, target, threads)
         if copied is not None and plan.chunks > 1:
             problem = replace(problem, copied=True)
-        cost, blocking = choose_blocking(replace(problem, slowness=tile.cost / plan.tile.cost, fused=tile.flat))
+        cost, blocking = choose_blocking(replace(problem, slowness=tile.cost / cycles, fused=tile.flat))
         choices.append(_Choice(cost, tile, problem, blocking, producer))
     return min(choices, key=lambda c: c.cost)
 
@@ -214,9 +227,3 @@ def _row_producer(sch: Schedule, streamed: Sequence[Operand]) -> str:
     ):
         return ""
     return "" if moduli(shape_of(sch.function, find_block(sch.function, writers[0]))) else writers[0]
-
-
-def place_producer(sch: Schedule, producer: str, loop: str, target: Target) -> None:
-    """Computes of the row operand what a block of rows needs, where it needs it."""
-    if attempt(sch, sch.compute_at, producer, loop):
-        schedule_map(sch, producer, target, 1)
