@@ -9,13 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tcompiler.errors import VerifyError
 from tcompiler.ir.loop.evaluate import evaluate
 from tcompiler.ir.loop.grammar import For, Function, Seq, Stmt
 from tcompiler.ir.loop.hash import structural_hash
 from tcompiler.ir.loop.text import parse_function, print_function
 from tcompiler.ir.loop.verify import verify
 from tcompiler.ir.scalar.grammar import as_int
-from tcompiler.schedule import Trace, replay
+from tcompiler.schedule import Schedule, Trace, replay
 from tcompiler.schedule.affine.isl import bindings_bijective_isl, injective_isl
 from tcompiler.schedule.primitives import PRIMITIVES
 from tcompiler.schedule.tree import rebind, tree
@@ -126,3 +127,21 @@ def test_structural_primitives_keep_bindings_bijective(peeled: bool) -> None:
                 injective_isl(block, [], [s.var for s in loops]) if peeled else bindings_bijective_isl(block, loops)
             )
             assert proved is True, f"case {k}, {block.name}\n{sch.trace.to_python()}"
+
+
+@pytest.mark.xfail(
+    strict=True, raises=VerifyError, reason="peel keeps a copy that nobody reads where another nest uses its buffer"
+)
+def test_a_piece_keeps_no_copy_that_nobody_reads() -> None:
+    # no wrong result: what the copy writes is never read, but the verifier refuses it
+    sch = Schedule(small(random.Random(1002778), False))
+    sch.split("r", [2, None])
+    sch.split("n", [3, None])
+    sch.cache_read("Y", "X", "local")
+    sch.split("r_0", [None, 5, 2])
+    sch.compute_at("X_copy", "r_1")
+    sch.peel("n_0", [1])
+    sch.cache_read("X_copy_t", "X", "fragment")
+    sch.split("r_1", [5, None])
+    sch.split("h_t", [3, None])
+    verify(sch.function, scheduled=False)
