@@ -21,7 +21,7 @@ Rule = Callable[[Editor, Node], str | None]
 class Canonicalise:
     """Applies the rules below to every node, from the inputs on; the result of one is seen by the next.
 
-    identity; a cast, reshape, transpose, expand, slice, tile or concat that changes nothing; reshape of a
+    identity; a cast, reshape, transpose, expand, slice, tile, pad or concat that changes nothing; reshape of a
     reshape; transpose of a transpose; a transpose that moves extents of 1 only; operators of transposes that can go
     first (see transposes.py) or of reshapes (see reshapes.py); products by large transposed constants (see weights.py)
     and by what is repeated (see shared.py);
@@ -174,6 +174,10 @@ def _gather(editor: Editor, node: Node) -> str | None:
     return editor.emit("slice", (source,), attrs, like=node)
 
 
+def _pad(editor: Editor, node: Node) -> str | None:
+    return None if any(ints(node, "pads")) else _identity(editor, node)
+
+
 def _concat(editor: Editor, node: Node) -> str | None:
     parts = editor.inputs(node)
     axis = _int(node, "axis")
@@ -246,6 +250,7 @@ _RULES: dict[str, Rule] = {
     "gather": _gather,
     "tile": _same_type,
     "concat": _concat,
+    "pad": _pad,
     "matmul": lambda editor, node: (
         weights.product_of_transposed(editor, node) or shared.product_of_repeated(editor, node)
     ),

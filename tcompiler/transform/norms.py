@@ -104,6 +104,8 @@ def _per_channel(editor: Editor, constant: NDArray[Any], source: str) -> Array64
 
 def _into(editor: Editor, node: Node, scale: Array64, shift: Array64) -> str | None:
     """The node with a scale and shift in its weights, or None if it cannot take them."""
+    if node.op == "reshape":
+        return _into_reshaped(editor, node, scale, shift)
     if node.op not in ("conv", "conv_transpose", "gemm", "matmul"):
         return None
     inputs = (*node.inputs, "", "")[:3]
@@ -141,6 +143,24 @@ def _into(editor: Editor, node: Node, scale: Array64, shift: Array64) -> str | N
         return None
     w = inputs[1] if same else editor.constant(new_weight)
     return editor.emit(op, (inputs[0], w, editor.constant(new_bias)), attrs, like=node)
+
+
+def _into_reshaped(editor: Editor, node: Node, scale: Array64, shift: Array64) -> str | None:
+    """A product by a matrix whose rows are counted in another way behind it: its columns are the channels still."""
+    product = editor.producers.get(node.inputs[0])
+    shape = node.outputs[0].type.shape
+    if product is None or product.op != "matmul" or editor.uses[node.inputs[0]] != 1 or len(shape) != 2:
+        return None
+    weight, made = editor.array(product.inputs[1]), product.outputs[0].type
+    if weight is None or weight.ndim != 2 or made.shape[-1] is not shape[-1]:
+        return None
+    with np.errstate(all="ignore"):
+        matrix, bias = (a.astype(made.dtype.numpy) for a in (weight * scale, shift))
+    if not (_finite(matrix) and _finite(bias)):
+        return None
+    y = editor.emit("matmul", (product.inputs[0], editor.constant(matrix)), like=node)
+    y = editor.emit("add", (y, editor.constant(bias)), like=node)
+    return editor.emit("reshape", (y,), dict(node.attrs), like=node)
 
 
 def _finite(a: NDArray[Any]) -> bool:

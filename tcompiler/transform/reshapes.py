@@ -41,7 +41,9 @@ def sink(editor: Editor, node: Node) -> str | None:
         return None
     inner = _shape(editor, sources[0])
     along = _along_rows(node, len(shape), len(inner))
-    if any(as_int(e) is None for e in inner) or (along is None and not is_pointwise(editor, node)):
+    if any(as_int(e) is None for e in inner):
+        return None
+    if along is None and not is_pointwise(editor, node.op, inputs, dict(node.attrs)):
         return None
     if editor.types[sources[0]].dtype is not node.outputs[0].type.dtype:
         return None  # what widens or narrows has partners that it looks for
@@ -77,6 +79,8 @@ def sink(editor: Editor, node: Node) -> str | None:
         else:
             operands[k] = editor.emit("reshape", (operands[k],), {"shape": target}, like=node)
     attrs = dict(node.attrs) if along is None else {**dict(node.attrs), "axis": along}
+    if along is None and not is_pointwise(editor, node.op, operands, attrs):
+        return None  # one axis or another means something to it (channels, paddings)
     result = editor.emit(node.op, operands, attrs, like=node)
     return editor.emit("reshape", (result,), {"shape": tuple(as_int(e) or 0 for e in shape)}, like=node)
 

@@ -6,10 +6,11 @@ inverses and cancel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from tcompiler.errors import CompileError
 from tcompiler.ir.expr.grammar import Compute, Program
 from tcompiler.ir.graph.grammar import Attr, Node
 from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int, children, postorder
@@ -39,7 +40,8 @@ def sink(editor: Editor, node: Node) -> str | None:
     if len(perm) != len(node.outputs[0].type.shape):
         return None
     if moved is None and (
-        transposes[0].outputs[0].type.shape != node.outputs[0].type.shape or not is_pointwise(editor, node)
+        transposes[0].outputs[0].type.shape != node.outputs[0].type.shape
+        or not is_pointwise(editor, node.op, editor.inputs(node), dict(node.attrs))
     ):
         return None
     if node.op in ALONG_ROWS and _one_axis(node, perm)["axis"] != len(perm) - 1:
@@ -51,6 +53,8 @@ def sink(editor: Editor, node: Node) -> str | None:
             return None
         operands.append(before)
     attrs = dict(node.attrs) if moved is None else {**dict(node.attrs), **moved(node, perm)}
+    if moved is None and not is_pointwise(editor, node.op, operands, attrs):
+        return None  # one axis or another means something to it (channels)
     inner = editor.emit(node.op, operands, attrs, like=node)
     return editor.emit("transpose", (inner,), {"perm": perm}, like=node)
 
@@ -129,17 +133,21 @@ def _operand(editor: Editor, name: str, perm: tuple[int, ...], broadcasts: bool)
     return editor.constant(np.ascontiguousarray(wide.transpose(np.argsort(perm))))
 
 
-def is_pointwise(editor: Editor, node: Node) -> bool:
+def is_pointwise(editor: Editor, op: str, inputs: Sequence[str], attrs: Mapping[str, Attr]) -> bool:
     """Whether an operator combines elements at one place of (broadcast) operands, whatever the place.
 
     Args:
         editor: The graph under construction.
-        node: A node of the old graph.
+        op: The operator's name.
+        inputs: Its operands by their names now; it may be one that the operator would not take.
+        attrs: Its attributes.
     """
-    inputs = editor.inputs(node)
     if any(editor.dims(i) is None for i in inputs if i):
         return False
-    program = get(node.op).define([editor.types[i] if i else None for i in inputs], dict(node.attrs))
+    try:
+        program = get(op).define([editor.types[i] if i else None for i in inputs], attrs)
+    except CompileError:
+        return False
     return pointwise(program)
 
 

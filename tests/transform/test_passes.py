@@ -160,6 +160,23 @@ CANONICAL_CASES: list[tuple[str, Callable[..., Any], list[str]]] = [
     ),
     ("softmax over columns stays", lambda x: tb.softmax(x.T, 1).T, ["transpose", "softmax", "transpose"]),
     ("position matters", lambda x: tb.tril(x.T).T, ["transpose", "trilu", "transpose"]),
+    ("pad of nothing", lambda x: tb.pad(x + 1, [(0, 0), (0, 0)]), ["add"]),
+    ("pad and crop stays", lambda x: tb.pad(x + 1, [(1, -1), (0, 0)]), ["add", "pad"]),
+    (
+        "pad of a reshape",
+        lambda x: tb.pad(tb.exp(x).reshape(2, 2, 6), [(0, 0), (0, 0), (1, -1)]),
+        ["exp", "reshape", "pad"],
+    ),
+    (
+        "channels of a reshape",
+        lambda x: normalised(x, tb.exp(x).reshape(2, 12), 12),
+        ["batch_norm", "exp", "reshape"],
+    ),
+    (
+        "channels of a reshape to as many rows",
+        lambda x: normalised(x, tb.exp(x).reshape(1, 4, 6).reshape(4, 6), 6),
+        ["batch_norm", "exp"],
+    ),
     ("two outputs", lambda x: (x.T.T, x + 0.0 * x, x), ["mul", "add", "identity", "identity"]),
 ]
 
@@ -241,6 +258,30 @@ def test_batch_norm_and_bias_into_products() -> None:
         return tb.relu(x @ f32(7, 5) + f32(5)) @ f32(5, 2) * f32(2) + np.float32(3)
 
     assert after(linear, (3, 7), passes=FOLD, tolerance=1e-4) == ["gemm", "relu", "gemm"]
+
+
+def test_batch_norm_into_a_product_that_is_reshaped() -> None:
+    def rows(x: Any) -> Any:
+        return normalised(x, (x @ f32(7, 5)).reshape(6, 5), 5)
+
+    assert after(rows, (2, 3, 7), passes=FOLD, tolerance=1e-4) == ["matmul", "add", "reshape"]
+
+    def columns(x: Any) -> Any:
+        return normalised(x, (x @ f32(7, 5)).reshape(5, 6), 6)
+
+    assert after(columns, (2, 3, 7), passes=FOLD, tolerance=1e-4) == ["matmul", "reshape", "mul", "add"]
+
+
+def test_channels_are_no_other_axis_of_as_many() -> None:
+    def fn(x: Any) -> Any:
+        return normalised(x, tb.exp(x).reshape(4, 4), 4)
+
+    assert after(fn, (1, 4, 4), passes=CANONICAL, tolerance=1e-6) == ["exp", "reshape", "batch_norm"]
+
+    def turned(x: Any) -> Any:
+        return normalised(x, tb.exp(x).T, 4)
+
+    assert after(turned, (4, 4), passes=CANONICAL, tolerance=1e-6) == ["exp", "transpose", "batch_norm"]
 
 
 def test_batch_norm_alone_becomes_a_product_and_a_sum() -> None:
