@@ -10,6 +10,7 @@ from tcompiler.ir.scalar.grammar import (
     Const,
     Load,
     Scalar,
+    Select,
     Var,
     add,
     children,
@@ -26,6 +27,7 @@ from tcompiler.ir.scalar.grammar import (
 _NO_VARS: frozenset[Var] = frozenset()
 _FREE: dict[Scalar, frozenset[Var]] = {}
 _LOADS: dict[Scalar, tuple[Load, ...]] = {}
+_GUARDS: dict[Scalar, dict[Load, tuple[Scalar, ...]]] = {}
 
 
 def free_vars(node: Scalar) -> frozenset[Var]:
@@ -66,6 +68,24 @@ def loads(node: Scalar) -> tuple[Load, ...]:
     if found is None:
         found = tuple(n for n in postorder(node) if isinstance(n, Load))
         _LOADS[node] = found
+    return found
+
+
+def guards(node: Scalar) -> Mapping[Load, tuple[Scalar, ...]]:
+    """For every distinct Load in a node, conditions that hold wherever it is evaluated; memoised.
+
+    They are those of the selects of which it is in the first side, in every place where it occurs.
+    """
+    found = _GUARDS.get(node)
+    if found is None:
+        around: dict[Scalar, tuple[Scalar, ...]] = {node: ()}
+        # users before operands: what holds around a node is known when it is looked at
+        for n in reversed(tuple(postorder(node))):
+            for k, c in enumerate(children(n)):
+                known = (*around[n], n.cond) if isinstance(n, Select) and k == 1 else around[n]
+                before = around.get(c)
+                around[c] = known if before is None else tuple([g for g in before if g in known])
+        found = _GUARDS[node] = {load: around[load] for load in loads(node)}
     return found
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from contextlib import suppress
 
 from tcompiler.ir.loop.analysis import touched
-from tcompiler.ir.loop.grammar import Block, Function, Stmt, Store, Update, walk
+from tcompiler.ir.loop.grammar import Block, For, Function, Seq, Stmt, Store, Update, walk
 from tcompiler.ir.scalar.canonical import bounds, prove, simplify
 from tcompiler.ir.scalar.grammar import TRUE, Scalar, Var, add, index, sub
 from tcompiler.ir.scalar.rewrite import free_vars, substituter
@@ -28,12 +29,46 @@ def stays_inside(function: Function, body: Stmt, around: Sequence[Var], buffer: 
     """
     if buffer in function.outputs or buffer in function.inputs:
         return False
-    blocks = blocks_under(body)
-    inside = set(blocks)
+    inside = set(blocks_under(body))
     for block in tree(function).blocks.values():
         names = touched(block)
         if block not in inside and (buffer in names.reads or buffer in names.writes):
             return False
+    return _written_first(function, (body,), around, buffer)
+
+
+def left_unread(function: Function, target: For, buffer: str) -> bool:
+    """Whether nobody reads what an iteration of a loop leaves in a buffer.
+
+    Every iteration writes what it reads, and so does what runs after the loop, or before it in the next iteration of
+    the loops around.
+
+    Args:
+        function: The function.
+        target: The loop.
+        buffer: Name of the buffer.
+    """
+    if buffer in function.outputs or buffer in function.inputs:
+        return False
+    t = tree(function)
+    around = [s.var for s in t.loops_above(target)]
+    if not _written_first(function, (target.body,), [*around, target.var], buffer):
+        return False
+    child: Stmt = target
+    for above in t.ancestors(target):
+        if isinstance(above, Seq):
+            at = above.stmts.index(child)
+            outer = [s.var for s in t.loops_above(above)]
+            others = (above.stmts[:at] if outer else (), above.stmts[at + 1 :])
+            if not all(_written_first(function, stmts, outer, buffer) for stmts in others):
+                return False
+        child = above
+    return True
+
+
+def _written_first(function: Function, stmts: Sequence[Stmt], around: Sequence[Var], buffer: str) -> bool:
+    """Whether statements write what they read of a buffer, in every iteration of the loops around them."""
+    blocks = [b for s in stmts for b in blocks_under(s)]
     fixed = frozenset(around)
     writers = [b for b in blocks if buffer in touched(b).writes]
     for y in blocks:
@@ -52,7 +87,8 @@ def _whole_where_unknown(function: Function, read: Touch) -> Touch:
     if all(entry is not None for entry in read.box):
         return read
     shape = buffer_named(function, read.buffer).shape
-    return Touch(read.buffer, tuple((_ZERO, n) if e is None else e for e, n in zip(read.box, shape, strict=True)))
+    box = tuple((_ZERO, n) if e is None else e for e, n in zip(read.box, shape, strict=True))
+    return Touch(read.buffer, box, read.where)
 
 
 def _begins_here(block: Block, fixed: Set[Var]) -> bool:
@@ -87,7 +123,7 @@ def _covered(function: Function, y: Block, read: Touch, writers: Sequence[Block]
         common = frozenset(s.var for s in above_x[:depth])
         for w in touches(x)[2]:
             if w.buffer == read.buffer:
-                key = (w.box, read.box, common, x.predicate, y.predicate)
+                key = (w.box, read.box, read.where, common, x.predicate, y.predicate)
                 if key not in _answers:
                     _answers[key] = _contains(w, read, common) and _implied(x, w, y, read, common)
                 if _answers[key]:
@@ -131,7 +167,7 @@ def _implied(x: Block, write: Touch, y: Block, read: Touch, common: frozenset[Va
             mapping[atom] = other
         else:
             mapping[atom] = simplify(sub(add(atom, b[0]), a[0]))
-    known = conjuncts(y.predicate)
+    known = [*conjuncts(y.predicate), *read.where]
     replaced = substituter(mapping)
     for c in conjuncts(x.predicate):
         wanted = replaced(c)
@@ -167,6 +203,7 @@ def _contains_isl(function: Function, y: Block, read: Touch, writers: Sequence[B
     coordinates = [f"e{k}" for k in range(len(read.box))]
     params = isl.parameters_of(
         [v for b in (y, *writers) for v in (*b.bindings, b.predicate)]
+        + list(read.where)
         + [v for b in (y, *writers) for s in tree(function).loops_above(b) for v in (s.var,)]
     )
 
@@ -175,6 +212,9 @@ def _contains_isl(function: Function, y: Block, read: Touch, writers: Sequence[B
         conditions = [points(function, block, name), *box_conditions(touch, name, coordinates)]
         if complete and len(conditions) != 1 + len(coordinates):
             raise isl.NotAffineError
+        for c in touch.where:
+            with suppress(isl.NotAffineError):
+                conditions.append(isl.isl_text(c, name))
         inner = [n for n in name.names.values() if n not in shared.values()]
         exists = f"exists {', '.join(inner)} : " if inner else ""
         return f"[{', '.join(shared.values())}] -> [{', '.join(coordinates)}] : {exists}{' and '.join(conditions)}"

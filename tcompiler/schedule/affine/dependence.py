@@ -8,18 +8,18 @@ in step than what the inner loops add, and together name the iteration. What thi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tcompiler.ir.loop.analysis import accesses, touched
-from tcompiler.ir.loop.grammar import Block, For, Function, Stmt, Update, memo, walk
+from tcompiler.ir.loop.grammar import Block, For, Function, Stmt, Store, Update, memo, walk
 from tcompiler.ir.scalar.canonical import bounds, simplify
-from tcompiler.ir.scalar.grammar import Const, Scalar, Var, index
-from tcompiler.ir.scalar.rewrite import free_vars, loads, substitute
+from tcompiler.ir.scalar.grammar import Const, Load, Scalar, Var, index
+from tcompiler.ir.scalar.rewrite import free_vars, guards, loads, substitute
 from tcompiler.schedule.affine import isl
 from tcompiler.schedule.affine.digits import injective, limits_of
 from tcompiler.schedule.affine.linear import linear, total
-from tcompiler.schedule.tree import blocks_under, tree
+from tcompiler.schedule.tree import blocks_under, conjuncts, tree
 
 _ONE = index(1)
 Box = tuple[tuple[Scalar, Scalar] | None, ...]
@@ -27,10 +27,17 @@ Box = tuple[tuple[Scalar, Scalar] | None, ...]
 
 
 class Touch(NamedTuple):
-    """A box of a buffer that a block touches at one point of the loops."""
+    """A box of a buffer that a block touches at one point of the loops.
+
+    Attributes:
+        buffer: Its name.
+        box: The box.
+        where: Conditions over the loops that hold wherever it is touched, beside the block's predicate.
+    """
 
     buffer: str
     box: Box
+    where: tuple[Scalar, ...] = ()
 
 
 class Conflict(NamedTuple):
@@ -57,8 +64,10 @@ def touches(block: Block) -> tuple[tuple[Touch, ...], tuple[Touch, ...], tuple[T
             return node
         return None if loads(node) else simplify(substitute(node, mapping))
 
-    def element(buffer: str, indices: tuple[Scalar, ...]) -> Touch:
-        return Touch(buffer, tuple([None if (s := at(i)) is None else (s, _ONE) for i in indices]))
+    def element(buffer: str, indices: tuple[Scalar, ...], guards: Sequence[Scalar] = ()) -> Touch:
+        box = tuple([None if (s := at(i)) is None else (s, _ONE) for i in indices])
+        where = [at(c) for g in guards for c in conjuncts(g)]
+        return Touch(buffer, box, tuple([c for c in where if c is not None]))
 
     def region(buffer: str, ranges: tuple[tuple[Scalar, Scalar], ...]) -> Touch:
         box = []
@@ -67,11 +76,31 @@ def touches(block: Block) -> tuple[tuple[Touch, ...], tuple[Touch, ...], tuple[T
             box.append(None if first is None or size is None else (first, size))
         return Touch(buffer, tuple(box))
 
+    known = _guards(block)
+    loaded = [element(r.buffer, r.indices, known.get(r, ())) for r in a.reads]
     found = facts["touches"] = (
-        tuple([element(r.buffer, r.indices) for r in a.reads] + [region(r.buffer, r.ranges) for r in a.read_regions]),
+        tuple(loaded + [region(r.buffer, r.ranges) for r in a.read_regions]),
         tuple([element(u.buffer, u.indices) for u in a.updates]),
         tuple([element(w.buffer, w.indices) for w in a.writes] + [region(w.buffer, w.ranges) for w in a.write_regions]),
     )
+    return found
+
+
+def _guards(block: Block) -> Mapping[Load, tuple[Scalar, ...]]:
+    """Conditions that hold wherever a block loads, if all that it does is one store or update."""
+    match block.body:
+        case Store(indices=indices, value=value):
+            nodes = (*indices, value)
+        case Update(targets=targets, values=values):
+            nodes = (*[i for t in targets for i in t.indices], *values)
+        case _:
+            return {}
+    if block.init is not None and touched(block.init).reads:
+        return {}
+    found: dict[Load, tuple[Scalar, ...]] = {}
+    for node in nodes:
+        for load, where in guards(node).items():
+            found[load] = tuple([c for c in where if c in found.get(load, where)])
     return found
 
 

@@ -10,7 +10,7 @@ from tcompiler.ir.loop.grammar import Block, For, Function, IterVar, Seq, Stmt, 
 from tcompiler.ir.scalar.canonical import bounds, simplify
 from tcompiler.ir.scalar.grammar import FALSE, Scalar, Var, add, as_int, conjunction, loop_var
 from tcompiler.ir.scalar.rewrite import free_vars, substituter
-from tcompiler.schedule.affine.coverage import stays_inside
+from tcompiler.schedule.affine.coverage import left_unread
 from tcompiler.schedule.bodies import map_expressions, map_regions, with_fresh_names
 from tcompiler.schedule.bounds import bounds_of, rest_of
 from tcompiler.schedule.legality import Result, condition, primitive, refuse
@@ -22,7 +22,6 @@ from tcompiler.schedule.tree import (
     loops_under,
     names_used,
     replace,
-    tree,
 )
 
 CONSTANT = condition("peel.constant", "the loop's extent is a constant")
@@ -184,15 +183,10 @@ def _without_dead(function: Function, target: For, piece: Stmt) -> Stmt:
         target: The loop of which it is a piece.
         piece: The piece.
     """
-    around = [s.var for s in tree(function).loops_above(target)] + [target.var]
     while True:
         blocks = blocks_under(piece)
         used = {n for b in blocks for n in touched(b).reads - touched(b).writes}
-        dead = {
-            n
-            for n in touched(piece).writes - used
-            if n not in function.outputs and stays_inside(function, target.body, around, n)
-        }
+        dead = {n for n in touched(piece).writes - used if left_unread(function, target, n)}
         left = {b for b in blocks if not touched(b).writes <= dead}
         if len(left) == len(blocks):
             return piece

@@ -9,8 +9,8 @@ import pytest
 
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.scalar.evaluate import evaluate
-from tcompiler.ir.scalar.grammar import Binary, Const, Load, Scalar, Var, index, loop_var
-from tcompiler.ir.scalar.rewrite import free_vars, loads, rewrite, substitute, substituter
+from tcompiler.ir.scalar.grammar import Binary, Const, Load, Scalar, Select, Var, index, less, loop_var
+from tcompiler.ir.scalar.rewrite import free_vars, guards, loads, rewrite, substitute, substituter
 from tcompiler.ir.scalar.text import print_scalar
 from tests.ir.scalar.strategies import EXACT_BINARY, EXACT_UNARY, Scene, any_scalar
 
@@ -51,6 +51,22 @@ def test_free_variables_and_loads() -> None:
     assert free_vars(outer) == {P, Q}
     assert loads(outer) == (inner, outer)
     assert free_vars(loop_var("q", K)) == {loop_var("q", K)}
+
+
+def test_guards_are_what_holds_wherever_a_load_is_evaluated() -> None:
+    one, two = less(P, 3), less(Q, 1)
+    inner, outer = Load("B", dt.i64, (P,)), Load("B", dt.i64, (Q,))
+    assert guards(inner + 1) == {inner: ()}
+    # in a condition and in the second side of a select it is evaluated elsewhere too
+    assert guards(Select(less(inner, 3), outer, index(0))) == {inner: (), outer: (less(inner, 3),)}
+    assert guards(Select(one, index(0), outer)) == {outer: ()}
+    nested = Select(one, Select(two, inner, outer), index(0))
+    assert guards(nested) == {inner: (one, two), outer: (one,)}
+    # what all places of a load have in common
+    assert guards(nested + Select(two, inner, index(1))) == {inner: (two,), outer: (one,)}
+    assert guards(nested + inner)[inner] == ()
+    through = Load("B", dt.i64, (inner,))
+    assert guards(Select(one, through, index(0))) == {inner: (one,), through: (one,)}
 
 
 def test_rewriting_goes_from_the_bottom_up() -> None:
