@@ -59,6 +59,9 @@ def node(op: str, inputs: Sequence[str], outputs: Sequence[str], **attrs: Any) -
     return helper.make_node(op, inputs, outputs, **attrs)
 
 
+RELU = node("Relu", ["x"], ["y"])
+
+
 def info(name: str, dims: Sequence[int | str | None] | None = (2, 3), kind: int = TensorProto.FLOAT) -> Any:
     """A declaration of a value."""
     return helper.make_tensor_value_info(name, kind, dims)
@@ -119,8 +122,17 @@ def i64(*values: int) -> Any:
     return np.array(values, dtype=np.int64)
 
 
+def varint(n: int) -> bytes:
+    """A number as protobuf writes it."""
+    out = b""
+    while n > 127:
+        out += bytes([n & 127 | 128])
+        n >>= 7
+    return out + bytes([n])
+
+
 def all_cases() -> dict[str, Case]:
     """Every case by theme/name."""
-    from tests.frontend.hostile import bombs, files, names, operators, structure, tensors  # noqa: F401
+    from tests.frontend.hostile import bombs, chains, files, names, nesting, operators, structure, tensors  # noqa: F401
 
     return CASES
