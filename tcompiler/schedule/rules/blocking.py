@@ -165,7 +165,8 @@ def _cost(problem: Problem, at: int, size: int) -> tuple[float, Blocking]:
     far = FAR * problem.pace.far_bytes
     everything = problem.footprint(problem.extents)
     moved: float
-    if shared + rows / size <= capacity:
+    # parts are inside blocks: each block reads all of them anew
+    if shared * (problem.chunks if blocks > 1 else 1) + rows / size <= capacity:
         moved = everything + shared
     elif rows + problem.panel <= capacity:
         moved = blocks * (rows + shared)

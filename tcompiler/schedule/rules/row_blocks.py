@@ -89,7 +89,9 @@ def in_parts(
             is more than stays close at all.
     """
     element = buffer_table(sch.function)[plan.shape.target.buffer].dtype.bytes
-    limits = [near_bytes(target)]
+    near = near_bytes(target)
+    # with fewer taps in a part, all rows stay beside its panel, and lines that a part has outside cost nothing
+    limits = [near, near // 2] if plan.borders else [near]
     if rows is not None:
         limits += [target.l1_bytes * 2, target.l1_bytes * 3 // 4]
     plans = []
