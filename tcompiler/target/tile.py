@@ -83,8 +83,12 @@ def far_bytes(target: Target) -> int:
     return max(target.l3_bytes // 3, 4 * target.l2_bytes)
 
 
-def step_cycles(rows: int, vectors: int, shared: bool, panel_bytes: int, registers: Registers) -> float:
+def step_cycles(
+    rows: int, vectors: int, shared: bool, panel_bytes: int, registers: Registers, loaded: bool = False
+) -> float:
     """Cycles of one reduction step of a tile: the mean of a core alone and of one that works for two threads.
+
+    The latter is no faster, so that what hides behind the multiply-adds of a wide core costs nothing here.
 
     Args:
         rows: Rows of the tile.
@@ -92,6 +96,7 @@ def step_cycles(rows: int, vectors: int, shared: bool, panel_bytes: int, registe
         shared: Whether all rows share the lane operand; otherwise it is read for every row.
         panel_bytes: Bytes of the lane operand that the whole reduction reads.
         registers: The machine.
+        loaded: Whether loads count even where they hide behind the multiply-adds.
     """
     fmas = rows * vectors
     read = vectors if shared else rows * vectors
@@ -100,7 +105,8 @@ def step_cycles(rows: int, vectors: int, shared: bool, panel_bytes: int, registe
     speed = pace.near_bytes if panel_bytes <= registers.near_bytes else pace.far_bytes
     streamed = read * registers.vector_bytes / speed
     alone = max(fmas * pace.fma, loads * pace.load, streamed, pace.chain)
-    return (alone + max((fmas + loads) * pace.shared, streamed, pace.chain)) / 2
+    busy = max((fmas + loads) * pace.shared, streamed, pace.chain)
+    return (alone + (busy if loaded else max(alone, busy))) / 2
 
 
 @lru_cache(maxsize=4096)
@@ -115,6 +121,7 @@ def choose_tile(
     fixed: int = 0,
     together: bool = False,
     taps: tuple[Spans, Spans] = ((), ()),
+    loaded: bool = True,
 ) -> Tile:
     """The tile that covers lines × rows × columns in the fewest cycles per reduction step, its tails included.
 
@@ -131,6 +138,8 @@ def choose_tile(
         fixed: Lanes that the tile has to have, as its operand is laid out for them; 0 for any.
         together: Whether all of `lines` had better be in one tile, if registers allow it.
         taps: Where taps outside an image are left out: what each has inside along the rows, and along the lines.
+        loaded: Whether the tile with fewer loads is taken where several do as many multiply-adds: wide ones copy, or
+            read where they lie, longer runs of an operand that is not laid out beforehand.
     """
     best: tuple[float, int, int, Tile] | None = None
     width = registers.width
@@ -150,20 +159,24 @@ def choose_tile(
             for ml in range(lines if together and lines <= most else 1, min(lines, most // mr) + 1):
                 if mr * ml > room(apart, registers.ways):
                     continue
-                cost = 0.0
+                cost = weighed = 0.0
                 for (many, v), (tall, lined), (count, r) in product(
                     panels, _pieces(lines, ml, taps[1]), _pieces(rows, mr, taps[0])
                 ):
                     panel = depth * v * registers.vector_bytes
-                    cost += many * tall * count * step_cycles(r * lined, v, shared, panel, registers)
-                cost *= (1.0 if ml == 1 else LINES_COST) * (THREE_COST if vectors == 3 else 1.0)
-                key = (cost, -mr * ml * vectors, -mr)
+                    times = many * tall * count
+                    cost += times * step_cycles(r * lined, v, shared, panel, registers)
+                    weighed += times * step_cycles(r * lined, v, shared, panel, registers, loaded)
+                more = (1.0 if ml == 1 else LINES_COST) * (THREE_COST if vectors == 3 else 1.0)
+                key = (round(weighed * more, 6), -mr * ml * vectors, -mr)  # sums in other orders are equal, too
                 if best is None or key < best[:3]:
-                    best = (*key, Tile(mr, lanes, ml, cost))
+                    best = (*key, Tile(mr, lanes, ml, cost * more))
     return best[3] if best is not None else Tile(1, min(width, columns))
 
 
-def choose_flat_tile(rows: int, columns: int, depth: int, registers: Registers, lines: int, apart: int) -> Tile | None:
+def choose_flat_tile(
+    rows: int, columns: int, depth: int, registers: Registers, lines: int, apart: int, loaded: bool = True
+) -> Tile | None:
     """The tile over one axis that both row axes are fused into: few tails, but an address of its own for every row.
 
     Args:
@@ -173,11 +186,12 @@ def choose_flat_tile(rows: int, columns: int, depth: int, registers: Registers, 
         registers: The machine.
         lines: Extent of the loop over rows around it.
         apart: Bytes that divide the distance between any two rows in memory.
+        loaded: As for `choose_tile`.
 
     Returns:
         The tile; None where it would need more addresses than there are registers for.
     """
-    tile = choose_tile(rows * lines, columns, depth, registers, True, 1, apart)
+    tile = choose_tile(rows * lines, columns, depth, registers, True, 1, apart, loaded=loaded)
     addresses = -(-rows * lines * columns // tile.lanes) * ADDRESS_CYCLES / depth
     return replace(tile, cost=tile.cost + addresses, flat=True) if tile.rows <= ADDRESSES else None
 

@@ -217,6 +217,22 @@ def test_rows_side_by_side_in_lines_far_apart_are_packed(
     assert ('_block", "v0", "global")' in text) == copied
 
 
+@pytest.mark.parametrize(
+    ("rows", "depth", "pixels", "copied"),
+    [(61, 64, 3136, False), (24, 64, 783, False), (61, 64, 4096, True), (56, 400, 783, True)],
+)
+def test_a_panel_that_the_cache_holds_is_read_where_it_lies(
+    tmp_path: Path, rows: int, depth: int, pixels: int, copied: bool
+) -> None:
+    # 32 or 64 lanes to a step; at 4096 pixels all steps fall into the same few sets
+    path = product(tmp_path / "m.onnx", "ij,jk->ik", {"i": rows, "j": depth, "k": pixels}, 0)
+    text = traces(path, "znver5")
+    assert ("sch.cache_read(" in text) == copied, text
+    assert ('sch.prefetch("v1_block", "v0"' in text) == (pixels == 3136)
+    # runs of a line, as AVX2's, are copied side by side
+    assert rows < 61 or "sch.cache_read(" in traces(path)
+
+
 @pytest.mark.parametrize(("rows", "copied"), [(1024, True), (1023, False)])
 def test_lines_at_even_distances_crowd_a_cache_sooner(tmp_path: Path, rows: int, copied: bool) -> None:
     text = traces(product(tmp_path / "m.onnx", "ji,jk->ik", {"i": rows, "j": 40, "k": 134}, None))
@@ -226,7 +242,7 @@ def test_lines_at_even_distances_crowd_a_cache_sooner(tmp_path: Path, rows: int,
 @pytest.mark.parametrize("batch", [3, 8, 13])
 @pytest.mark.parametrize("equation", ["ijb,bjk->bik", "jib,bjk->bik"])
 def test_rows_with_the_batch_inside_are_read_along_it(tmp_path: Path, equation: str, batch: int) -> None:
-    text = traces(product(tmp_path / "m.onnx", equation, {"b": batch, "i": 37, "j": 523, "k": 134}, None))
+    text = traces(product(tmp_path / "m.onnx", equation, {"b": batch, "i": 37, "j": 523, "k": 144}, None))
     assert '_block", "v0", "global")' in text
     assert 'sch.unroll("v0_copy_ax2' in text
     assert 'sch.compute_at("v0_copy"' not in text

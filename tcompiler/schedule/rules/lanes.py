@@ -14,13 +14,13 @@ from math import prod
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var
 from tcompiler.schedule.rules.accesses import Operand
-from tcompiler.schedule.rules.packing import packable, rows_apart
+from tcompiler.schedule.rules.packing import packable, rows_apart, stays_near
 from tcompiler.schedule.rules.plan import Plan, make_plan
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import LINE_BYTES, Target
 from tcompiler.target.tile import Tile, cache_ways, far_bytes, near_bytes, room
 
-MARGIN = 0.95
+MARGIN = 0.955
 """What another axis must not exceed of the cycles along the contiguous one."""
 COPY = 5.6
 """Cycles for a vector of elements that are copied into a panel, runs of them side by side."""
@@ -52,7 +52,8 @@ def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection
     if first is None or not _shares(first) or len(first.shape.operands) != 2:
         return first
     element = buffer_table(sch.function)[first.shape.target.buffer].dtype.bytes
-    best, cycles = first, MARGIN * _cycles(first, target, constants, element)
+    best, cycles = _lighter(sch, block, target, constants, first, element)
+    cycles *= MARGIN
     extents = first.shape.extents
     least = min(target.vector_lanes(element * 8), extents[first.lane])
     for v in first.shape.spatial:
@@ -61,10 +62,27 @@ def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection
         other = make_plan(sch, block, target, constants=constants, lane=v)
         if other is None or not _shares(other) or not _readable(other):
             continue
-        found = _cycles(other, target, constants, element)
+        other, found = _lighter(sch, block, target, constants, other, element)
         if found < cycles:
             best, cycles = other, found
     return best
+
+
+def _lighter(
+    sch: Schedule, block: str, target: Target, constants: Collection[str], plan: Plan, element: int
+) -> tuple[Plan, float]:
+    """A plan, or the same with the tile that multiply-adds alone decide on, and its cycles.
+
+    Loads hide behind the multiply-adds of a wide core, so that the latter is better if what the lanes read is laid out
+    once; and narrower, so that an operand of the rows that has to be copied for more panels makes it worse again.
+    """
+    cycles = _cycles(plan, target, constants, element)
+    if plan.shared.buffer not in constants:
+        return plan, cycles
+    other = make_plan(sch, block, target, constants=constants, lane=plan.lane, loaded=False)
+    assert other is not None
+    found = _cycles(other, target, constants, element)
+    return (other, found) if found < cycles else (plan, cycles)
 
 
 def _shares(plan: Plan) -> bool:
@@ -87,6 +105,8 @@ def _cycles(plan: Plan, target: Target, constants: Collection[str], element: int
     total = tile.cost * times
     for o in shape.operands:
         if not o.moves(plan.lane) or o.buffer in constants or not packable(o):
+            continue
+        if stays_near(plan, o, element, target):
             continue
         each = COPY if o.strides.get(plan.lane) == 1 else TRANSPOSE
         total += _elements(shape.extents, o.strides) * each / width

@@ -154,7 +154,7 @@ class Nest:
 def choose_panels(job: Job) -> Panels:
     """Decides what is copied into panels, and how much at once; the plan may get parts of the reduction by it."""
     target, plan = job.target, job.plan
-    packs = [] if job.inside else runtime_packs(job.sch, plan, job.constants)
+    packs = [] if job.inside else runtime_packs(job.sch, plan, job.constants, target)
     rows = None if job.inside else rows_copied(plan, job.constants)
     far = rows is not None and from_memory(plan, plan.shared, job.element, target)
     ahead: list[Operand] = []

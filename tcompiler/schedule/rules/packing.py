@@ -14,7 +14,7 @@ from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.plan import Plan
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import LINE_BYTES, Target
-from tcompiler.target.tile import WAY_BYTES
+from tcompiler.target.tile import ELSE, WAY_BYTES, cache_ways
 
 PANELS = 4
 """Panels that rows have to meet to be worth a copy where the level 1 cache does not hold their lines."""
@@ -24,6 +24,8 @@ REUSE = 4
 """An operand that is not contiguous along the lanes is packed if each of its elements is used this often."""
 RUN_PANELS = 8
 """Panels that a copy of a whole operand writes to side by side."""
+RUN_LINES = 2
+"""Lines of memory that lanes read side by side from which on a panel is read where it lies, if a cache holds it."""
 STEP = 8
 """Elements of a row that a copy reads at once where the lanes lie apart."""
 
@@ -51,12 +53,34 @@ def packable(operand: Operand) -> bool:
     return None not in live and len(set(live)) == len(live)
 
 
-def runtime_packs(sch: Schedule, plan: Plan, constants: Collection[str]) -> list[Operand]:
+def stays_near(plan: Plan, operand: Operand, element: int, target: Target) -> bool:
+    """Whether the level 1 cache holds a panel of an operand as it lies, in runs of several lines.
+
+    Such runs come as swiftly as a copy of them, which all rows would wait for.
+
+    Args:
+        plan: The plan.
+        operand: What is read along the lanes.
+        element: Bytes of an element.
+        target: The machine.
+    """
+    run = plan.lanes * element
+    if operand.strides.get(plan.lane) != 1 or run < RUN_LINES * LINE_BYTES:
+        return False
+    # lines at even distances fall into some of the cache's sets only
+    apart = [element * (operand.strides.get(v) or 0) for v in plan.shape.reduce if operand.moves(v)]
+    steps = prod(plan.shape.extents[v] for v in plan.shape.reduce if operand.moves(v))
+    return steps * max(gcd(*apart, WAY_BYTES), run) <= (cache_ways(target) - ELSE) * WAY_BYTES
+
+
+def runtime_packs(sch: Schedule, plan: Plan, constants: Collection[str], target: Target) -> list[Operand]:
     """Operands to copy into panels inside the kernel: read along the lanes, reused by many rows, badly laid out."""
     shape = plan.shape
     result = []
     for o in shape.operands:
         if not o.moves(plan.lane) or o.buffer in constants or not packable(o):
+            continue
+        if stays_near(plan, o, buffer_table(sch.function)[o.buffer].dtype.bytes, target):
             continue
         reuse = 1
         for v in shape.spatial:

@@ -101,6 +101,7 @@ def make_plan(
     inside: bool = False,
     constants: Collection[str] = (),
     lane: Var | None = None,
+    loaded: bool = True,
 ) -> Plan | None:
     """Plans a reduction's nest.
 
@@ -112,6 +113,7 @@ def make_plan(
         inside: Whether the block shares its outer loops with others, which then stand still.
         constants: Operands that are laid out for the tile once, whatever it is.
         lane: The axis of lanes; None for the one that the output is contiguous in.
+        loaded: Whether a tile with fewer loads is taken where several do as many multiply-adds.
 
     Returns:
         The plan; None where the output is not contiguous along an axis that operands are contiguous or constant in.
@@ -186,12 +188,12 @@ def make_plan(
     borders.pop(lane, None)
     taps = borders.get(row, ()) if row else (), borders.get(line, ()) if line else ()
     together = turn is not None and turn is line
-    tile = choose_tile(rows, extent, depth, registers, by_row, lines, apart, lanes, together, taps)
+    tile = choose_tile(rows, extent, depth, registers, by_row, lines, apart, lanes, together, taps, loaded)
     beside = prod(inside_share(s, shape.extents[v]) for v, s in borders.items() if v is not row and v is not line)
     tile = replace(tile, cost=tile.cost * beside)
     flat = None
     if line is not None and not lanes and turn is None:
-        flat = choose_flat_tile(rows, extent, depth, registers, lines, apart)
+        flat = choose_flat_tile(rows, extent, depth, registers, lines, apart, loaded)
         flat = replace(flat, cost=flat.cost * beside) if flat is not None else None
     if turn is not None and (tile.lines if turn is line else tile.rows) < shape.extents[turn]:
         turn = None

@@ -27,7 +27,7 @@ from tcompiler.schedule.rules.borders import skip_borders
 from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.lanes import choose_plan
 from tcompiler.schedule.rules.nest import Job, Nest, Panels, choose_panels, make_nest, reduce_order, spread_rows
-from tcompiler.schedule.rules.packing import pack, packable
+from tcompiler.schedule.rules.packing import pack, packable, stays_near
 from tcompiler.schedule.rules.plan import make_plan
 from tcompiler.schedule.rules.threads import WORTH, parallelize
 from tcompiler.schedule.schedule import Schedule
@@ -156,7 +156,7 @@ def _fill(job: Job, panels: Panels, nest: Nest) -> None:
         turns = []
     if groups:
         peel_tails(sch, groups)
-    if step and turns and plan.shared.buffer in job.constants:
+    if step and turns and (plan.shared.buffer in job.constants or stays_near(plan, plan.shared, job.element, target)):
         attempt(sch, sch.prefetch, block, plan.shared.buffer, step, nest.panel, turns)
 
 
