@@ -19,7 +19,6 @@ from tcompiler.ir.scalar.grammar import (
     TRUE,
     Binary,
     Cast,
-    Const,
     Load,
     Reducer,
     Scalar,
@@ -287,8 +286,3 @@ def select(cond: Scalar, a: Scalar | float, b: Scalar | float) -> Scalar:
 def inside(at: Scalar, extent: Scalar, before: bool = True, after: bool = True) -> Scalar:
     """0 <= at < extent; a side that cannot be crossed is left out."""
     return conjunction(*([greater_equal(at, 0)] if before else []), *([less(at, extent)] if after else []))
-
-
-def is_zero(node: Scalar) -> bool:
-    """Whether a node is the constant 0 (or -0.0)."""
-    return isinstance(node, Const) and node.value == 0

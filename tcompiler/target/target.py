@@ -72,12 +72,6 @@ class Target:
         """The flags as LLVM takes them."""
         return ",".join(self.features)
 
-    def missing_on(self, machine: Target) -> tuple[str, ...]:
-        """What code for this target may use that `machine` does not have: empty if it runs there."""
-        if self.triple.split("-")[0] != machine.triple.split("-")[0]:
-            return (self.triple,)
-        return tuple(f[1:] for f in self.features if f.startswith("+") and not machine.has(f[1:]))
-
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `json` can write and `from_json` reads."""
         return asdict(self) | {"features": list(self.features)}

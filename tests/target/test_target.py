@@ -124,14 +124,6 @@ def test_features_win_over_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (bare.cpu, bare.vector_bits, bare.fma) == ("x86-64", 128, False)
 
 
-def test_what_runs_where() -> None:
-    old, new = named.get("x86-64-v3"), named.get("x86-64-v4")
-    assert old.missing_on(new) == ()
-    assert new.missing_on(old) == ("avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl")
-    assert replace(old, triple="aarch64-linux-gnu").missing_on(new) == ("aarch64-linux-gnu",)
-    assert named.host().missing_on(named.host()) == ()
-
-
 def test_widest_vector_needs_short_avx512_too() -> None:
     assert widest_vector(frozenset({"avx", "avx512f"})) == (256, 16)
 

@@ -10,7 +10,7 @@ from tcompiler.ir import dtypes as dt
 from tcompiler.ir.dtypes import DType
 from tcompiler.ir.expr.grammar import Compute, Program, Scan, Scatter, Scope, Sort, Tensor, scope_tensors
 from tcompiler.ir.names import is_identifier, quote
-from tcompiler.ir.scalar.canonical import prove, simplify
+from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import (
     Binary,
     Const,
@@ -26,6 +26,7 @@ from tcompiler.ir.scalar.grammar import (
     less,
     postorder,
 )
+from tcompiler.ir.scalar.proof import prove
 from tcompiler.ir.scalar.rewrite import free_vars, loads
 from tcompiler.ir.scalar.text import operand_error, print_scalar, print_tuple, suggestion
 

@@ -18,9 +18,10 @@ from tcompiler.ir.graph.operators import OperatorLookup
 from tcompiler.ir.graph.text import print_attr, print_type
 from tcompiler.ir.layout import Layout
 from tcompiler.ir.names import is_identifier, quote
-from tcompiler.ir.scalar.canonical import prove, simplify
+from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.evaluate import evaluate as scalar_values
 from tcompiler.ir.scalar.grammar import Scalar, Var, as_int, conjunction, greater_equal, less, loop_var
+from tcompiler.ir.scalar.proof import prove
 from tcompiler.ir.scalar.rewrite import free_vars, loads, substitute
 from tcompiler.ir.scalar.text import print_scalar, suggestion
 

@@ -6,7 +6,7 @@ it changes, so the facts of blocks that it does not touch stay.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 from typing import NamedTuple
 
 from tcompiler.ir.loop.grammar import (
@@ -341,43 +341,6 @@ def loops(function: Function) -> list[For]:
     return [p.stmt for p in _index(function).loops.values() if isinstance(p.stmt, For)]
 
 
-def blocks_below(stmt: Stmt) -> Iterator[Block]:
-    """The outermost blocks in a statement (itself, if it is one), in program order."""
-    stack = [stmt]
-    while stack:
-        s = stack.pop()
-        if isinstance(s, Block):
-            yield s
-        else:
-            stack.extend(reversed(children(s)))
-
-
-def _users(function: Function) -> tuple[dict[str, list[Block]], dict[str, list[Block]]]:
-    facts = memo(function)
-    result: tuple[dict[str, list[Block]], dict[str, list[Block]]] | None = facts.get("users")
-    if result is None:
-        readers: dict[str, list[Block]] = {}
-        writers: dict[str, list[Block]] = {}
-        for block in blocks_below(function.body):
-            names = touched(block)
-            for name in names.reads:
-                readers.setdefault(name, []).append(block)
-            for name in names.writes:
-                writers.setdefault(name, []).append(block)
-        result = facts["users"] = (readers, writers)
-    return result
-
-
-def readers(function: Function, buffer: str) -> list[Block]:
-    """The outermost blocks that read a buffer, in program order; an update of it reads it."""
-    return list(_users(function)[0].get(buffer, ()))
-
-
-def writers(function: Function, buffer: str) -> list[Block]:
-    """The outermost blocks that write a buffer, in program order; an init counts."""
-    return list(_users(function)[1].get(buffer, ()))
-
-
 def replace_at(function: Function, place: Place, new: Stmt) -> Function:
     """The function with one statement replaced; only the path to it is copied.
 
@@ -426,37 +389,6 @@ def with_child(parent: Stmt, slot: int, new: Stmt) -> Stmt:
 def with_body(function: Function, body: Stmt) -> Function:
     """The function with another body."""
     return Function(function.name, function.params, function.buffers, function.inputs, function.outputs, body)
-
-
-def names(function: Function) -> frozenset[str]:
-    """Every name in use: loops, blocks, iter vars, buffers and parameters."""
-    facts = memo(function)
-    result: frozenset[str] | None = facts.get("names")
-    if result is None:
-        table = _index(function)
-        used = {b.name for b in function.buffers}
-        used.update(p.name for p in function.params)
-        used.update(table.loops, table.blocks)
-        used.update(it.var.name for b in blocks(function) for it in b.iters)
-        result = facts["names"] = frozenset(used)
-    return result
-
-
-def fresh_name(function: Function, base: str, taken: Set[str] = frozenset()) -> str:
-    """`base` if no loop, block, iter var, buffer or parameter has that name, else base_1, base_2 and so on.
-
-    Args:
-        function: Where the name must be new.
-        base: The name asked for.
-        taken: More names to avoid, such as those just made for the same rewrite.
-    """
-    used = names(function)
-    if base not in used and base not in taken:
-        return base
-    n = 1
-    while (name := f"{base}_{n}") in used or name in taken:
-        n += 1
-    return name
 
 
 def region(function: Function, block: Block, access: Access | Load, inner: Set[Var]) -> Region:

@@ -15,9 +15,9 @@ import numpy as np
 from tcompiler.errors import VerifyError
 from tcompiler.ir.loop.analysis import Access, body_accesses
 from tcompiler.ir.loop.grammar import Block, Buffer, For, IterVar, Region
-from tcompiler.ir.scalar.canonical import prove
 from tcompiler.ir.scalar.evaluate import evaluate
 from tcompiler.ir.scalar.grammar import TRUE, Load, Scalar, Var, as_int, conjunction, greater_equal, index, less
+from tcompiler.ir.scalar.proof import prove
 from tcompiler.ir.scalar.rewrite import free_vars, loads, substitute
 from tcompiler.ir.scalar.text import print_scalar
 

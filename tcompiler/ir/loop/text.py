@@ -81,13 +81,6 @@ def print_function(function: Function) -> str:
     return "\n".join(lines) + "\n"
 
 
-def print_stmt(stmt: Stmt) -> str:
-    """The text of one statement, for people: messages and traces."""
-    lines: list[str] = []
-    _print(stmt, 0, lines)
-    return "\n".join(lines) + "\n"
-
-
 def print_region(region: Region) -> str:
     """The text of a region: A[span(start, extent), …]."""
     spans = [f"span({print_scalar(start)}, {print_scalar(extent)})" for start, extent in region.ranges]

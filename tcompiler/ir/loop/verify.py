@@ -34,7 +34,7 @@ from tcompiler.ir.loop.grammar import children as stmt_children
 from tcompiler.ir.loop.ranges import Scope, check_access, check_binding, check_region
 from tcompiler.ir.loop.text import print_iter
 from tcompiler.ir.names import is_identifier, quote
-from tcompiler.ir.scalar.canonical import prove, simplify
+from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import (
     TRUE,
     Binary,
@@ -50,6 +50,7 @@ from tcompiler.ir.scalar.grammar import (
     less,
     postorder,
 )
+from tcompiler.ir.scalar.proof import prove
 from tcompiler.ir.scalar.rewrite import free_vars, loads, substitute
 from tcompiler.ir.scalar.text import operand_error, print_scalar
 

@@ -163,16 +163,12 @@ class Reading:
 
     Args:
         limits: Upper limits of expressions over loop variables.
-
-    Attributes:
-        used: The limits that the reading has taken account of.
     """
 
-    __slots__ = ("_parts", "limits", "used")
+    __slots__ = ("_parts", "limits")
 
     def __init__(self, limits: Mapping[Scalar, int]) -> None:
         self.limits = limits
-        self.used: set[Scalar] = set()
         self._parts: dict[Scalar, Sum] = {}
         # small sums first: a limited part may be a part of another one
         nodes = sorted(limits, key=lambda n: len(free_vars(n))) if len(limits) > 1 else limits
@@ -182,9 +178,7 @@ class Reading:
                 continue
             part = self._contracted(plain, node)
             values = compact(part)
-            if values is not None and values <= limits[node]:
-                self.used.add(node)
-            elif values is not None and type(node) is not Var:
+            if values is not None and values > limits[node] and type(node) is not Var:
                 self._parts[node] = part
 
     def read(self, node: Scalar) -> Sum | None:
@@ -199,7 +193,6 @@ class Reading:
             if node is not whole:
                 new = _replaced(total.digits, part.digits, node, self.limits[node])
                 if new is not None:
-                    self.used.add(node)
                     total = Sum(new, total.constant)
         return total
 
@@ -224,7 +217,6 @@ class Reading:
         limit = self.limits.get(atom)
         if limit is None:
             return extent
-        self.used.add(atom)
         return limit if extent is None or atom in self._parts else min(limit, extent)
 
     def inside(self, mark: Scalar) -> Sum | None:
@@ -361,67 +353,3 @@ def _covers(digits: list[Digit], extent: int) -> bool:
             return False
         reached = max(reached, d.low * d.extent)
     return reached >= extent
-
-
-def enumerates(
-    expressions: Sequence[Scalar], sizes: Sequence[int], variables: Sequence[Var], limits: Mapping[Scalar, int]
-) -> bool | None:
-    """Whether a tuple of expressions takes each value of a box [0, size) … exactly once, where the limits hold.
-
-    Args:
-        expressions: Over loop variables.
-        sizes: The box.
-        variables: All loop variables.
-        limits: Upper limits of expressions.
-
-    Returns:
-        True or False where the digits show it, None where they do not.
-    """
-    reading = Reading(limits)
-    found: dict[Scalar, list[Digit]] = {}
-    for e, size in zip(expressions, sizes, strict=True):
-        total = reading.read(e)
-        values = None if total is None else compact(total)
-        if total is None or values is None:
-            return None
-        limit = limits.get(e)
-        if limit is not None:
-            reading.used.add(e)
-            values = min(values, limit)
-        if values < size:
-            return False
-        if values > size:
-            return None
-        for d in total.digits:
-            found.setdefault(d.atom, []).append(d)
-    for mark in _marks(found):
-        extent = reading.values(mark)
-        total = reading.inside(mark)
-        if total is None or extent is None:
-            return None
-        if not _expansion(found[mark], extent) and not _tops_up(found, mark, total, extent):
-            return None
-        for d in total.digits:
-            found.setdefault(d.atom, []).append(d)
-    missing = False
-    for v in variables:
-        extent = reading.values(v)
-        if extent is None:
-            return None
-        if v not in found:
-            missing = missing or extent > 1
-        elif not _expansion(found[v], extent):
-            return None
-    if len(reading.used) < len(limits):
-        return None
-    return not missing
-
-
-def _expansion(digits: list[Digit], values: int) -> bool:
-    """Whether digits of one atom are its whole mixed-radix expansion."""
-    reached = 1
-    for d in sorted(digits, key=lambda d: d.low):
-        if d.low != reached:
-            return False
-        reached *= d.extent
-    return reached == values

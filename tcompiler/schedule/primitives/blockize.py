@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tcompiler.ir.loop.grammar import Block, For, Function, IterVar, Stmt
-from tcompiler.ir.scalar.canonical import prove, simplify
+from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import Scalar, Var, add, as_int, conjunction, equal, floordiv, index, loop_var
+from tcompiler.ir.scalar.proof import prove
 from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule.legality import At, Result, condition, primitive, refuse
 from tcompiler.schedule.primitives.boxes import axis_of

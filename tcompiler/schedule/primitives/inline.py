@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tcompiler.ir.loop.analysis import accesses, touched
 from tcompiler.ir.loop.grammar import Block, Buffer, Function, Seq, Stmt, Store, seq
-from tcompiler.ir.scalar.canonical import Linear, bounds, linear, prove, simplify
+from tcompiler.ir.scalar.canonical import Linear, bounds, linear, simplify
 from tcompiler.ir.scalar.grammar import Load, Scalar, Var, add, as_int, conjunction, less, sub
+from tcompiler.ir.scalar.proof import prove
 from tcompiler.ir.scalar.rewrite import loads, rewrite, substitute
 from tcompiler.schedule.legality import Condition, Result, condition, primitive, refuse
 from tcompiler.schedule.primitives.boxes import ZERO

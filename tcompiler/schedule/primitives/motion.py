@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 from tcompiler.ir.loop.analysis import accesses, touched
 from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, IterVar, LoopKind, Seq, Stmt, Store, Update, seq
-from tcompiler.ir.scalar.canonical import bounds, prove, simplify
+from tcompiler.ir.scalar.canonical import bounds, simplify
 from tcompiler.ir.scalar.grammar import (
     TRUE,
     Binary,
@@ -21,6 +21,7 @@ from tcompiler.ir.scalar.grammar import (
     loop_var,
     postorder,
 )
+from tcompiler.ir.scalar.proof import prove
 from tcompiler.ir.scalar.rewrite import free_vars, loads, rewrite, substitute
 from tcompiler.schedule.affine.linear import linear
 from tcompiler.schedule.legality import At, Condition, refuse
@@ -504,11 +505,6 @@ def guarded_only_by_domain(failed: Condition, block: Block, verb: str) -> None:
             f"the predicate of {block.name} leaves out points of its iter vars' domains",
             f"{verb} before the block is split in several (peel), or shrink the domains to what is computed",
         )
-
-
-def mixes(binding: Scalar, inner: Set[Var]) -> bool:
-    """Whether an expression names any of the variables."""
-    return not free_vars(binding).isdisjoint(inner)
 
 
 def buffer_of(function: Function, name: str) -> Buffer:

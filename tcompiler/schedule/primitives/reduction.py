@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from tcompiler.ir.loop.analysis import accesses, touched
 from tcompiler.ir.loop.grammar import Block, For, Function, LoopKind
-from tcompiler.ir.scalar.canonical import prove, simplify
+from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import Scalar, Var, as_int, conjunction
+from tcompiler.ir.scalar.proof import prove
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
 from tcompiler.schedule.affine.dependence import injective_below
 from tcompiler.schedule.affine.digits import injective

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from tcompiler.ir.loop.analysis import accesses, touched
 from tcompiler.ir.loop.grammar import Block, For, Function, Seq
-from tcompiler.ir.scalar.canonical import prove, simplify
+from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int, greater_equal, index, less, parameter, sub
+from tcompiler.ir.scalar.proof import prove
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
 from tcompiler.schedule.affine.coverage import stays_inside
 from tcompiler.schedule.affine.linear import linear

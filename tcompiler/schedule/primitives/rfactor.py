@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, IterVar, Store, Update, buffer_table, seq
-from tcompiler.ir.scalar.canonical import prove, simplify
+from tcompiler.ir.scalar.canonical import simplify
 from tcompiler.ir.scalar.grammar import Load, Scalar, Var, conjunction
+from tcompiler.ir.scalar.proof import prove
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
 from tcompiler.schedule.legality import At, Result, condition, primitive, refuse
 from tcompiler.schedule.primitives.boxes import ZERO

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
-from typing import NamedTuple
 
 from tcompiler.ir.loop.grammar import (
     Block,
@@ -46,13 +45,6 @@ LIMITS = condition(
     "tensorize.limits",
     "an operand whose values the instruction limits is written, whole, by stores of values within the limits",
 )
-
-
-class _Operand(NamedTuple):
-    """An operand of the instruction as the block has it."""
-
-    load: Load
-    region: Region
 
 
 @primitive

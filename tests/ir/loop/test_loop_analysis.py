@@ -16,14 +16,11 @@ from tcompiler.ir.loop.analysis import (
     find,
     find_block,
     find_loop,
-    fresh_name,
     loops,
     loops_above,
-    readers,
     region,
     replace_at,
     touched,
-    writers,
 )
 from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, IterVar, Seq, Store, seq, walk
 from tcompiler.ir.loop.text import parse_function, print_function, print_region
@@ -55,13 +52,8 @@ def test_blocks_inside_blocks_are_found() -> None:
     assert find_loop(f, "q").kind == "unrolled"
 
 
-def test_readers_and_writers() -> None:
-    f = parse_function(TILED)
-    assert [b.name for b in writers(f, "T")] == ["zero", "update"]
-    assert [b.name for b in readers(f, "T")] == ["update", "write"]
-    assert [b.name for b in readers(f, "A")] == ["update"]
-    assert writers(f, "A") == []
-    assert touched(f.body) == ({"A", "B", "T"}, {"T", "C"})
+def test_what_a_statement_touches() -> None:
+    assert touched(parse_function(TILED).body) == ({"A", "B", "T"}, {"T", "C"})
 
 
 def test_accesses() -> None:
@@ -115,12 +107,6 @@ def test_replacing_flattens() -> None:
     both = seq(find(f, "ii").stmt, find(f, "k").stmt)
     body = find_loop(replace_at(f, find(f, "k"), both), "j0").body
     assert isinstance(body, Seq) and len(body.stmts) == 4
-
-
-def test_fresh_names() -> None:
-    f = parse_function(TILED)
-    assert [fresh_name(f, n) for n in ("x", "k", "T", "update", "vi")] == ["x", "k_1", "T_1", "update_1", "vi_1"]
-    assert fresh_name(f, "k", {"k_1"}) == "k_2"
 
 
 BOXES = [

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tcompiler.ir import dtypes as dt
-from tcompiler.ir.scalar.canonical import bounds, prove, simplify
+from tcompiler.ir.scalar.canonical import bounds, simplify
 from tcompiler.ir.scalar.evaluate import evaluate
 from tcompiler.ir.scalar.grammar import (
     FALSE,
@@ -28,6 +28,7 @@ from tcompiler.ir.scalar.grammar import (
     loop_var,
     parameter,
 )
+from tcompiler.ir.scalar.proof import prove
 from tcompiler.ir.scalar.text import parse_scalar, print_scalar
 
 N = parameter("n")

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from tcompiler.errors import InternalError
 
 FLOATS = {"f32": "float", "f64": "double"}
-INTEGERS = {"f32": "i32", "f64": "i64"}
 MANTISSA = {"f32": 23, "f64": 52}
 EXPONENT_BIAS = {"f32": 127, "f64": 1023}
 _SUFFIX = {"float": "f32", "double": "f64"}
