@@ -12,7 +12,8 @@ from heapq import heappop, heappush
 from tcompiler.ir.expr.grammar import Compute, Program
 from tcompiler.ir.graph.grammar import Graph, Node
 from tcompiler.ir.scalar.grammar import Load, as_int, postorder
-from tcompiler.transform.definitions import Definitions
+from tcompiler.transform.definitions import Definitions, is_view
+from tcompiler.transform.parts import part_starts, slice_starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def closed_regions(graph: Graph, definitions: Definitions, limit: int) -> Region
     Returns:
         The regions of those values which several nodes read, all of them element by element in the value's own shape,
         and from which everything leads to the result of one node; what is computed on the way is read nowhere else
-        and is no output.
+        and is no output. Nothing in them only looks at memory.
     """
     readers: dict[str, list[int]] = {}
     for k, n in enumerate(graph.nodes):
@@ -85,6 +86,8 @@ def _region(
         if len(region) > limit or len(node.outputs) != 1 or node.outputs[0].type.shape != shape:
             return []
         program = definitions.program(node)
+        if is_view(program) or slice_starts(program) is not None or part_starts(program) is not None:
+            return []  # it may make no kernel, and stand in no group
         names = definitions.operand_names(node)
         if not all(_reads_in_place(program, inner) for inner, value in names.items() if value in inside):
             return []
