@@ -16,6 +16,7 @@ from tests.fuzz.families import (
     recurrent,
     reduction,
     resize,
+    whole,
 )
 from tests.fuzz.families.table import FAMILIES, Family, draw, family_of
 
@@ -39,4 +40,5 @@ __all__ = [
     "recurrent",
     "reduction",
     "resize",
+    "whole",
 ]

@@ -22,7 +22,8 @@ def pool(d: Draw) -> None:
     # a window that lies wholly in the padding has no maximum and no mean
     pads = [min(p, k // 2) for p, k in zip(w.pads, (*w.kernel, *w.kernel), strict=True)]
     need = [(k - 1) * e + 1 for k, e in zip(w.kernel, w.dilations, strict=True)]
-    space = [max(w.space[k], need[k] - pads[k] - pads[rank + k]) for k in range(rank)]
+    # nor has one whose taps step over all data
+    space = [max(w.space[k], need[k] - pads[k] - pads[rank + k], w.dilations[k]) for k in range(rank)]
     if any(pads):
         attrs["pads"] = pads
     elif d.chance(0.3) and all(e >= n for e, n in zip(space, need, strict=True)):
