@@ -42,7 +42,7 @@ from tcompiler.transform.group import VIEW, Group
 from tcompiler.transform.layouts import ChooseLayouts
 from tcompiler.transform.narrow import NarrowConstants
 from tcompiler.transform.parts import PlaceParts
-from tcompiler.transform.passes import SIMPLIFY, EliminateDeadCode
+from tcompiler.transform.passes import SIMPLIFY, EliminateDeadCode, SplitPhases
 from tcompiler.transform.siblings import MergeSiblings
 from tcompiler.transform.visible import LeaveOutHidden
 from tcompiler.transform.zero_points import FoldZeroPoints
@@ -76,6 +76,7 @@ def graph_passes(target: Target) -> tuple[GraphPass, ...]:
     """
     return (
         *SIMPLIFY,
+        SplitPhases(target),
         FoldZeroPoints(),
         CenterConstants(target),
         EliminateDeadCode(),

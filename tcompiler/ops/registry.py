@@ -31,6 +31,7 @@ _FAMILIES = (
     "convolution",
     "phases",
     "residues",
+    "planes",
     "reduction",
     "normalization",
     "pooling",

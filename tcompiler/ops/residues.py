@@ -113,6 +113,31 @@ def combinations(
     return (c for c in product(*kernel_classes(taps, strides, dilations, pads, sizes)) if _summed(c))
 
 
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """Positions counted from a multiple of the stride, so that all residues of a place that meet taps read the same.
+
+    Attributes:
+        pads: Positions that are left out in front, whole steps alone.
+        skipped: Further positions in front that the result leaves out, less than a step of each axis.
+        sizes: Positions of whole steps, the skipped ones included, that cover the result.
+    """
+
+    pads: tuple[int, ...]
+    skipped: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+
+def aligned(strides: Sequence[int], pads: Sequence[int], sizes: Sequence[int]) -> Aligned:
+    """The aligned positions of a result: its strides, the positions that it leaves out in front, and its sizes."""
+    skipped = tuple(p % s for p, s in zip(pads, strides, strict=False))
+    return Aligned(
+        tuple(p - k for p, k in zip(pads, skipped, strict=False)),
+        skipped,
+        tuple(-(-(e + k) // s) * s for e, k, s in zip(sizes, skipped, strides, strict=True)),
+    )
+
+
 def _summed(combination: Iterable[Residues]) -> bool:
     """Whether positions of a combination of classes meet taps on every axis; the sum of others is zero."""
     return all(r.taps for r in combination)

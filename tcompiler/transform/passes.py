@@ -25,7 +25,6 @@ SIMPLIFY: tuple[GraphPass, ...] = (
     EliminateDeadCode(),
     FoldPads(),
     FoldBatchNorms(),
-    SplitPhases(),
     EliminateDeadCode(),
 )
 """The passes that every model goes through, in order."""

@@ -4,72 +4,153 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tcompiler.ir.graph.grammar import Attr, ConstantStore, Graph, Node
-from tcompiler.ops.residues import VECTOR, Residues, combinations, tap_places
+from tcompiler.ops.planes import planes
+from tcompiler.ops.residues import VECTOR, Residues, aligned, combinations, kernel_classes, tap_places
+from tcompiler.target.target import Target
 from tcompiler.transform.editing import Editor, ints, rewrite_nodes
+
+DEPTH = 8
+"""Products of a sum from which on planes are thought of."""
+BEHIND = 16
+"""Products that take as long as an element's way into planes and out of them, which tiles do without."""
+GAIN = 0.95
+"""What planes must not exceed of the vectors that other lanes take."""
 
 
 @dataclass(frozen=True, slots=True)
 class SplitPhases:
-    """Turns a strided transposed convolution into sums at the input's resolution, one for each phase of the result.
+    """Turns a transposed convolution into sums at the input's resolution, one for each phase of the result.
 
     Output position s·q + r of an axis with stride s only meets the taps s·j + r, at input positions q - j. So the
     taps are dealt out to the phases. Nothing is multiplied by the zeros that spreading the data would insert. Shi et
     al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network"
     (2016), use the same identity the other way around. Many filters and kernels that the strides divide have phases of
-    one shape (`conv_phases`); otherwise phases with equal taps form classes (`conv_residues`).
+    one shape (`conv_phases`); otherwise phases with equal taps form classes (`conv_residues`). Where filters do not
+    fill vectors, sums run over whole planes of the data (`conv_planes`), of convolutions without a stride as well.
 
     Convolutions whose weight is not constant and those of symbolic extents stay as they are.
+
+    Attributes:
+        target: The machine, whose vectors are to be filled.
     """
 
+    target: Target
     name: str = "split-phases"
 
     def run(self, graph: Graph, store: ConstantStore) -> Graph:
         """The graph with the transposed convolutions split."""
-        return rewrite_nodes(graph, store, _split)
+        return rewrite_nodes(graph, store, partial(_split, target=self.target))
 
 
-def _split(editor: Editor, node: Node) -> str | None:
+@dataclass(frozen=True, slots=True)
+class _Geometry:
+    """A transposed convolution: extents of its data and result, its channels and filters of a group, its attributes."""
+
+    data: tuple[int, ...]
+    sizes: tuple[int, ...]
+    channels: int
+    filters: int
+    groups: int
+    taps: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: tuple[int, ...]
+
+    @property
+    def alike(self) -> bool:
+        """Whether all phases of a place read that place alone: a tile interleaves them in its registers."""
+        return self.taps == self.strides and not any(p % s for p, s in zip(self.pads, self.strides, strict=True))
+
+    def attrs(self, biased: bool) -> dict[str, Attr]:
+        """The attributes of an operator that its sums are computed by."""
+        return {
+            "sizes": self.sizes,
+            "pads": self.pads,
+            "strides": self.strides,
+            "dilations": self.dilations,
+            "taps": self.taps,
+            "groups": self.groups,
+            "biased": biased,
+        }
+
+
+def _split(editor: Editor, node: Node, target: Target) -> str | None:
     if node.op != "conv_transpose":
         return None
     x, w, b = (*editor.inputs(node), "")[:3]
     dims, weight = editor.dims(x), editor.array(w)
-    if dims is None or weight is None:
+    if dims is None or weight is None or 0 in dims:
         return None
     rank = weight.ndim - 2
     ones, zeros = (1,) * rank, (0,) * (2 * rank)
     strides, dilations = ints(node, "strides") or ones, ints(node, "dilations") or ones
-    if strides == ones or 0 in dims:
-        return None
     groups = node.attr("groups", 1)
     assert isinstance(groups, int)
     sizes, pads = node.outputs[0].type.dims()[2:], (ints(node, "pads") or zeros)[:rank]
     taps, filters = weight.shape[2:], weight.shape[1]
-    even = all(t % s == 0 for t, s in zip(taps, strides, strict=True)) and dilations == ones
+    shape = _Geometry(dims[2:], sizes, dims[1] // groups, filters, groups, taps, strides, dilations, pads)
     bias = [b] if b else []
+    if _by_planes(shape, target.vector_lanes(node.outputs[0].type.dtype.bits)):
+        at = aligned(strides, pads, sizes)
+        rows = [
+            editor.constant(_rows(_deal(weight, classes, strides, dilations, at.pads, groups)))
+            for classes in combinations(taps, strides, dilations, at.pads, at.sizes)
+        ]
+        attrs = {**shape.attrs(bool(b)), "filters": groups * filters}
+        return editor.emit("conv_planes", [x, *rows, *bias], attrs, like=node)
+    if strides == ones:
+        return None
+    even = all(t % s == 0 for t, s in zip(taps, strides, strict=True)) and dilations == ones
     if groups == 1 and filters >= VECTOR and even:
         parts: dict[str, Attr] = {"sizes": sizes, "pads": pads}
         operands = [x, editor.constant(_deal_phases(weight, strides, pads)), *bias]
         return editor.emit("conv_phases", operands, parts, like=node)
-    attrs: dict[str, Attr] = {
-        "sizes": sizes,
-        "pads": pads,
-        "strides": strides,
-        "dilations": dilations,
-        "taps": taps,
-        "groups": groups,
-        "biased": bool(b),
-    }
     dealt = [
         editor.constant(_deal(weight, classes, strides, dilations, pads, groups))
         for classes in combinations(taps, strides, dilations, pads, sizes)
     ]
-    return editor.emit("conv_residues", [x, *dealt, *bias], attrs, like=node)
+    return editor.emit("conv_residues", [x, *dealt, *bias], shape.attrs(bool(b)), like=node)
+
+
+def _rows(weight: NDArray[Any]) -> NDArray[Any]:
+    """Weights (filters, channels, residues…, taps…) with the residues of a filter as filters of their own."""
+    rank = weight.ndim // 2 - 1
+    filters, channels, *rest = weight.shape
+    moved = np.moveaxis(weight, 1, 1 + rank)
+    return np.ascontiguousarray(moved).reshape(filters * prod(rest[:rank]), channels, *rest[rank:])
+
+
+def _by_planes(shape: _Geometry, lanes: int) -> bool:
+    """Whether sums over planes of the data fill vectors better than sums along the filters, or along rows."""
+    filters, depth = shape.filters, shape.channels
+    for t, s in zip(shape.taps, shape.strides, strict=True):
+        depth *= -(-t // s)
+    if shape.channels == 1 or depth < DEPTH:
+        return False
+    if filters < VECTOR and not shape.alike:
+        return True
+    others = [_whole(filters, lanes) / filters] if filters >= VECTOR else []
+    if shape.alike or set(shape.strides) == {1}:
+        row = -(-shape.sizes[-1] // shape.strides[-1])
+        others.append(_whole(row, lanes) / row)
+    at = aligned(shape.strides, shape.pads, shape.sizes)
+    axes = kernel_classes(shape.taps, shape.strides, shape.dilations, at.pads, at.sizes)
+    places = planes(axes, shape.strides, at.sizes, shape.data).places
+    taken = _whole(places, lanes) * prod(shape.strides) / prod(shape.sizes)
+    return taken * (1 + (BEHIND / depth if shape.alike else 0)) < GAIN * min(others)
+
+
+def _whole(extent: int, lanes: int) -> int:
+    """An extent in whole vectors."""
+    return -(-extent // lanes) * lanes
 
 
 def _deal_phases(weight: NDArray[Any], strides: tuple[int, ...], pads: tuple[int, ...]) -> NDArray[Any]:

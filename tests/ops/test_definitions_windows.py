@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tcompiler.ops.residues import combinations
+from tcompiler.ops.residues import Aligned, aligned, combinations
 from tests.ops.checking import close, f32, run
 
 RNG = np.random.default_rng(20240611)
@@ -112,7 +112,9 @@ def test_conv_phases(
         ((1, 2, 3, 4), (2, 1), (3, 2), (1, 1), (1, 0), (8, 7), 2),
     ],
 )
+@pytest.mark.parametrize("op", ["conv_residues", "conv_planes"])
 def test_conv_residues(
+    op: str,
     x: tuple[int, ...],
     taps: tuple[int, ...],
     strides: tuple[int, ...],
@@ -121,14 +123,19 @@ def test_conv_residues(
     sizes: tuple[int, ...],
     groups: int,
 ) -> None:
-    """Every class of residues has weights of its own, and reads the data one beside the other."""
+    """Every class of residues has weights of its own, and reads the data one beside the other.
+
+    In planes they are those of positions that are counted from a whole step on, and filters of their own.
+    """
     filters, channels = 2 * groups, x[1] // groups
-    classes = list(combinations(taps, strides, dilations, pads, sizes))
+    begin = aligned(strides, pads, sizes) if op == "conv_planes" else Aligned(pads, (0,) * len(pads), sizes)
+    classes = list(combinations(taps, strides, dilations, begin.pads, begin.sizes))
     data, bias = f32(*x), f32(filters)
     weights = [f32(filters, channels, *(r.count for r in c), *(r.taps for r in c)) for c in classes]
     want = np.zeros((x[0], filters, *sizes))
     for n, k, *at in np.ndindex(*want.shape):
-        residues = [y % s for y, s in zip(at, strides, strict=True)]
+        moved = [y + k for y, k in zip(at, begin.skipped, strict=True)]
+        residues = [y % s for y, s in zip(moved, strides, strict=True)]
         found = (
             (c, w)
             for c, w in zip(classes, weights, strict=True)
@@ -139,14 +146,18 @@ def test_conv_residues(
             continue  # residues that meet no tap have a sum of zero
         own = [p - r.first for r, p in zip(chosen, residues, strict=True)]
         for c, *tap in np.ndindex(channels, *(r.taps for r in chosen)):
-            places = [y // s + r.start + t * r.step for y, s, r, t in zip(at, strides, chosen, tap, strict=True)]
+            places = [y // s + r.start + t * r.step for y, s, r, t in zip(moved, strides, chosen, tap, strict=True)]
             if all(0 <= i < e for i, e in zip(places, x[2:], strict=True)):
                 read = float(data[(n, k // 2 * channels + c, *places)])
                 want[(n, k, *at)] += read * weight[(k, c, *own, *tap)]
     attrs = {"taps": taps, "strides": strides, "dilations": dilations, "pads": pads, "sizes": sizes, "groups": groups}
-    close(run("conv_residues", [data, *weights], **attrs), want, 1e-5)
+    if op == "conv_planes":
+        attrs["filters"] = filters
+        apart = [np.moveaxis(w, 1, 1 + len(sizes)) for w in weights]
+        weights = [w.reshape(-1, *w.shape[1 + len(sizes) :]) for w in apart]
+    close(run(op, [data, *weights], **attrs), want, 1e-5)
     wide = want + bias.reshape(1, -1, *([1] * len(sizes)))
-    close(run("conv_residues", [data, *weights, bias], biased=True, **attrs), wide, 1e-5)
+    close(run(op, [data, *weights, bias], biased=True, **attrs), wide, 1e-5)
 
 
 @pytest.mark.parametrize(

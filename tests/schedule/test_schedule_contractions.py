@@ -290,7 +290,7 @@ def test_narrow_panels_are_laid_out_together(tmp_path: Path, depth: int, panels:
 
 
 def test_lanes_run_along_data_that_lies_so(tmp_path: Path) -> None:
-    """Two filters of a transposed convolution, three residues of columns: 13 columns fill vectors better."""
+    """Two filters of a transposed convolution, nine residues: the places of a plane fill vectors."""
     x, w = normal(1, 8, 10, 13), normal(8, 2, 9, 9)
     write(
         tmp_path / "m.onnx", [helper.make_node("ConvTranspose", ["x", "w"], ["y"], strides=[3, 3])], {"x": x}, {"w": w}
@@ -298,7 +298,7 @@ def test_lanes_run_along_data_that_lies_so(tmp_path: Path) -> None:
     (expected,) = ort.InferenceSession((tmp_path / "m.onnx").read_bytes()).run(None, {"x": x})
     check(tmp_path / "m.onnx", {"x": x}, expected)
     vectors = [line for line in traces(tmp_path / "m.onnx").splitlines() if line.startswith('sch.vectorize("')]
-    assert any("residues_w_1" in line for line in vectors), vectors
+    assert any("planes_q_1" in line for line in vectors), vectors
 
 
 @pytest.mark.parametrize(("rows", "alone"), [(12, True), (90, True), (300, False)])

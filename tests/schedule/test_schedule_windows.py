@@ -143,10 +143,10 @@ def test_grouped(
 @pytest.mark.parametrize(
     ("data", "filters", "kernel", "strides", "pads"),
     [
-        ((1, 16, 4, 4), 8, [4, 4], [2, 2], [1, 1, 1, 1]),
+        ((1, 16, 4, 4), 16, [4, 4], [2, 2], [1, 1, 1, 1]),
         ((2, 5, 4, 3), 24, [4, 5], [2, 1], [0, 0, 1, 1]),
         ((1, 3, 6, 5), 17, [3, 3], [3, 3], [0, 0, 0, 0]),
-        ((1, 4, 5, 7), 9, [8, 12], [4, 4], [4, 4, 4, 3]),
+        ((1, 4, 5, 7), 32, [8, 12], [4, 4], [4, 4, 4, 3]),
     ],
 )
 def test_transposed(
@@ -162,10 +162,10 @@ def test_transposed(
 @pytest.mark.parametrize(
     ("data", "filters", "groups", "kernel", "strides", "pads", "dilations"),
     [
-        ((1, 16, 9, 20), 1, 1, [9, 9], [4, 4], [4, 4, 4, 4], [1, 1]),
-        ((2, 5, 4, 3), 3, 1, [3, 5], [2, 1], [0, 0, 1, 1], [1, 1]),
+        ((1, 1, 9, 20), 2, 1, [9, 9], [4, 4], [4, 4, 4, 4], [1, 1]),
+        ((2, 3, 4, 3), 3, 1, [3, 2], [2, 2], [0, 0, 1, 1], [1, 1]),
         ((1, 3, 6, 5), 17, 1, [3, 3], [2, 2], [1, 1, 1, 1], [1, 1]),
-        ((1, 6, 5, 7), 4, 3, [5, 4], [3, 2], [2, 0, 1, 3], [1, 3]),
+        ((1, 6, 5, 7), 16, 3, [5, 4], [3, 2], [2, 0, 1, 3], [1, 3]),
         ((1, 7, 6, 11), 1, 7, [4, 4], [2, 2], [1, 1, 1, 1], [1, 1]),
         ((1, 4, 1, 2), 2, 1, [2, 1], [3, 5], [0, 0, 0, 0], [2, 1]),
     ],
@@ -194,3 +194,48 @@ def test_transposed_by_residues(
     assert lines
     reached = dilations[1] * (kernel[1] - 1) + 1 >= strides[1]
     assert all("register" in line or "_pad" in line for line in lines) == reached
+
+
+PLANES = [
+    # data, filters of a group, groups, kernel, strides, pads, dilations, further positions
+    ((1, 16, 9, 20), 1, 1, [9, 9], [4, 4], [4, 4, 4, 4], [1, 1], [1, 1]),
+    ((2, 5, 4, 3), 3, 1, [3, 5], [2, 1], [0, 0, 1, 1], [1, 1], [0, 0]),
+    ((1, 33, 13, 13), 3, 1, [5, 5], [1, 1], [2, 2, 2, 2], [1, 1], [0, 0]),
+    ((1, 20, 7, 11), 8, 1, [4, 4], [2, 2], [1, 1, 1, 1], [1, 1], [0, 0]),
+    ((1, 17, 6, 33), 4, 1, [5, 5], [2, 2], [2, 1, 1, 3], [1, 1], [1, 0]),
+    ((1, 12, 8, 19), 2, 3, [7, 7], [3, 3], [2, 1, 0, 3], [1, 1], [0, 2]),
+    ((2, 40, 4, 4), 1, 1, [8, 8], [4, 4], [3, 3, 3, 3], [1, 1], [0, 0]),
+    ((1, 9, 5, 6), 5, 1, [3, 2], [2, 2], [3, 0, 2, 1], [3, 1], [0, 0]),
+    ((1, 30, 5, 17), 12, 1, [2, 2], [3, 3], [0, 0, 0, 0], [1, 1], [0, 0]),
+]
+
+
+@pytest.mark.parametrize(("data", "filters", "groups", "kernel", "strides", "pads", "dilations", "extra"), PLANES)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_transposed_by_planes(
+    data: tuple[int, ...],
+    filters: int,
+    groups: int,
+    kernel: list[int],
+    strides: list[int],
+    pads: list[int],
+    dilations: list[int],
+    extra: list[int],
+    threads: int,
+    tmp_path: Any,
+) -> None:
+    """Few filters: lanes run along whole planes, and phases are put in turn from vectors, of which none is gathered."""
+    node = helper.make_node(
+        "ConvTranspose",
+        ["x", "w"],
+        ["y"],
+        strides=strides,
+        pads=pads,
+        dilations=dilations,
+        group=groups,
+        output_padding=extra,
+    )
+    texts = check(model(node, data, (data[1], filters, *kernel)), tmp_path, threads)
+    assert any("_planes = alloc" in text for text in texts.values())
+    code = api.compile_stages(tmp_path / "m.onnx", "llvm", target="x86-64-v4", threads=threads).texts
+    assert not any("masked.gather" in text for text in code.values())

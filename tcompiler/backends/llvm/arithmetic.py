@@ -178,6 +178,10 @@ class Arithmetic:
             safe = b if divisor else self.select(self._is(b, 0), self._int(1, b), b)
             result = Value(w.effect(f"{'urem' if modulo else 'udiv'} {a.typed}, {safe.ssa}"), d, n)
             return result if divisor else self.select(self._is(b, 0), self._int(0, b), result)
+        if op.startswith("floor") and divisor is not None and divisor > 0 and divisor & (divisor - 1) == 0:
+            if modulo:
+                return self.binary("and", a, self._int(divisor - 1, b))
+            return Value(w.effect(f"ashr {a.typed}, {self._int(divisor.bit_length() - 1, b).ssa}"), d, n)
         minus = None if divisor is not None else self._is(b, -1)
         if divisor is None:
             assert minus is not None

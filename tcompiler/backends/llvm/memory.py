@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from tcompiler.backends.llvm.addresses import has_load
 from tcompiler.backends.llvm.arithmetic import type_suffix
-from tcompiler.backends.llvm.linear import Linear, linear
+from tcompiler.backends.llvm.linear import Linear
 from tcompiler.backends.llvm.masks import known_lanes, literal_mask, runs
 from tcompiler.backends.llvm.register_access import RegisterAccess
 from tcompiler.backends.llvm.ssa import Value, memory_type, value_type
@@ -14,7 +13,7 @@ from tcompiler.ir import dtypes as dt
 from tcompiler.ir.dtypes import DType
 from tcompiler.ir.loop.grammar import Buffer
 from tcompiler.ir.scalar.grammar import Load, Scalar, const
-from tcompiler.ir.scalar.rewrite import free_vars, loads
+from tcompiler.ir.scalar.rewrite import loads
 from tcompiler.target.target import Target
 
 Key = tuple[int, frozenset[tuple[Scalar, int]]]
@@ -72,9 +71,9 @@ class Memory(RegisterAccess):
                 ssa = self._load_strided(node.buffer, uniform, c, d, known_mask)
             self.w.levels[depth].loads[key] = (ssa, sources)
             return Value(ssa, d, self.lanes)
-        if c is None and mask is None and (apart := self._lane_offsets(x)) is not None:
+        if c is None and known_mask is not None and (apart := self.lane_offsets(x)) is not None:
             fixed, places = apart
-            ssa = self._load_places(node.buffer, fixed, places, d)
+            ssa = self._load_places(node.buffer, fixed, places, d, known_mask)
             self.w.top.loads[key] = (ssa, sources)
             return Value(ssa, d, self.lanes)
         return self._gather(node.buffer, x, d)
@@ -190,31 +189,22 @@ class Memory(RegisterAccess):
             result = self.w.effect(text)
         return result
 
-    def _lane_offsets(self, x: Linear) -> tuple[Linear, list[int]] | None:
-        """An offset as a part that is the same in all lanes and a number for each, where these are known."""
-        lane = self.lane
-        assert lane is not None
-        moving = {a: c for a, c in x.terms.items() if lane in free_vars(a)}
-        if any(free_vars(a) != {lane} or has_load(a) for a in moving):
-            return None
-        places: list[int] = []
-        for k in range(self.extent()):
-            at = linear(Linear(0, moving).expression(), {lane: Linear(k, {})})
-            if at.terms:
-                return None
-            places.append(at.const)
-        return Linear(x.const, {a: c for a, c in x.terms.items() if a not in moving}), places
+    def _load_places(self, buffer: str, fixed: Linear, places: list[int], d: DType, active: list[bool]) -> str:
+        """Elements whose places relative to one another are known: vectors of those side by side, put in order.
 
-    def _load_places(self, buffer: str, fixed: Linear, places: list[int], d: DType) -> str:
-        """Elements whose places relative to one another are known: vectors of those side by side, put in order."""
+        Lanes that are not active hold zero.
+        """
         n, result = self.lanes, ""
-        distinct = sorted(set(places))
+        distinct = sorted({p for p, on in zip(places, active, strict=False) if on})
+        if not distinct:
+            return "zeroinitializer"
         while distinct:
             count = 1
             while 2 * count <= min(len(distinct), n) and distinct[2 * count - 1] == distinct[0] + 2 * count - 1:
                 count *= 2
             first, distinct = distinct[0], distinct[count:]
             picks = [p - first if first <= p < first + count else -1 for p in places] + [-1] * (n - len(places))
+            picks = [p if on else -1 for p, on in zip(picks, active, strict=True)]
             part = self._load_run(d, self.pointer(buffer, fixed + Linear(first, {})), count)
             if not result:
                 result = self._shuffled(part, part, picks, n).ssa
@@ -222,7 +212,11 @@ class Memory(RegisterAccess):
                 wide = self._shuffled(part, part, picks, n)
                 mixed = [n + k if p >= 0 else k for k, p in enumerate(picks)]
                 result = self._shuffled(Value(result, d, n), wide, mixed, n).ssa
-        return result
+        if all(active[: self.extent()]):
+            return result
+        vector = value_type(d, n)
+        text = f"select <{n} x i1> {literal_mask(active)}, {vector} {result}, {vector} zeroinitializer"
+        return self.w.effect(text)
 
     def _load_run(self, d: DType, address: str, count: int) -> Value:
         """A vector of elements side by side, all of which there are."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tcompiler.backends.llvm.addresses import Addresses, constant
+from tcompiler.backends.llvm.addresses import Addresses, constant, has_load
 from tcompiler.backends.llvm.linear import Linear, linear
 from tcompiler.backends.llvm.registers import Place, Registers, forced
 from tcompiler.backends.llvm.ssa import Value, value_type
@@ -49,6 +49,21 @@ class RegisterAccess(Addresses):
     def extent(self) -> int:
         """How many lanes exist."""
         return constant(self.lane.extent) if self.lane is not None else self.lanes
+
+    def lane_offsets(self, x: Linear) -> tuple[Linear, list[int]] | None:
+        """An offset as a part that is the same in all lanes and a number for each, where these are known."""
+        lane = self.lane
+        assert lane is not None
+        moving = {a: c for a, c in x.terms.items() if lane in free_vars(a)}
+        if any(free_vars(a) != {lane} or has_load(a) for a in moving):
+            return None
+        places: list[int] = []
+        for k in range(self.extent()):
+            at = linear(Linear(0, moving).expression(), {lane: Linear(k, {})})
+            if at.terms:
+                return None
+            places.append(at.const)
+        return Linear(x.const, {a: c for a, c in x.terms.items() if a not in moving}), places
 
     def same_element(self, buffer: str) -> CompileError:
         """The error of lanes that all write to one place."""

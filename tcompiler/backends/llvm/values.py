@@ -152,10 +152,15 @@ class Values(Memory):
         """Decides a comparison of indices that depends on the lane alone, for every lane."""
         if self.lane is None or has_load(node) or self._has_value(node):
             return None
-        uniform, c = self.split_lane(self.linear(node.a) + self.linear(node.b).scaled(-1))
-        if not c or uniform.terms:
+        form = self.linear(node.a) + self.linear(node.b).scaled(-1)
+        uniform, c = self.split_lane(form)
+        if c is None and (apart := self.lane_offsets(form)) is not None:
+            uniform, offsets = apart
+        else:
+            offsets = [(c or 0) * k for k in range(self.extent())]
+        if c == 0 or uniform.terms:
             return None
-        places = [uniform.const + c * min(k, self.extent() - 1) for k in range(self.lanes)]
+        places = [uniform.const + offsets[min(k, self.extent() - 1)] for k in range(self.lanes)]
         return [bool(_compare_zero(node.op, p, p)) for p in places]
 
     def _index_value(self, node: Scalar) -> Value:

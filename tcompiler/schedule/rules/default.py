@@ -15,7 +15,7 @@ from tcompiler.schedule.rules.partials import reduce_in_lanes
 from tcompiler.schedule.rules.pieces import cut_parts
 from tcompiler.schedule.rules.placement import gather_rows, inline_maps, share_near
 from tcompiler.schedule.rules.reduction import schedule_reduction
-from tcompiler.schedule.rules.residues import cut_residues
+from tcompiler.schedule.rules.residues import align_residues, cut_residues
 from tcompiler.schedule.rules.rows import schedule_row_blocks
 from tcompiler.schedule.rules.scans import schedule_scan
 from tcompiler.schedule.rules.shares import has_long_rows, reduce_in_parts, write_over_rows
@@ -82,7 +82,8 @@ def _schedule(sch: Schedule, target: Target, threads: int, constants: Collection
     for name in [b for b in sch.blocks() if b not in done]:
         if find_block(sch.function, name).init is None:
             for part in cut_parts(sch, name):
-                schedule_map(sch, part, target, threads)
+                for piece in align_residues(sch, part):
+                    schedule_map(sch, piece, target, threads)
         else:
             _schedule_rows(sch, name, target, threads)
 

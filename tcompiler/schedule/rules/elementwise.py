@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import lcm
 
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.loop.analysis import find_block
@@ -289,12 +290,19 @@ def _tiled(
         peel_tails(sch, name)
 
 
+def _whole_steps(shape: Shape, lane: _Axis, width: int) -> int:
+    """Lanes that hold whole steps of what an axis is divided by: where each of them reads is known then."""
+    found = moduli(shape).get(lane.var, set()) if lane.extent == shape.extents[lane.var] else set()
+    step = lcm(width, *(m or 1 for m in found))
+    return step if step <= SHORT * width else width
+
+
 def _straight(
     sch: Schedule, block: str, lane: _Axis, shape: Shape, outer: list[str], target: Target, threads: int
 ) -> None:
     """Vectors along an axis in which the output is contiguous; its tail is peeled, the rest goes on threads."""
     bits = buffer_table(sch.function)[shape.target.buffer].dtype.bytes * 8
-    width = max(target.vector_lanes(bits), target.vector_lanes(32))
+    width = _whole_steps(shape, lane, max(target.vector_lanes(bits), target.vector_lanes(32)))
     if lane.extent <= width:
         sch.vectorize(lane.loop)
         parallelize(sch, block, outer, shape.points(), threads)

@@ -55,9 +55,10 @@ def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection
     best, cycles = _lighter(sch, block, target, constants, first, element)
     cycles *= MARGIN
     extents = first.shape.extents
-    least = min(target.vector_lanes(element * 8), extents[first.lane])
+    width = target.vector_lanes(element * 8)
     for v in first.shape.spatial:
-        if v is first.lane or extents[v] <= least or not first.shape.target.strides.get(v):
+        fuller = extents[v] >= width or extents[v] > extents[first.lane]
+        if v is first.lane or not fuller or not first.shape.target.strides.get(v):
             continue
         other = make_plan(sch, block, target, constants=constants, lane=v)
         if other is None or not _shares(other) or not _readable(other):

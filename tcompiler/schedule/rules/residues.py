@@ -1,11 +1,14 @@
-"""Maps that take their positions from several operands by the remainder of an index: a nest for each class of them."""
+"""Maps that take their positions from several operands, or axes, by the remainder of an index."""
 
 from __future__ import annotations
 
+from tcompiler.backends.llvm.linear import linear
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Block, Store
-from tcompiler.ir.scalar.grammar import Binary, Scalar, Select, Var, as_int, postorder
+from tcompiler.ir.scalar.grammar import Binary, Load, Scalar, Select, Var, as_int, postorder
+from tcompiler.ir.scalar.rewrite import free_vars
+from tcompiler.schedule.rules.accesses import shape_of
 from tcompiler.schedule.rules.attempt import attempt
 from tcompiler.schedule.rules.pieces import buffers
 from tcompiler.schedule.schedule import Schedule
@@ -64,6 +67,8 @@ def _remainders(block: Block) -> dict[Var, tuple[int, set[int]]]:
     found: dict[Var, tuple[int, set[int]]] = {}
     axes = {i.var for i in block.iters if i.kind == "spatial"}
     values = [block.body.value] if isinstance(block.body, Store) else []
+    if any(isinstance(n, Load) and any(len(free_vars(i)) > 1 for i in n.indices) for n in postorder(*values)):
+        return found  # the operands' places are not the map's: no sum could be stored where it belongs
     for node in postorder(*values):
         if not isinstance(node, Select) or buffers(node.a) == buffers(node.b):
             continue
@@ -89,3 +94,51 @@ def _remainder(node: Scalar) -> tuple[Var, int] | None:
         modulus = as_int(node.b)
         return None if modulus is None else (node.a, modulus)
     return None
+
+
+def align_residues(sch: Schedule, block: str) -> list[str]:
+    """Cuts the first and last positions off a map that reads by quotients and remainders of an index and an offset.
+
+        for i in range(9): y[i] = a[(i + 1) % 2, (i + 1) // 2]
+        →
+        for i in range(1):   y[i] = a[1, 0]
+        for i_t in range(8): y[i_t + 1] = a[i_t % 2, i_t // 2 + 1]
+
+    Vectors hold whole steps then.
+
+    Args:
+        sch: The schedule.
+        block: A block in a nest of its own.
+
+    Returns:
+        The blocks of the pieces, the block itself where there is nothing to cut.
+    """
+    node = find_block(sch.function, block)
+    shape = shape_of(sch.function, node)
+    lane = shape.innermost() if shape is not None and not shape.reduce else None
+    loop = sch.loop_of(block, [i.var for i in node.iters].index(lane)) if lane is not None else ""
+    if shape is None or lane is None or not loop or sch.extent(loop) != shape.extents[lane]:
+        return [block]
+    nodes = postorder(*(i for o in shape.operands for i in o.indices))
+    steps = {step for n in nodes if (step := _offset(n, lane)) is not None}
+    if len(steps) != 1:
+        return [block]
+    ((offset, modulus),) = steps
+    first = -offset % modulus
+    if not first or shape.extents[lane] - first < modulus:
+        return [block]
+    found: list[str] = []
+
+    def cut() -> None:
+        sch.reorder(loop, *(n for n in sch.loops(block) if n != loop))
+        found.extend(b for piece in sch.peel(loop, [first]) for b in sch.blocks_under(piece))
+
+    return found if attempt(sch, cut) else [block]
+
+
+def _offset(node: Scalar, var: Var) -> tuple[int, int] | None:
+    """What is added to a variable before a node takes its quotient or remainder, and by what this divides."""
+    if not isinstance(node, Binary) or node.op not in ("floordiv", "floormod"):
+        return None
+    form, by = linear(node.a, {}), as_int(node.b)
+    return (form.const, by) if by is not None and form.terms == {var: 1} else None

@@ -124,8 +124,16 @@ def _place(program: Program, scope: Compute, only: int, extent: int, fold: Fold 
         return at[0] if extent >= _VECTOR or len(fold.parts[at[0]]) == 1 else -1
     if rank == len(scope.axes):
         return only
-    place = carried(program, scope.tensors[0].name, only)
+    name = scope.tensors[0].name
+    if any(len(free_vars(i)) > 1 for load in _loads(program, name) for i in load.indices):
+        return None  # rows of a plane one behind the other, which stay so
+    place = carried(program, name, only)
     return place if place is not None and extent >= _VECTOR else None
+
+
+def _loads(program: Program, name: str) -> list[Load]:
+    values = (v for s in program.scopes if isinstance(s, Compute) for v in s.values)
+    return [n for n in postorder(*values) if isinstance(n, Load) and n.buffer == name]
 
 
 def _walk(scope: Compute, free: list[Load], fold: Fold | None) -> tuple[int, bool, bool]:
