@@ -19,8 +19,8 @@ from tcompiler.transform.editing import Editor, ints, rewrite_nodes
 
 DEPTH = 8
 """Products of a sum from which on planes are thought of."""
-BEHIND = 16
-"""Products that take as long as an element's way into planes and out of them, which tiles do without."""
+BEFORE, BEHIND = 4, 16
+"""Products that take as long as an element's way into planes, and out of them, which tiles do without."""
 GAIN = 0.95
 """What planes must not exceed of the vectors that other lanes take."""
 
@@ -145,7 +145,9 @@ def _by_planes(shape: _Geometry, lanes: int) -> bool:
     axes = kernel_classes(shape.taps, shape.strides, shape.dilations, at.pads, at.sizes)
     places = planes(axes, shape.strides, at.sizes, shape.data).places
     taken = _whole(places, lanes) * prod(shape.strides) / prod(shape.sizes)
-    return taken * (1 + (BEHIND / depth if shape.alike else 0)) < GAIN * min(others)
+    if shape.alike:
+        taken *= 1 + BEHIND / depth + BEFORE / (filters * prod(shape.strides))
+    return taken < GAIN * min(others)
 
 
 def _whole(extent: int, lanes: int) -> int:
