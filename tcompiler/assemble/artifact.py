@@ -109,7 +109,12 @@ def _link(
     offset_of = {e["name"]: e["offset"] for e in entries}
     lifetimes: dict[str, tuple[int, int, int]] = {}
     workspaces: list[Lifetime] = []
+    written = {*inputs, *fixed}
     for at, step in enumerate(c.steps):
+        early = [name for name in step.inputs if root(name)[0] not in written]
+        if early:
+            raise InternalError(f"{step.kernel} reads {', '.join(early)}, which no step before it has written")
+        written.update(root(name)[0] for name in step.outputs)
         for name in (*step.inputs, *step.outputs):
             r, _ = root(name)
             if r in inputs or r in fixed or r in leaving:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import tcompiler as tc
+from tcompiler.errors import InternalError
 from tcompiler.ops.registry import get
+from tcompiler.transform import regions
 from tcompiler.transform.group import Group
 
 RNG = np.random.default_rng(9)
@@ -128,3 +130,11 @@ def test_nothing_in_a_region_is_only_looked_at(fn: Callable[..., Any]) -> None:
     x = RNG.standard_normal((1, 5)).astype(np.float32)
     y = np.exp(x.astype(np.float64).sum(1, keepdims=True))
     np.testing.assert_allclose(tc.compile(module, threads=1)(x), y / (1 + np.exp(-y)), rtol=1e-5)
+
+
+def test_a_group_that_reads_its_own_result_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regions, "is_view", lambda program: False)
+    monkeypatch.setattr(regions, "slice_starts", lambda program: None)
+    module = tc.trace(turned, x=tc.spec("f32", (1, 5)))
+    with pytest.raises(InternalError, match=r"reads v\d+, which no step before it has written"):
+        tc.compile(module, threads=1)
