@@ -119,7 +119,10 @@ Cell = Callable[[SymbolicTensor, State], State]
 
 @converts("RNN", "GRU", "LSTM")
 def _recurrent(node: NodeView) -> Result:
-    """Every step of every direction as nodes of its own; outputs are Y, the last states, for LSTM two."""
+    """Every step of every direction as nodes of its own; outputs are Y, the last states, for LSTM two.
+
+    What the gates are given by the data does not depend on states: it is one product over all steps.
+    """
     x, w, r = node.x(0), node.x(1), node.x(2)
     bias, lengths = node.optional(3), node.optional(4)
     direction = node.string_attr("direction", "forward")
@@ -158,9 +161,12 @@ def _recurrent(node: NodeView) -> Result:
     for d in range(directions):
         start = tuple(fn.broadcast_to(zero, (batch, hidden)) if s is None else s[d] for s in initial)
         own = activations[d * len(functions) : (d + 1) * len(functions)]
-        cell = _CELLS[node.op](node, d, w[d], r[d], None if bias is None else bias[d], hidden, own, clip)
+        given, rest = fn.matmul(x, w[d].T), None
+        if bias is not None:
+            given, rest = fn.add(given, bias[d, : gates * hidden]), bias[d, gates * hidden :]
+        cell = _CELLS[node.op](node, d, r[d], rest, hidden, own, clip)
         backwards = direction == "reverse" or d == 1
-        outputs, last = _run(x, start, cell, steps, backwards, lengths, zero)
+        outputs, last = _run(given, start, cell, steps, backwards, lengths, zero)
         sequences.append(fn.stack(outputs))
         lasts.append(last)
     y = fn.stack(sequences, 1)
@@ -172,7 +178,7 @@ def _recurrent(node: NodeView) -> Result:
 
 
 def _run(
-    x: SymbolicTensor,
+    given: SymbolicTensor,
     state: State,
     cell: Cell,
     steps: int,
@@ -180,10 +186,10 @@ def _run(
     lengths: SymbolicTensor | None,
     zero: SymbolicTensor,
 ) -> tuple[list[SymbolicTensor], State]:
-    """All steps; a sequence that is over keeps its state, and its outputs are 0."""
+    """All steps, by what the data give to each; a sequence that is over keeps its state, and its outputs are 0."""
     outputs: list[SymbolicTensor] = [zero] * steps
     for step in reversed(range(steps)) if backwards else range(steps):
-        after = cell(x[step], state)
+        after = cell(given[step], state)
         output = after[0]
         if lengths is not None:
             alive = fn.reshape(fn.greater(lengths, step), (-1, 1))
@@ -198,6 +204,10 @@ def _clipped(x: SymbolicTensor, clip: float) -> SymbolicTensor:
     return fn.clip(x, -clip, clip) if clip > 0 else x
 
 
+def _with_bias(x: SymbolicTensor, bias: SymbolicTensor | None) -> SymbolicTensor:
+    return x if bias is None else fn.add(x, bias)
+
+
 def _parts(x: SymbolicTensor, count: int, axis: int) -> list[SymbolicTensor]:
     return fn.split(x, count, axis)
 
@@ -205,7 +215,6 @@ def _parts(x: SymbolicTensor, count: int, axis: int) -> list[SymbolicTensor]:
 def _rnn(
     node: NodeView,
     d: int,
-    w: SymbolicTensor,
     r: SymbolicTensor,
     bias: SymbolicTensor | None,
     hidden: int,
@@ -214,10 +223,8 @@ def _rnn(
 ) -> Cell:
     """h = f(x·Wᵀ + h·Rᵀ + b)."""
 
-    def cell(x: SymbolicTensor, state: State) -> State:
-        total = fn.add(fn.matmul(x, w.T), fn.matmul(state[0], r.T))
-        if bias is not None:
-            total = fn.add(total, fn.add(bias[:hidden], bias[hidden:]))
+    def cell(given: SymbolicTensor, state: State) -> State:
+        total = _with_bias(fn.add(given, fn.matmul(state[0], r.T)), bias)
         return (f[0](_clipped(total, clip)),)
 
     return cell
@@ -226,7 +233,6 @@ def _rnn(
 def _gru(
     node: NodeView,
     d: int,
-    w: SymbolicTensor,
     r: SymbolicTensor,
     bias: SymbolicTensor | None,
     hidden: int,
@@ -237,21 +243,14 @@ def _gru(
     after = bool(node.int_attr("linear_before_reset", 0))
     r_gates, r_h = r[: 2 * hidden], r[2 * hidden :]
 
-    def cell(x: SymbolicTensor, state: State) -> State:
+    def cell(given: SymbolicTensor, state: State) -> State:
         (h,) = state
-        given = fn.matmul(x, w.T)
-        if bias is not None:
-            given = fn.add(given, bias[: 3 * hidden])
-        recurrent = fn.matmul(h, r_gates.T)
-        if bias is not None:
-            recurrent = fn.add(recurrent, bias[3 * hidden : 5 * hidden])
+        recurrent = _with_bias(fn.matmul(h, r_gates.T), None if bias is None else bias[: 2 * hidden])
         xz, xr, xh = _parts(given, 3, -1)
         hz, hr = _parts(recurrent, 2, -1)
         z, reset = (f[0](_clipped(fn.add(a, b), clip)) for a, b in ((xz, hz), (xr, hr)))
         base = h if after else fn.multiply(reset, h)
-        inner = fn.matmul(base, r_h.T)
-        if bias is not None:
-            inner = fn.add(inner, bias[5 * hidden :])
+        inner = _with_bias(fn.matmul(base, r_h.T), None if bias is None else bias[2 * hidden :])
         if after:
             inner = fn.multiply(reset, inner)
         candidate = f[1](_clipped(fn.add(xh, inner), clip))
@@ -263,7 +262,6 @@ def _gru(
 def _lstm(
     node: NodeView,
     d: int,
-    w: SymbolicTensor,
     r: SymbolicTensor,
     bias: SymbolicTensor | None,
     hidden: int,
@@ -275,11 +273,9 @@ def _lstm(
     couple = bool(node.int_attr("input_forget", 0))
     p = None if peepholes is None else _parts(peepholes[d], 3, -1)
 
-    def cell(x: SymbolicTensor, state: State) -> State:
+    def cell(given: SymbolicTensor, state: State) -> State:
         h, c = state
-        total = fn.add(fn.matmul(x, w.T), fn.matmul(h, r.T))
-        if bias is not None:
-            total = fn.add(total, fn.add(bias[: 4 * hidden], bias[4 * hidden :]))
+        total = _with_bias(fn.add(given, fn.matmul(h, r.T)), bias)
         i, o, forget, candidate = _parts(total, 4, -1)
         if p is not None:
             i, forget = fn.add(i, fn.multiply(p[0], c)), fn.add(forget, fn.multiply(p[2], c))
