@@ -8,7 +8,8 @@ working sets of J. Dongarra and R. Schreiber's and later blocking analyses, with
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
@@ -29,6 +30,7 @@ from tcompiler.ir.loop.grammar import (
     children,
     walk,
 )
+from tcompiler.ir.loop.teams import makespan, teams
 from tcompiler.ir.scalar import canonical
 from tcompiler.ir.scalar.grammar import Binary, Cast, Load, Scalar, Select, Unary, Var, as_int, postorder
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
@@ -82,7 +84,7 @@ class _Counter:
     """Counts one function."""
 
     def __init__(self, function: Function, made: Core, threads: int) -> None:
-        self.made, self.threads = made, threads
+        self.function, self.made, self.threads = function, made, threads
         self.buffers = buffer_table(function)
         self._footprints: dict[int, dict[str, float]] = {}
         self._kept: list[Stmt] = [function.body]
@@ -96,29 +98,30 @@ class _Counter:
                 count = _extent(stmt)
                 if stmt.kind != "serial":
                     count = ceil(count / self.threads)
-                if _straight(stmt.body):
-                    work = self.work(stmt.body, ())
-                    each = Work(
-                        work.fma,
-                        work.add,
-                        work.divide,
-                        work.loads,
-                        work.stores,
-                        work.instructions + _LOOP_INSTRUCTIONS,
-                        work.bits,
-                        work.chain,
-                    )
-                    return count * cycles(each, self.made)[0]
-                return count * (self.cycles(stmt.body) + 1)
-            case Seq() | For() if not _straight(stmt):
-                count = _extent(stmt) if isinstance(stmt, For) else 1
-                return count * sum(self.cycles(s) for s in children(stmt))
+                return count * self._iteration(stmt)
+            case Seq() if not _straight(stmt):
+                return sum(map(self._team, teams(self.function, stmt.stmts)))
+            case For() if not _straight(stmt):
+                return _extent(stmt) * self.cycles(stmt.body)
             case Block() if not _straight(stmt):
                 return sum(self.cycles(s) for s in children(stmt))
             case _:
                 work = self.work(stmt, ())
                 # What runs once hides its latency behind what comes before and after.
                 return cycles(_combined([work], chain=0.0), self.made)[0]
+
+    def _team(self, team: Sequence[Stmt]) -> float:
+        """Cycles of loops that begin together, or of one statement."""
+        if len(team) == 1:
+            return self.cycles(team[0])
+        return makespan([(_extent(s), self._iteration(s)) for s in team if isinstance(s, For)], self.threads)
+
+    def _iteration(self, loop: For) -> float:
+        """Cycles of an iteration of a loop that is not expanded."""
+        if not _straight(loop.body):
+            return self.cycles(loop.body) + 1
+        work = self.work(loop.body, ())
+        return cycles(dataclasses.replace(work, instructions=work.instructions + _LOOP_INSTRUCTIONS), self.made)[0]
 
     def work(self, stmt: Stmt, expanded: tuple[For, ...]) -> Work:
         """Instructions of straight-line code: unrolled and vectorized loops stand for their iterations."""

@@ -270,6 +270,55 @@ def f(A: f32[6], B: out(f32[3, 6])):
     threads=(1, 2),
 )
 
+for sizes in ((1, 1, 1), (1, 4, 1), (5, 1, 3), (0, 3, 2)):
+    case(
+        f"threads begin with {sizes} iterations together",
+        f"""
+def f(A: f32[9, 5], B: out(f32[{sum(sizes)}, 5])):
+    T = alloc(f32[5], scope="local")
+    for p in parallel({sizes[0]}):
+        for j in range(5):
+            with block("first"):
+                vp = spatial({sizes[0]}, p)
+                v = spatial(5, j)
+                B[vp, v] = A[vp, v] + f32(1.0)
+    for q in parallel({sizes[1]}, together=True):
+        for k in vectorized(5):
+            with block("second"):
+                vq = spatial({sizes[1]}, q)
+                v = spatial(5, k)
+                T[v] = A[vq + 1, v] * f32(2.0)
+        for l in range(5):
+            with block("out"):
+                vq = spatial({sizes[1]}, q)
+                v = spatial(5, l)
+                B[vq + {sizes[0]}, v] = T[4 - v]
+    for r in parallel({sizes[2]}, together=True):
+        for m in unrolled(5):
+            with block("third"):
+                vr = spatial({sizes[2]}, r)
+                v = spatial(5, m)
+                B[vr + {sum(sizes[:2])}, v] = A[vr, v] + A[0, v]
+""",
+        threads=(1, 2, 3),
+    )
+
+case(
+    "threads do not begin together with what they depend on",
+    """
+def f(A: f32[6], B: out(f32[6]), C: out(f32[6])):
+    for p in parallel(6):
+        with block("first"):
+            v = spatial(6, p)
+            B[v] = A[v] * f32(2.0)
+    for q in parallel(6, together=True):
+        with block("second"):
+            v = spatial(6, q)
+            C[v] = B[5 - v]
+""",
+    threads=(1, 2, 3),
+)
+
 case(
     "a loop bound to threads inside lanes",
     """

@@ -8,7 +8,8 @@ import pytest
 import tcompiler as tc
 from tcompiler.frontend.tensor import SymbolicTensor
 from tcompiler.ir.loop.evaluate import evaluate
-from tcompiler.ir.loop.grammar import For, buffer_table, walk
+from tcompiler.ir.loop.grammar import For, Seq, buffer_table, walk
+from tcompiler.ir.loop.teams import teams
 from tcompiler.ir.loop.text import parse_function
 from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.schedule.rules.threads import share_rest
@@ -152,3 +153,36 @@ def f(x: f32[3, 4096, 64], y: out(f32[3, 64, 4096])):
     assert buffer_table(sch.function)["t"].scope == "global"
     x = RNG.standard_normal((3, 4096, 64), dtype=np.float32)
     np.testing.assert_array_equal(evaluate(sch.function, {"x": x}, {})["y"], 2 * x.transpose(0, 2, 1))
+
+
+def hinted(model: tc.Model) -> list[list[int]]:
+    """Extents of loops that threads begin with together, and whether there are tails behind shared loops alone."""
+    found = []
+    for kernel in model.kernels:
+        function = parse_function(model.text("scheduled", kernel=kernel["name"]))
+        for s in walk(function.body):
+            if isinstance(s, Seq):
+                found += [
+                    [as_int(x.var.extent) or 0 for x in team if isinstance(x, For)]
+                    for team in teams(function, s.stmts)
+                    if len(team) > 1
+                ]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("channels", "filters", "height", "width"), [(255, 257, 13, 15), (127, 129, 27, 29), (64, 64, 14, 14)]
+)
+def test_what_is_cut_off_is_shared_together_with_the_rest(channels: int, filters: int, height: int, width: int) -> None:
+    w = RNG.standard_normal((filters, channels, 3, 3), dtype=np.float32)
+
+    def model(x: SymbolicTensor) -> SymbolicTensor:
+        return tc.conv(x, w, pads=(1, 1, 1, 1))
+
+    x = RNG.standard_normal((1, channels, height, width), dtype=np.float32)
+    graph = tc.trace(model, x=tc.spec("f32", x.shape))
+    compiled = tc.compile(graph, threads=2, target="znver5")
+    assert hinted(compiled)
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(x[0], ((0, 0), (1, 1), (1, 1))), (3, 3), axis=(1, 2))
+    expected = np.einsum("chwrs,kcrs->khw", windows, w, optimize=True)
+    np.testing.assert_allclose(tc.compile(graph, threads=2)(x)[0], expected, rtol=1e-3, atol=1e-3 * channels**0.5)

@@ -7,8 +7,9 @@ function of its own. No LLVM pass is needed for speed. Text is emitted, as it is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import assert_never
 
 from tcompiler.backends.llvm import instructions
@@ -39,6 +40,7 @@ from tcompiler.ir.loop.grammar import (
     children,
     walk,
 )
+from tcompiler.ir.loop.teams import teams
 from tcompiler.ir.scalar.grammar import FALSE, TRUE, Binary, Scalar, Var, index
 from tcompiler.target.target import Target
 
@@ -161,8 +163,12 @@ class _Kernel(Tiles):
         """Emits a statement."""
         match s:
             case Seq(stmts=stmts):
-                for x in stmts:
-                    self.statement(x)
+                for team in teams(self.function, stmts):
+                    if len(team) > 1 and not self.in_parallel and self.lane is None:
+                        self._parallel([x for x in team if isinstance(x, For)])
+                    else:
+                        for x in team:
+                            self.statement(x)
             case For():
                 self._for(s)
             case Block():
@@ -186,7 +192,7 @@ class _Kernel(Tiles):
             case "vectorized":
                 self._vectorized(s, extent)
             case "parallel" if not self.in_parallel and self.lane is None and extent != 1:
-                self._parallel(s)
+                self._parallel([s])
             case "serial" | "parallel":
                 self._serial(s)
             case _:
@@ -320,9 +326,10 @@ class _Kernel(Tiles):
             ssa = w.effect(f"phi {x.type} [ {x.ssa}, %{last} ], [ {other.ssa}, %{before_label} ]")
             self.registers.write(place, Value(ssa, x.dtype, x.lanes), self._extracted)
 
-    def _parallel(self, s: For) -> None:
-        """Outlines the body; threads share the iterations."""
-        extent = constant(s.var.extent)
+    def _parallel(self, team: Sequence[For]) -> None:
+        """Outlines the bodies of loops that begin together; threads share the iterations of all of them."""
+        stops = list(accumulate(constant(s.var.extent) for s in team))
+        extent = stops[-1]
         if extent == 0:
             return
         outer = self.w
@@ -352,11 +359,15 @@ class _Kernel(Tiles):
         for k, (v, _) in enumerate(live):
             self.loop_values[v] = (self._field("i64", len(passed) + k), 0)
         self._scratch_pointers("%thread")
-        written = self._writes(s.body)
+        written = frozenset[str]().union(*(self._writes(s.body) for s in team))
 
         def piece(first: str, stop: str) -> None:
             self.w.forget_loads(written)
-            self._range(s.var, first, stop, lambda: self.statement(s.body), written)
+            if len(team) == 1:
+                self._range(team[0].var, first, stop, lambda: self.statement(team[0].body), written)
+                return
+            for start, end, s in zip([0, *stops], stops, team, strict=False):
+                self._part(s, start, end, first, stop)
 
         take_shares(self.w, self.shares, extent, piece)
         self.bodies[slot] = _function(
@@ -369,6 +380,32 @@ class _Kernel(Tiles):
         self.w.forget_loads(written)
         fn = outer.effect("load ptr, ptr %ctx, align 8")
         outer.line(f"call void {fn}(ptr %ctx, ptr @{name}, ptr {closure}, i64 {extent})")
+
+    def _part(self, s: For, start: int, end: int, first: str, stop: str) -> None:
+        """The iterations of one loop of a team that are in a piece.
+
+        Args:
+            s: The loop.
+            start: The number of its first iteration among those of the team.
+            end: The number behind its last one.
+            first: The piece's first iteration.
+            stop: The one behind its last.
+        """
+        written = self._writes(s.body)
+        low = self.w.effect(f"call i64 @llvm.umax.i64(i64 {first}, i64 {start})")
+        high = self.w.effect(f"call i64 @llvm.umin.i64(i64 {stop}, i64 {end})")
+        some = Value(self.w.effect(f"icmp ult i64 {low}, {high}"), dt.bool_)
+
+        def run() -> None:
+            if end - start == 1:
+                self._serial(s)
+                return
+            begin = self.w.effect(f"sub i64 {low}, {start}")
+            self._range(
+                s.var, begin, self.w.effect(f"sub i64 {high}, {start}"), lambda: self.statement(s.body), written
+            )
+
+        self._if(some, run, written, merge=False)
 
     def _field(self, kind: str, k: int) -> str:
         place = self.w.effect(f"getelementptr i64, ptr %closure, i64 {k}")

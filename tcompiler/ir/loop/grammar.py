@@ -12,7 +12,8 @@ Meaning:
   * A For runs its body for var = 0 … extent-1. "serial" is in order; "parallel" iterations may run at once, on
     threads; "vectorized" iterations run in lockstep, as lanes; "unrolled" is serial, expanded before code generation;
     a GPU kind ("blockIdx.x", "threadIdx.x", …) binds the iterations to that hardware index. A kind never changes the
-    result of a legal program: the interpreter runs every kind as serial.
+    result of a legal program: the interpreter runs every kind as serial. The hint `together` on a parallel loop says
+    that threads had better begin with it when they begin with the parallel loop in front of it (`teams.py`).
   * A Block is a unit of computation with a signature: each iter var ranges over a domain [0, extent) and is bound to
     an expression of the loops around it. For each point of the surrounding loops where predicate holds, the body runs
     with the iter vars set to their bindings. Bindings and predicate name the loops around the block (for a block

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tcompiler.ir.loop.analysis import touched
 from tcompiler.ir.loop.grammar import Block, For, Function, LoopKind
 from tcompiler.ir.scalar.grammar import as_int
-from tcompiler.schedule.affine.coverage import stays_inside
+from tcompiler.schedule.affine.coverage import left_unread
 from tcompiler.schedule.affine.dependence import conflict, injective_below
 from tcompiler.schedule.legality import At, Condition, Result, refuse
 from tcompiler.schedule.tree import blocks_under, fed_iters, feeds, loops_under, replace, tree
@@ -62,9 +62,8 @@ def require_nesting(failed: Condition, function: Function, target: For, above: s
 def require_private(failed: Condition, function: Function, target: For) -> None:
     """Refuses a loop whose iterations pass data on in a buffer that would be private to each of them."""
     written = touched(target.body).writes
-    around = [s.var for s in tree(function).loops_above(target)] + [target.var]
     for b in function.buffers:
-        if b.name in written and b.scope != "global" and not stays_inside(function, target.body, around, b.name):
+        if b.name in written and b.scope != "global" and not left_unread(function, target, b.name):
             refuse(
                 failed,
                 b,

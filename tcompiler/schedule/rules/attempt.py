@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from tcompiler.errors import ScheduleError
 from tcompiler.schedule.schedule import Schedule
@@ -37,7 +37,7 @@ def peel_tails(sch: Schedule, loop: str) -> None:
         loop: The loop; nothing happens where its iterations are all whole.
     """
     for name in copies_of(loop, sch.loop_names()):
-        attempt(sch, _peeled, sch, name)
+        attempt(sch, peel_at, sch, name)
 
 
 def copies_of(name: str, names: Iterable[str]) -> list[str]:
@@ -50,8 +50,14 @@ def copies_of(name: str, names: Iterable[str]) -> list[str]:
     return [n for n in names if n == name or n.startswith(f"{name}_t")]
 
 
-def _peeled(sch: Schedule, loop: str) -> bool:
-    for piece in sch.peel(loop):
-        if sch.extent(piece) == 1:
+def peel_at(sch: Schedule, loop: str, points: Sequence[int] | None = None) -> None:
+    """Peels a loop; pieces of one iteration lose the loop, unless threads may begin with them and others together.
+
+    Args:
+        sch: The schedule.
+        loop: The loop.
+        points: As for `peel`.
+    """
+    for piece in sch.peel(loop) if points is None else sch.peel(loop, points):
+        if sch.extent(piece) == 1 and sch.kind(piece) != "parallel":
             sch.elide(piece)
-    return True

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import prod
 
 from tcompiler.backends.llvm.linear import linear
+from tcompiler.ir.loop.teams import makespan
 from tcompiler.ir.scalar.grammar import Var
 from tcompiler.schedule.rules.accesses import Operand
 from tcompiler.target.model import Pace
@@ -58,6 +59,7 @@ class Problem:
         shapes: Extents of their buffers' dimensions, by buffer.
         element: Bytes of an element.
         columns: Panels.
+        panels: The same, a last one of fewer columns counted as the part of one that it is.
         panel: Bytes of one.
         copied: Whether a producer writes the row operand, which a block can have next to it.
         batches: Contractions of this size.
@@ -80,6 +82,7 @@ class Problem:
     shapes: dict[str, tuple[int, ...]]
     element: int
     columns: int
+    panels: float
     panel: int
     copied: bool
     batches: int
@@ -187,24 +190,38 @@ def _cost(problem: Problem, at: int, size: int) -> tuple[float, Blocking]:
         points *= TAIL
     moving = (times * moved + problem.chunks * problem.written) / far / problem.threads
     copying *= times
-    by_block = points / _evenness(problem, at, size) + moving + copying / problem.threads
-    by_panel = points / _even(problem.batches * problem.columns, problem.threads) + moving + copying
+    by_block = points / _even_blocks(problem, at, size) + moving + copying / problem.threads
+    by_panel = points / _even_panels(problem) + moving + copying
     if problem.copied and problem.threads > 1:
         # one thread copies, and the others fetch the copy from its cache
         by_panel += times * blocks * rows / far
     return min(by_block, by_panel), Blocking(at, size, by_block <= by_panel)
 
 
-def _evenness(problem: Problem, at: int, size: int) -> float:
-    """The share of their time that threads work on blocks; last blocks of another size have a turn of their own."""
+def _even_blocks(problem: Problem, at: int, size: int) -> float:
+    """The share of their time that threads work on blocks; last blocks inside a loop have turns of their own."""
     axis = problem.rows[at]
+    threads = problem.threads
     outer = problem.batches * prod(r.extent for r in problem.rows[:at])
-    block = size * axis.step
-    whole, rest = divmod(problem.extents[axis.var], block)
-    turns = -(-outer * whole // problem.threads) + (-(-outer // problem.threads) * rest / block if rest else 0)
-    return outer * problem.extents[axis.var] / block / (turns * problem.threads)
+    blocks = problem.extents[axis.var] / (size * axis.step)
+    whole = int(blocks)
+    time = -(-outer * whole // threads) + -(-outer // threads) * (blocks - whole)
+    if outer == 1:
+        time = _together(blocks, threads)
+    return outer * blocks / (time * threads)
 
 
-def _even(parts: int, threads: int) -> float:
-    """The share of their time that threads work on parts of equal size."""
-    return parts / (-(-parts // threads) * threads)
+def _even_panels(problem: Problem) -> float:
+    """The share of their time that threads work on panels; a last one of fewer columns can be shared by its rows."""
+    threads, panels = problem.threads, problem.panels
+    if problem.batches > 1:
+        parts = problem.batches * problem.columns
+        return parts / (-(-parts // threads) * threads)
+    apart = -(-int(panels) // threads) + (panels - int(panels)) / threads
+    return panels / (min(_together(panels, threads), apart) * threads)
+
+
+def _together(parts: float, threads: int) -> float:
+    """The time of threads that begin with parts and with the rest of a last one together."""
+    whole = int(parts)
+    return makespan([(whole, 1.0), (int(parts > whole), parts - whole)], threads)

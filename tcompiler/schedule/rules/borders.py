@@ -15,7 +15,7 @@ from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule.bounds import bounds_of, turns
 from tcompiler.schedule.primitives.skip_zeros import zero_outside
 from tcompiler.schedule.rules.accesses import Shape
-from tcompiler.schedule.rules.attempt import attempt, copies_of, peel_tails
+from tcompiler.schedule.rules.attempt import attempt, copies_of, peel_at
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.schedule.tree import loop_named
 from tcompiler.target.tile import Spans
@@ -68,14 +68,13 @@ def _worth(spans: list[tuple[int, int]], extent: int) -> bool:
     return inside_share(tuple(spans), extent) <= 1 - LEAST and len(pieces) < PIECES
 
 
-def skip_borders(sch: Schedule, block: str, axes: Collection[Var], cut: Collection[str]) -> bool:
-    """Leaves out of a contraction what it would multiply with the zeros around an operand, and peels its tails.
+def skip_borders(sch: Schedule, block: str, axes: Collection[Var]) -> bool:
+    """Leaves out of a contraction what it would multiply with the zeros around an operand.
 
     Args:
         sch: The schedule; the block accumulates in a tile, whose rows are unrolled.
         block: The block with the Update.
         axes: Iter vars along which it reaches into zeros.
-        cut: Loops that may have tails.
 
     Returns:
         False where nothing can be left out.
@@ -89,22 +88,14 @@ def skip_borders(sch: Schedule, block: str, axes: Collection[Var], cut: Collecti
             some = True
     if not some:
         return False
-    for loop in cut:
-        peel_tails(sch, loop)
     masked = _masked(sch, block)
     while masked:
         loops = [(n, turns(loop_named(sch.function, n))) for n in sch.loops(masked[0])]
         loop, points = next((x for x in loops if x[1]), ("", []))
-        if not loop or not attempt(sch, _peeled, sch, loop, points):
+        if not loop or not attempt(sch, peel_at, sch, loop, points):
             return False
         masked = _masked(sch, block)
     return True
-
-
-def _peeled(sch: Schedule, loop: str, points: list[int]) -> None:
-    for piece in sch.peel(loop, points):
-        if sch.extent(piece) == 1:
-            sch.elide(piece)
 
 
 def _copies(sch: Schedule, block: str) -> list[str]:
@@ -119,4 +110,4 @@ def _peelable(sch: Schedule, block: str, var: str) -> bool:
     """Whether pieces of the loops of an iter var may run one after the other."""
     b = find_block(sch.function, block)
     loops = {n.name for it, x in zip(b.iters, b.bindings, strict=True) if it.var.name == var for n in free_vars(x)}
-    return all(sch.kind(n) in ("serial", "unrolled") for n in loops if n in sch.loop_names())
+    return all(sch.kind(n) != "vectorized" for n in loops if n in sch.loop_names())

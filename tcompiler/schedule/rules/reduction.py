@@ -29,7 +29,7 @@ from tcompiler.schedule.rules.lanes import choose_plan
 from tcompiler.schedule.rules.nest import Job, Nest, Panels, choose_panels, make_nest, reduce_order, spread_rows
 from tcompiler.schedule.rules.packing import pack, packable, stays_near
 from tcompiler.schedule.rules.plan import make_plan
-from tcompiler.schedule.rules.threads import WORTH, parallelize
+from tcompiler.schedule.rules.threads import WORTH, parallelize, share_tails
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
@@ -113,10 +113,12 @@ def _schedule(
     parallelize(sch, block, nest.shared(job.running(job.lead)), job.plan.shape.points(), threads, nest.cut)
     begin_by_storing(sch, job.plan.shape.target.buffer, nest.parts)
     cut = [n for n in (*nest.copies, *nest.cut) if n]
-    bordered = job.plan.bordered
-    if not bordered or not attempt(sch, skip_borders, sch, block, bordered, cut):
-        for name in cut:
-            peel_tails(sch, name)
+    before = set(sch.blocks())
+    for name in cut:
+        peel_tails(sch, name)
+    share_tails(sch, [n for n in sch.blocks() if n not in before], threads)
+    if job.plan.bordered:
+        attempt(sch, skip_borders, sch, block, job.plan.bordered)
     if nest.blocks is not None and nest.blocks.producer:
         for name in copies_of(nest.blocks.producer, sch.blocks()):
             schedule_map(sch, name, target, 1)

@@ -191,6 +191,7 @@ def _problem(
     buffers = buffer_table(sch.function)
     element = buffers[shape.target.buffer].dtype.bytes
     producer = _row_producer(sch, streamed)
+    width = target.vector_lanes(element * 8)
     return producer, Problem(
         extents={v: e for v, e in plan.extents.items() if not (plan.shared.moves(v) and v in shape.spatial)}
         | {plan.lane: shape.extents[plan.lane]},
@@ -199,11 +200,12 @@ def _problem(
         shapes={o.buffer: tuple(as_int(e) or 1 for e in buffers[o.buffer].shape) for o in streamed},
         element=element,
         columns=-(-shape.extents[plan.lane] // tile.lanes),
+        panels=-(-shape.extents[plan.lane] // width) * width / tile.lanes,
         panel=tile.lanes * element * prod(plan.extents[v] for v in shape.reduce),
         copied=bool(producer),
         batches=prod(shape.extents[v] for v in shape.spatial if plan.shared.moves(v) and v is not plan.lane),
         cache=target.l2_bytes,
-        width=target.vector_lanes(element * 8),
+        width=width,
         pace=pace(target),
         threads=threads if shape.points() >= WORTH else 1,
         chunks=plan.chunks,

@@ -7,13 +7,14 @@ is shared on its own. Work of a few microseconds stays on the thread that it is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 
 from tcompiler.errors import ScheduleError
 from tcompiler.ir.loop.analysis import find_block, touched
 from tcompiler.ir.loop.grammar import Block, For, Seq, Stmt, Update, buffer_table
+from tcompiler.ir.loop.teams import TOGETHER, independent, makespan
 from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.schedule.rules.accesses import shape_of, steps
 from tcompiler.schedule.rules.attempt import attempt
@@ -34,6 +35,8 @@ POINT = 0.1
 """Nanoseconds of a point of a map: its memory, and each few operations."""
 FEW = 4
 """Operations that take as long as writing their result."""
+LANES = 8
+"""Elements that fewer of them in a vector take as long as."""
 SHARES = 4
 """Iterations for each thread from which on a loop that comes out even is not fused with the next."""
 MOST = 16
@@ -44,6 +47,8 @@ STRETCH = 4 * LINE_BYTES
 """Bytes that a thread writes side by side, at least, where what others write lies between."""
 NEAR = 1.04
 """How much longer a nest may take with a loop further outside than with the best one."""
+ALIKE = 4
+"""How many times as long an iteration of one loop may take as one of another that threads begin with together."""
 GAIN = 0.85
 """The nest takes at most this part of the time on one thread, or stays on it."""
 
@@ -106,11 +111,83 @@ def share_rest(sch: Schedule, threads: int) -> None:
     """
     if threads < 2:
         return
-    for name in sch.loop_names():
-        if sch.kind(name) == "parallel" and sch.extent(name) == 1:
-            attempt(sch, sch.elide, name)
+    teams = _settle(sch, threads)
+    for _, *others in teams:
+        for name in others:
+            sch.annotate(name, TOGETHER, True)
     for loop in _loops_in(sch.function.body):
         _share_nest(sch, loop.var.name, 1, threads)
+
+
+def share_tails(sch: Schedule, tails: Collection[str], threads: int) -> None:
+    """Shares what was cut off behind shared loops, as long as its nests are simple.
+
+    Args:
+        sch: The schedule.
+        tails: The blocks that were cut off.
+        threads: Threads that the kernel may use.
+    """
+    if threads < 2:
+        return
+    _settle(sch, threads)
+    for loop in dict.fromkeys(sch.loops(n)[0] for n in tails if sch.loops(n)):
+        _share_nest(sch, loop, 1, threads)
+
+
+def _settle(sch: Schedule, threads: int) -> list[list[str]]:
+    """Finds parallel loops that threads had better begin with together; others of one iteration lose the loop."""
+    found = [team for run in _parallel_runs(sch) for team in _alike(sch, run) if _begin_together(sch, team, threads)]
+    kept = {name for team in found for name in team}
+    for name in sch.loop_names():
+        if sch.kind(name) == "parallel" and sch.extent(name) == 1 and name not in kept:
+            attempt(sch, sch.elide, name)
+    return found
+
+
+def _parallel_runs(sch: Schedule) -> list[list[str]]:
+    """Parallel loops that follow each other and may run at the same time."""
+    found: list[list[str]] = []
+    pending: list[Stmt] = [sch.function.body]
+    while pending:
+        s = pending.pop()
+        if isinstance(s, For) and s.kind != "parallel":
+            pending.append(s.body)
+        elif isinstance(s, Seq):
+            pending += s.stmts
+            run: list[Stmt] = []
+            for loop in (*s.stmts, None):
+                if loop is None or not (run and all(independent(sch.function, x, loop) for x in run)):
+                    if len(run) > 1:
+                        found.append([x.var.name for x in run if isinstance(x, For)])
+                    run = []
+                if loop is not None:
+                    run.append(loop)
+    return found
+
+
+def _alike(sch: Schedule, names: Sequence[str]) -> list[list[str]]:
+    """Cuts a run of loops where iterations of the next one take much longer, or much less."""
+    found: list[list[str]] = []
+    low = high = 0.0
+    for name in names:
+        each = _cost(loop_named(sch.function, name).body)
+        low, high = min(low, each), max(high, each)
+        if not found or high > ALIKE * low:
+            found.append([])
+            low = high = each
+        found[-1].append(name)
+    return found
+
+
+def _begin_together(sch: Schedule, names: Sequence[str], threads: int) -> bool:
+    """Whether threads are done sooner if they begin with parallel loops together than with one after the other."""
+    loops = [loop_named(sch.function, n) for n in names]
+    parts = [(as_int(s.var.extent) or 1, _cost(s.body)) for s in loops]
+    alone = sum(
+        min(each, each / threads + FORK) if count == 1 else makespan([(count, each)], threads) + FORK
+        for count, each in parts
+    )
+    return len(parts) > 1 and makespan(parts, threads) + FORK < alone
 
 
 def _share_nest(sch: Schedule, name: str, runs: int, threads: int) -> None:
@@ -175,13 +252,17 @@ def _time(cost: float, whole: int, rest: int, threads: int, forks: int) -> float
     Args:
         cost: Nanoseconds on one thread.
         whole: Iterations of the loop that are shared.
-        rest: Iterations that are cut off behind them; outside all loops they are shared on their own.
+        rest: Iterations that are cut off behind them; outside all loops threads begin with them together, or share
+            them on their own.
         threads: Threads that share it.
         forks: How often it is run.
     """
     each = cost / (whole + rest)
     late = each / UNEVEN if whole else 0.0
-    return each * (ceil(whole / threads) + rest / (threads if forks == 1 else 1)) + late + forks * FORK
+    turns: float = ceil(whole / threads) + rest
+    if forks == 1:
+        turns = min(ceil((whole + rest) / threads), turns - rest + rest / threads)
+    return each * turns + late + forks * FORK
 
 
 def _interleaved(sch: Schedule, name: str, threads: int) -> bool:
@@ -220,7 +301,8 @@ def _cost(stmt: Stmt) -> float:
     """Nanoseconds that a statement takes on one thread, about: what is computed in vectors, from near caches."""
     match stmt:
         case For():
-            return (as_int(stmt.var.extent) or 1) * _cost(stmt.body)
+            extent = as_int(stmt.var.extent) or 1
+            return (max(extent, LANES) if stmt.kind == "vectorized" else extent) * _cost(stmt.body)
         case Seq():
             return sum(map(_cost, stmt.stmts))
         case Block():

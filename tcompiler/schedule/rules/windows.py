@@ -25,7 +25,7 @@ from tcompiler.ir.loop.grammar import Store, Update, buffer_table
 from tcompiler.ir.scalar.grammar import Const, Load, Select, Var, as_int
 from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
-from tcompiler.schedule.rules.attempt import attempt, peel_tails
+from tcompiler.schedule.rules.attempt import attempt, peel_at, peel_tails
 from tcompiler.schedule.rules.body import inline_epilogues, lanes_and_rows
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
@@ -262,10 +262,4 @@ def _peel_borders(sch: Schedule, loop: str, inside: tuple[int, int] | None) -> N
             return
         points = sorted({p for p in inside if 0 < p < extent})
         if points:
-            attempt(sch, _peeled, sch, name, points)
-
-
-def _peeled(sch: Schedule, loop: str, points: list[int]) -> None:
-    for piece in sch.peel(loop, points):
-        if sch.extent(piece) == 1:
-            sch.elide(piece)
+            attempt(sch, peel_at, sch, name, points)
