@@ -93,7 +93,7 @@ def in_parts(
     # with fewer taps in a part, all rows stay beside its panel, and lines that a part has outside cost nothing
     limits = [near, near // 2] if plan.borders else [near]
     if rows is not None:
-        limits += [target.l1_bytes * 2, target.l1_bytes * 3 // 4]
+        limits += [target.l2_bytes // 4, target.l1_bytes * 2, target.l1_bytes * 3 // 4]
     plans = []
     for limit in limits:
         each = [replace(chunked(replace(plan, tile=t), order, element, limit), flat=None) for t in _tiles(plan)]
