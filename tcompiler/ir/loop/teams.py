@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tcompiler.ir.loop.analysis import Access, accesses, blocks_below, loops, region
-from tcompiler.ir.loop.grammar import Block, For, Function, Stmt
+from tcompiler.ir.loop.analysis import Access, accesses, loops, region
+from tcompiler.ir.loop.grammar import Block, For, Function, Stmt, children
 from tcompiler.ir.scalar.grammar import Scalar, as_int
 
 TOGETHER = "together"
@@ -100,7 +100,12 @@ def _touched(function: Function, stmt: Stmt) -> tuple[_Boxes, _Boxes]:
             box = tuple((as_int(a), as_int(b + size - 1)) for (a, _), (b, size) in zip(low, high, strict=True))
             boxes[buffer] = tuple(map(_hull, boxes.get(buffer, box), box))
 
-    for block in blocks_below(stmt):
+    pending = [stmt]
+    while pending:
+        block = pending.pop()
+        if not isinstance(block, Block):
+            pending += children(block)
+            continue
         found = accesses(block)
         for boxes, elements in ((reads, found.reads), (reads, found.updates), (writes, found.writes)):
             for e in elements:

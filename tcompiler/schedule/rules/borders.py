@@ -7,7 +7,7 @@ not.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.scalar.grammar import TRUE, Var
@@ -68,13 +68,14 @@ def _worth(spans: list[tuple[int, int]], extent: int) -> bool:
     return inside_share(tuple(spans), extent) <= 1 - LEAST and len(pieces) < PIECES
 
 
-def skip_borders(sch: Schedule, block: str, axes: Collection[Var]) -> bool:
+def skip_borders(sch: Schedule, block: str, axes: Collection[Var], cut: Callable[[], None]) -> bool:
     """Leaves out of a contraction what it would multiply with the zeros around an operand.
 
     Args:
         sch: The schedule; the block accumulates in a tile, whose rows are unrolled.
         block: The block with the Update.
         axes: Iter vars along which it reaches into zeros.
+        cut: Cuts off the tails of loops, which is done before borders are.
 
     Returns:
         False where nothing can be left out.
@@ -88,6 +89,7 @@ def skip_borders(sch: Schedule, block: str, axes: Collection[Var]) -> bool:
             some = True
     if not some:
         return False
+    cut()
     masked = _masked(sch, block)
     while masked:
         loops = [(n, turns(loop_named(sch.function, n))) for n in sch.loops(masked[0])]

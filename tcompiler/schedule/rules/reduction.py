@@ -112,16 +112,21 @@ def _schedule(
     _fill(job, panels, nest)
     parallelize(sch, block, nest.shared(job.running(job.lead)), job.plan.shape.points(), threads, nest.cut)
     begin_by_storing(sch, job.plan.shape.target.buffer, nest.parts)
-    cut = [n for n in (*nest.copies, *nest.cut) if n]
-    before = set(sch.blocks())
-    for name in cut:
-        peel_tails(sch, name)
-    share_tails(sch, [n for n in sch.blocks() if n not in before], threads)
-    if job.plan.bordered:
-        attempt(sch, skip_borders, sch, block, job.plan.bordered)
-    if nest.blocks is not None and nest.blocks.producer:
-        for name in copies_of(nest.blocks.producer, sch.blocks()):
-            schedule_map(sch, name, target, 1)
+    producer = nest.blocks.producer if nest.blocks is not None else ""
+
+    def cut() -> None:
+        before = set(sch.blocks())
+        for name in (*nest.copies, *nest.cut):
+            if name:
+                peel_tails(sch, name)
+        if not producer:
+            share_tails(sch, [n for n in sch.blocks() if n not in before], threads)
+
+    bordered = job.plan.bordered
+    if not bordered or not attempt(sch, skip_borders, sch, block, bordered, cut):
+        cut()
+    for name in copies_of(producer, sch.blocks()) if producer else ():
+        schedule_map(sch, name, target, 1)
     return True
 
 
