@@ -265,6 +265,20 @@ def test_rows_that_a_stride_thins_out_are_read_row_by_row(tmp_path: Path, size: 
     assert ("sch.unfold(" in text) == apart, text
 
 
+@pytest.mark.parametrize(("columns", "taps"), [(32, 3), (31, 3), (29, 5)])
+def test_taps_that_lanes_slide_along_are_written_out_where_registers_are_left(
+    tmp_path: Path, columns: int, taps: int
+) -> None:
+    path, x, w = tmp_path / "m.onnx", normal(1, 20, columns + taps - 1, columns + taps - 1), normal(84, 20, taps, taps)
+    write(path, [helper.make_node("Conv", ["x", "w"], ["y"])], {"x": x}, {"w": w})
+    windows = np.lib.stride_tricks.sliding_window_view(x[0].astype(np.float64), (taps, taps), (1, 2))
+    check(path, {"x": x}, np.einsum("chwrs,kcrs->khw", windows, w.astype(np.float64))[None])
+    for target, written_out in (("znver5", False), ("x86-64-v3", True)):
+        assert (
+            '_s")' in "".join(line for line in traces(path, target).splitlines() if "unroll" in line)
+        ) == written_out
+
+
 @pytest.mark.parametrize("depth", [17, 23, 31])
 def test_a_tile_that_fills_the_registers_takes_some_steps_to_a_jump(tmp_path: Path, depth: int) -> None:
     text = traces(affine(tmp_path / "m.onnx", 40, depth, 24))

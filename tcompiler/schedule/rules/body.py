@@ -20,6 +20,8 @@ UNROLL = 8
 """Innermost reduce loops up to this extent are expanded."""
 BODY = 192
 """FMAs that an innermost loop may hold."""
+EARLY = 3
+"""Registers for what LLVM loads early where taps that lanes slide along are written out."""
 
 
 def lanes_innermost(sch: Schedule, block: str, lanes: str, init: str, write: str) -> None:
@@ -101,11 +103,14 @@ def unroll_steps(
 def _kept_elements(plan: Plan, var: Var, extent: int) -> int:
     """How many elements that rows of a tile read in one step others read in later ones, as windows that overlap do.
 
-    LLVM loads such an element once and keeps it until then, whether or not a register is left for it.
+    LLVM loads such an element once and keeps it until then, whether or not a register is left for it. Where lanes slide
+    along a window and a tile has many rows, it loads the lanes of the next taps early.
     """
     tall = [(plan.row, plan.tile.rows), (plan.line, plan.tile.lines)]
-    kept = 0
-    for step in (linear(i, {}).terms for o in plan.shape.operands for i in o.indices):
+    steps = [linear(i, {}).terms for o in plan.shape.operands for i in o.indices]
+    sliding = any(var in step and plan.lane in step for step in steps)
+    kept = EARLY if sliding and plan.rows > UNROLL else 0
+    for step in steps:
         for row, rows in tall:
             if row not in step or var not in step:
                 continue
