@@ -405,3 +405,22 @@ def test_the_next_panel_is_asked_for_if_it_does_not_push_the_one_in_use_out(
     # panels of somewhat more than half the level 2 cache, and of half as much
     path = product(tmp_path / "m.onnx", "ij,jk->ik", {"i": 40, "j": depth, "k": 512}, 1)
     assert ("sch.prefetch(" in traces(path, target)) == asked
+
+
+@pytest.mark.parametrize(("rows", "columns", "along"), [(2048, 70, "m"), (1024, 33, "m"), (37, 64, "n"), (91, 130, "")])
+@pytest.mark.parametrize("perm", [(0, 2, 1), (2, 0, 1), (2, 1, 0)])
+def test_lanes_are_chosen_by_the_order_in_which_a_map_behind_writes(
+    tmp_path: Path, rows: int, columns: int, along: str, perm: tuple[int, ...]
+) -> None:
+    """A transpose becomes part of the tiles' stores: rows that are far apart there had better be rows of a tile."""
+    a, b, c = normal(2, rows, 32), normal(32, columns), normal(columns)
+    nodes = [
+        helper.make_node("MatMul", ["a", "b"], ["p"]),
+        helper.make_node("Add", ["p", "c"], ["s"]),
+        helper.make_node("Transpose", ["s"], ["y"], perm=perm),
+    ]
+    write(tmp_path / "m.onnx", nodes, {"a": a}, {"b": b, "c": c})
+    check(tmp_path / "m.onnx", {"a": a}, (a.astype(np.float64) @ b.astype(np.float64) + c).transpose(perm))
+    lines = traces(tmp_path / "m.onnx").splitlines()
+    lanes = [line for line in lines if re.fullmatch(r'sch.vectorize\("v1_(b0m|m|n)_1"\)', line)]
+    assert lanes and (perm[-1] == 0 or all(f"{along}_1" in line for line in lanes)), lanes

@@ -173,6 +173,25 @@ def share_near(sch: Schedule, last: str) -> None:
         attempt(sch, sch.reorder, *loops)
 
 
+def order_as_read(sch: Schedule, name: str) -> None:
+    """Lays out what a block writes in the order in which the map that alone reads it writes its own result.
+
+    So whoever plans the block sees the strides with which its tiles will be written, once the map is part of them.
+    """
+    buffer, users = sch.written_by(name), sch.consumers(name)
+    leaf = find_block(sch.function, users[0]).body if len(users) == 1 else None
+    if not isinstance(leaf, Store) or buffer in sch.function.outputs:
+        return
+    reads = {n.indices for n in postorder(leaf.value) if isinstance(n, Load) and n.buffer == buffer}
+    (at,) = reads if len(reads) == 1 else ((),)
+    if len({*at}) < len(at) or not {*at} <= {*leaf.indices}:
+        return
+    order = sorted(range(len(at)), key=lambda k: leaf.indices.index(at[k]))
+    if order != sorted(order):
+        names = [f"d{k}" for k in range(len(order))]
+        sch.transform_layout(buffer, f"lambda {', '.join(names)}: ({', '.join(names[k] for k in order)})", False)
+
+
 def _values(leaf: Stmt) -> tuple[Scalar, ...]:
     return (leaf.value,) if isinstance(leaf, Store) else leaf.values if isinstance(leaf, Update) else ()
 

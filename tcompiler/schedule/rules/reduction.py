@@ -28,6 +28,7 @@ from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.lanes import choose_plan
 from tcompiler.schedule.rules.nest import Job, Nest, Panels, choose_panels, make_nest, reduce_order, spread_rows
 from tcompiler.schedule.rules.packing import pack, packable, stays_near
+from tcompiler.schedule.rules.placement import order_as_read
 from tcompiler.schedule.rules.plan import make_plan
 from tcompiler.schedule.rules.threads import WORTH, parallelize, share_tails
 from tcompiler.schedule.schedule import Schedule
@@ -95,6 +96,8 @@ def _schedule(
     sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str], lanes: int = 0
 ) -> bool:
     spread_rows(sch, block)
+    if not lanes:
+        order_as_read(sch, block)
     plan = make_plan(sch, block, target, lanes, True) if lanes else choose_plan(sch, block, target, constants)
     if plan is None:
         return False
