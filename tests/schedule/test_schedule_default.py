@@ -64,3 +64,28 @@ def test_rows_that_would_be_put_together_from_short_pieces_are_tiles(channels: i
         if isinstance(n, For) and n.kind == "vectorized"
     )
     assert (lanes > channels) == joined
+
+
+@pytest.mark.parametrize("shape", [(1, 128, 96), (3, 61, 50), (2, 7, 130)])
+def test_normalized_rows_that_are_written_across_go_in_tiles(shape: tuple[int, int, int]) -> None:
+    """Four rows are read side by side and transposed in registers, rather than gathered element by element."""
+    scale, shift = np.linspace(0.5, 1.5, 2 * shape[-1], dtype=np.float32).reshape(2, -1)
+    module = tc.trace(
+        lambda x, s, t: tc.transpose(tc.layer_norm(x, s, t, axis=-1), (0, 2, 1)),
+        **{n: tc.spec("f32", e) for n, e in (("x", shape), ("s", shape[-1:]), ("t", shape[-1:]))},
+    )
+    x = np.random.default_rng(3).standard_normal(shape).astype(np.float32)
+    wide = x.astype(np.float64)
+    wide = (wide - wide.mean(-1, keepdims=True)) / np.sqrt(wide.var(-1, keepdims=True) + 1e-5) * scale + shift
+    for threads in (1, 2):
+        found = tc.compile(module, threads=threads)(x, scale, shift)
+        np.testing.assert_allclose(found, wide.transpose(0, 2, 1), rtol=1e-4, atol=1e-5)
+    c = Compilation(module, get("znver5"), 1)
+    for stage in (run_graph_passes, compose_programs, lower_programs, schedule_functions):
+        stage(c)
+    (kernel,) = c.kernels.values()
+    assert kernel.schedule is not None
+    last = [
+        n for n in walk(kernel.schedule.function.body) if isinstance(n, For) and n.kind in ("unrolled", "vectorized")
+    ]
+    assert [n.kind for n in last[-2:]] == ["unrolled", "vectorized"] and as_int(last[-2].var.extent) in (2, 3, 4)

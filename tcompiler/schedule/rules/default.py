@@ -10,7 +10,7 @@ from tcompiler.ir.loop.grammar import Function
 from tcompiler.schedule.rules.chain import schedule_chain
 from tcompiler.schedule.rules.columns import reduce_columns
 from tcompiler.schedule.rules.dots import schedule_dots
-from tcompiler.schedule.rules.elementwise import schedule_map
+from tcompiler.schedule.rules.elementwise import schedule_map, turns_rows
 from tcompiler.schedule.rules.partials import reduce_in_lanes
 from tcompiler.schedule.rules.pieces import cut_parts
 from tcompiler.schedule.rules.placement import gather_rows, inline_maps, share_near
@@ -75,7 +75,7 @@ def _schedule(sch: Schedule, target: Target, threads: int, constants: Collection
             write_over_rows(sch, outputs[0])
         elif len(outputs) == 1:
             share_near(sch, outputs[0])
-            shared = gather_rows(sch, outputs[0])
+            shared = [] if turns_rows(sch, outputs[0]) else gather_rows(sch, outputs[0])
             if shared:
                 schedule_row_blocks(sch, outputs[0], shared, target, threads)
                 done |= set(sch.blocks_under(sch.loops(outputs[0])[0]))

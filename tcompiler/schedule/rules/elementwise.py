@@ -145,6 +145,13 @@ def _schedule(
     return True
 
 
+def turns_rows(sch: Schedule, block: str) -> bool:
+    """Whether a map writes along another axis than it reads along, and so goes in tiles of its own."""
+    shape = shape_of(sch.function, find_block(sch.function, block))
+    lane = shape.innermost() if shape is not None else None
+    return shape is not None and lane is not None and _across(shape, lane) is not None
+
+
 def _loops_by_iter(sch: Schedule, block: str) -> dict[Var, str]:
     """The loop that each iter var is, in the order of the iter vars."""
     names = [sch.loop_of(block, k) for k in range(len(sch.iters(block)))]
