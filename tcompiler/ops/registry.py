@@ -40,6 +40,7 @@ _FAMILIES = (
     "ordered",
     "quantization",
     "sampling",
+    "resampling",
 )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +19,15 @@ from tcompiler.ir import dtypes as dt
 Places = NDArray[np.int64]
 Weights = NDArray[np.float64]
 
+
+class Line(NamedTuple):
+    """Places on a line: (step * i + offset) // unit for each output i."""
+
+    step: int
+    offset: int
+    unit: int
+
+
 _COORDINATES = (
     "half_pixel",
     "half_pixel_symmetric",
@@ -27,9 +39,22 @@ _COORDINATES = (
 )
 
 
+_ROUNDING = {
+    "round_prefer_floor": (-0.5, True),
+    "round_prefer_ceil": (0.5, False),
+    "floor": (0.0, False),
+    "ceil": (0.0, True),
+}
+"""What is added before rounding, and whether that goes up, by nearest_mode."""
 _POLICIES = ("stretch", "not_larger", "not_smaller")
 _TAPS = 256
 """Most weights per output element: each is a node."""
+_WRITTEN_OUT = 8
+"""Taps up to which a sum over those on a line is one node."""
+_UNIT = 4096
+"""Parts of an element that places on a line may lie at, at most."""
+_FAR = float(1 << 31)
+"""Where such places end: so many parts are an integer of 64 bits, and known from a float."""
 
 
 def coordinates(mode: str, size: int, out: int, scale: float, roi: tuple[float, float]) -> Weights:
@@ -65,20 +90,12 @@ def coordinates(mode: str, size: int, out: int, scale: float, roi: tuple[float, 
     raise CompileError(f"coordinate_transformation_mode is '{mode}', expected one of {', '.join(_COORDINATES)}")
 
 
-def nearest(x: Weights, mode: str) -> Places:
-    """The place of the nearest source element, by ONNX's nearest_mode."""
-    match mode:
-        case "round_prefer_floor":
-            place = np.ceil(x - 0.5)
-        case "round_prefer_ceil":
-            place = np.floor(x + 0.5)
-        case "floor":
-            place = np.floor(x)
-        case "ceil":
-            place = np.ceil(x)
-        case _:
-            raise CompileError(f"nearest_mode is '{mode}', expected round_prefer_floor, round_prefer_ceil, floor, ceil")
-    return place.astype(np.int64)
+def nearest(x: Weights, mode: str) -> tuple[Weights, bool]:
+    """What to round for the place of the nearest source element, by ONNX's nearest_mode, and whether up."""
+    if mode not in _ROUNDING:
+        raise CompileError(f"nearest_mode is '{mode}', expected {', '.join(_ROUNDING)}")
+    shift, up = _ROUNDING[mode]
+    return x + shift, up
 
 
 def kernel(mode: str, x: Weights, a: float) -> Weights:
@@ -92,6 +109,11 @@ def kernel(mode: str, x: Weights, a: float) -> Weights:
     return weights
 
 
+def _reach(mode: str, scale: float) -> int:
+    """How many elements on either side have a weight, of a kernel that is stretched where the scale is below 1."""
+    return int(np.ceil((1.0 if mode == "linear" else 2.0) * max(1.0, 1 / scale)))
+
+
 def taps(
     mode: str, x: Weights, size: int, scale: float, a: float, antialias: bool, exclude: bool
 ) -> tuple[Places, Weights]:
@@ -99,9 +121,8 @@ def taps(
 
     With antialias the kernel is stretched by a factor of reduction, as in Pillow.
     """
-    radius = 1.0 if mode == "linear" else 2.0
     stretch = max(1.0, 1 / scale) if antialias else 1.0
-    reach = int(np.ceil(radius * stretch))
+    reach = _reach(mode, scale if antialias else 1.0)
     first = np.floor(x).astype(np.int64) - reach + 1
     places = first[:, None] + np.arange(2 * reach)
     weights = kernel(mode, (places - x[:, None]) / stretch, a)
@@ -111,13 +132,50 @@ def taps(
     return np.clip(places, 0, size - 1), weights
 
 
+def line(at: Weights, up: bool = False) -> Line | None:
+    """The line on which rounded places lie.
+
+    Args:
+        at: Places between the elements of the source, equally far apart.
+        up: Whether they are rounded up.
+
+    Returns:
+        None where no integers as small as `_UNIT` say so for all of them.
+    """
+    if len(at) < 2 or not (np.abs(at) < _FAR).all():
+        return None
+    slope, start = (Fraction(float(v)).limit_denominator(_UNIT) for v in ((at[-1] - at[0]) / (len(at) - 1), at[0]))
+    unit = math.lcm(slope.denominator, start.denominator)
+    step, offset = int(slope * unit), int(start * unit) + (unit - 1) * up
+    exact = (step * np.arange(len(at)) + offset) // unit
+    return Line(step, offset, unit) if step > 0 and np.array_equal(exact, (np.ceil if up else np.floor)(at)) else None
+
+
 def resize_axis(
-    node: NodeView, x: SymbolicTensor, axis: int, places: Places, weights: Weights | None
+    node: NodeView, x: SymbolicTensor, axis: int, places: Places, weights: Weights | None, on: Line | None
 ) -> SymbolicTensor:
-    """One axis resized: elements gathered, or a weighted sum over taps."""
+    """One axis resized: elements taken, or a weighted sum over taps.
+
+    Args:
+        node: The node.
+        x: The source.
+        axis: The axis.
+        places: For each output the element, or one for each tap.
+        weights: The weights of the taps.
+        on: The line on which the first of them are, if they are not brought to the edge.
+    """
     if weights is None:
-        return apply("gather", x, node.constant(places), axis=axis)
+        if on is None or on.unit == 1:  # a slice
+            return apply("gather", x, node.constant(places), axis=axis)
+        step, offset, unit = on
+        return apply("resample", x, axis=axis, extent=len(places), step=step, offset=offset, unit=unit)
     live = [t for t in range(places.shape[1]) if weights[:, t].any()]
+    if on is not None and live and len(range(live[0], live[-1] + 1)) <= _WRITTEN_OUT:
+        step, offset, unit = on
+        used = weights[:, live[0] : live[-1] + 1].T.copy()
+        offset += unit * live[0]
+        table = node.constant(used, x.dtype.numpy)
+        return apply("resample", x, table, axis=axis, extent=len(places), step=step, offset=offset, unit=unit)
     shape = [-1 if k == axis else 1 for k in range(x.ndim)]
     total: SymbolicTensor | None = None
     for t in live:
@@ -217,14 +275,16 @@ def _resized(node: NodeView, x: SymbolicTensor) -> SymbolicTensor:
         if crop:
             outside.append((axis, (at < 0) | (at > size - 1)))
         if mode == "nearest":
-            places = np.clip(nearest(at, rounding), 0, size - 1)
+            at, up = nearest(at, rounding)
+            places = np.clip((np.ceil if up else np.floor)(at).astype(np.int64), 0, size - 1)
             times = out // size if size else 0
             if times * size == out and np.array_equal(places, np.arange(out) // max(times, 1)):
                 repeated[axis] = times
             else:
-                x = resize_axis(node, x, axis, places, None)
+                x = resize_axis(node, x, axis, places, None, line(at, up))
         else:
-            x = resize_axis(node, x, axis, *taps(mode, at, size, scale, a, antialias, exclude))
+            places, weights = taps(mode, at, size, scale, a, antialias, exclude)
+            x = resize_axis(node, x, axis, places, weights, line(at - _reach(mode, scale if antialias else 1.0) + 1))
     if repeated:
         x = repeat(x, repeated)
     for axis, mask in outside:

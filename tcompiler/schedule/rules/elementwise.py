@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import lcm
+from math import gcd, lcm
 
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Block, Store, buffer_table
 from tcompiler.ir.scalar.canonical import linear
-from tcompiler.ir.scalar.grammar import Binary, Load, Select, Var, children, postorder
+from tcompiler.ir.scalar.grammar import Binary, Load, Scalar, Select, Var, as_int, children, postorder
 from tcompiler.schedule.rules.accesses import Shape, moduli, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.placement import CHEAP, operations
@@ -29,6 +29,8 @@ STREAMS = 64
 """Rows that are read side by side, each from its beginning to its end: more of them crowd a cache."""
 SHORT = 8
 """Vectors of a row that are written out, if they are cheap."""
+STRIPS = 64
+"""The same of a row whose elements are read from places that are known for every lane then, and only then."""
 PIECE_BYTES = 8
 """Bytes side by side from which on it pays to put a vector together from them."""
 PIECES = 16
@@ -125,12 +127,16 @@ def _schedule(
     wanted = [*outer, *(n for names in inner for n in names)]
     if sch.loops(block)[-len(wanted) :] != wanted:
         sch.reorder(*wanted)
+    extent = shape.extents[var]
+    width = _whole_steps(shape, var, extent, max(width, target.vector_lanes(32)))
+    whole = len(inner) == 1 and _strips(node, shape, var, extent, width) * width >= extent
     for k, name in enumerate(wanted):
-        points = _turns(node, [v for v, n in loop_of.items() if n == name], shape, sch.extent(name))
+        places = not (whole and name == loop_of[var])  # where all of a row is written out, every lane's are known
+        points = _turns(node, [v for v, n in loop_of.items() if n == name], shape, sch.extent(name), places)
         if 0 < len(points) < pieces:
             cut = sch.peel(name, points)
             main = max(cut, key=lambda n: sch.extent(n) or 0)
-            for piece in cut:
+            for piece in sorted(cut, key=lambda n: n == main):  # it may fuse loops that the others know by name
                 (part,) = sch.blocks_under(piece)
                 own = threads if piece == main else 1
                 _schedule(sch, part, target, own, [*above, *wanted[:k]], pieces // len(cut))
@@ -205,16 +211,18 @@ def _only_in_indices(block: Block) -> set[Var]:
     """Iter vars that a map's value depends on through the elements that it reads alone."""
     if not isinstance(block.body, Store):
         return set()
-    found = {i.var for i in block.iters}
-    pending, seen = [block.body.value], {block.body.value}
+    return {i.var for i in block.iters}.difference(_above_loads(block.body.value))
+
+
+def _above_loads(value: Scalar) -> set[Scalar]:
+    """The nodes of a value that are no part of an index."""
+    pending, seen = [value], {value}
     while pending:
         node = pending.pop()
-        if isinstance(node, Var):
-            found.discard(node)
         new = [] if isinstance(node, Load) else [c for c in children(node) if c not in seen]
         seen.update(new)
         pending += new
-    return found
+    return seen
 
 
 def _short_rows(shape: Shape, lane: Var, loop_of: dict[Var, str], width: int, bytes_: int) -> Var | None:
@@ -239,7 +247,7 @@ def _short_rows(shape: Shape, lane: Var, loop_of: dict[Var, str], width: int, by
     return None
 
 
-def _turns(block: Block, fed: Sequence[Var], shape: Shape, extent: int | None) -> list[int]:
+def _turns(block: Block, fed: Sequence[Var], shape: Shape, extent: int | None, places: bool = True) -> list[int]:
     """Where a condition on an iter var alone, and a constant, turns from true to false or back.
 
     Args:
@@ -247,11 +255,12 @@ def _turns(block: Block, fed: Sequence[Var], shape: Shape, extent: int | None) -
         fed: The iter vars that a loop feeds.
         shape: The map's accesses.
         extent: The loop's iterations; no turns are told where it is not the iter var itself.
+        places: Whether conditions count that choose what place is read.
     """
     if len(fed) != 1 or extent != shape.extents[fed[0]] or not isinstance(block.body, Store):
         return []
     var, found = fed[0], set()
-    for node in postorder(block.body.value):
+    for node in postorder(block.body.value) if places else _above_loads(block.body.value):
         if not isinstance(node, Select):
             continue
         for c in postorder(node.cond):
@@ -297,9 +306,9 @@ def _tiled(
         peel_tails(sch, name)
 
 
-def _whole_steps(shape: Shape, lane: _Axis, width: int) -> int:
+def _whole_steps(shape: Shape, lane: Var, extent: int, width: int) -> int:
     """Lanes that hold whole steps of what an axis is divided by: where each of them reads is known then."""
-    found = moduli(shape).get(lane.var, set()) if lane.extent == shape.extents[lane.var] else set()
+    found = moduli(shape).get(lane, set()) if extent == shape.extents[lane] else set()
     step = lcm(width, *(m or 1 for m in found))
     return step if step <= SHORT * width else width
 
@@ -309,7 +318,7 @@ def _straight(
 ) -> None:
     """Vectors along an axis in which the output is contiguous; its tail is peeled, the rest goes on threads."""
     bits = buffer_table(sch.function)[shape.target.buffer].dtype.bytes * 8
-    width = _whole_steps(shape, lane, max(target.vector_lanes(bits), target.vector_lanes(32)))
+    width = _whole_steps(shape, lane.var, lane.extent, max(target.vector_lanes(bits), target.vector_lanes(32)))
     if lane.extent <= width:
         sch.vectorize(lane.loop)
         parallelize(sch, block, outer, shape.points(), threads)
@@ -319,6 +328,34 @@ def _straight(
     parallelize(sch, block, [*outer, first], shape.points(), threads, keep=[first])
     if lane.extent % width:
         peel_tails(sch, first)
-    if outer and lane.extent <= SHORT * width and operations(find_block(sch.function, block)) <= CHEAP:
-        # a loop of a few rounds costs as much as what it does
-        attempt(sch, sch.unroll, first)
+    strips = _strips(find_block(sch.function, block), shape, lane.var, lane.extent, width)
+    if strips * width >= lane.extent:
+        if outer:
+            # a loop of a few rounds costs as much as what it does
+            attempt(sch, sch.unroll, first)
+    elif strips > 1:
+        together, strip = sch.split(first, [None, strips])
+        sch.unroll(strip)
+        peel_tails(sch, together)
+
+
+def _strips(block: Block, shape: Shape, lane: Var, extent: int, width: int) -> int:
+    """How many vectors of a row are written out side by side.
+
+    Args:
+        block: A map.
+        shape: Its accesses.
+        lane: The iter var of the lanes.
+        extent: Elements of a row.
+        width: Lanes of a vector.
+    """
+    count = -(-extent // width)
+    turns = 1  # elements until those that are read lie in the same way again
+    for o in shape.operands:
+        for node in postorder(*o.indices):
+            if isinstance(node, Binary) and node.op == "floordiv" and (unit := as_int(node.b)):
+                turns = lcm(turns, unit // gcd(unit, linear(node.a).terms.get(lane, 0)))
+    if count <= SHORT and (turns > 1 or operations(block) <= CHEAP):
+        return count
+    strips = lcm(turns, width) // width
+    return strips if strips <= SHORT else count if count <= STRIPS else 1
