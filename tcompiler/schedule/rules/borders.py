@@ -23,16 +23,17 @@ from tcompiler.target.tile import Spans
 LEAST = 0.01
 """Share of its taps that an axis has to have outside to be worth the code of its borders."""
 PIECES = 8
-"""Pieces of an axis that code is written for, at most."""
+"""Pieces of an axis that code is written for, where nothing else is said."""
 
 
-def find_borders(sch: Schedule, block: str, shape: Shape) -> dict[Var, Spans]:
+def find_borders(sch: Schedule, block: str, shape: Shape, pieces: int = PIECES) -> dict[Var, Spans]:
     """The spatial iter vars along which windows reach into zeros, each with what its taps have inside.
 
     Args:
         sch: The schedule.
         block: A reduction.
         shape: Its iterations and accesses.
+        pieces: Pieces of an axis that code is written for, at most.
     """
     ends: dict[Var, list[tuple[int, int]]] = {}
     for c in zero_outside(sch.function, find_block(sch.function, block)):
@@ -50,7 +51,7 @@ def find_borders(sch: Schedule, block: str, shape: Shape) -> dict[Var, Spans]:
                 spans[k] = first, max(first, min(last, -rest // by + 1))
             else:
                 spans[k] = min(last, max(first, -(-rest // -by))), last
-    return {v: tuple(s) for v, s in ends.items() if _worth(s, shape.extents[v])}
+    return {v: tuple(s) for v, s in ends.items() if _worth(s, shape.extents[v], pieces)}
 
 
 def inside_share(spans: Spans, extent: int) -> float:
@@ -63,12 +64,14 @@ def inside_share(spans: Spans, extent: int) -> float:
     return sum(last - first for first, last in spans) / (extent * len(spans))
 
 
-def _worth(spans: list[tuple[int, int]], extent: int) -> bool:
-    pieces = {p for s in spans for p in s if 0 < p < extent}
-    return inside_share(tuple(spans), extent) <= 1 - LEAST and len(pieces) < PIECES
+def _worth(spans: list[tuple[int, int]], extent: int, pieces: int) -> bool:
+    turns = {p for s in spans for p in s if 0 < p < extent}
+    return inside_share(tuple(spans), extent) <= 1 - LEAST and len(turns) < pieces
 
 
-def skip_borders(sch: Schedule, block: str, axes: Collection[Var], cut: Callable[[], None]) -> bool:
+def skip_borders(
+    sch: Schedule, block: str, axes: Collection[Var], cut: Callable[[], None], decided: bool = False
+) -> bool:
     """Leaves out of a contraction what it would multiply with the zeros around an operand.
 
     Args:
@@ -76,6 +79,8 @@ def skip_borders(sch: Schedule, block: str, axes: Collection[Var], cut: Callable
         block: The block with the Update.
         axes: Iter vars along which it reaches into zeros.
         cut: Cuts off the tails of loops, which is done before borders are.
+        decided: Whether masks of loops that are written out are left to the code generator, which decides each of
+            their iterations: shorter schedules for the same code.
 
     Returns:
         False where nothing can be left out.
@@ -90,13 +95,13 @@ def skip_borders(sch: Schedule, block: str, axes: Collection[Var], cut: Callable
     if not some:
         return False
     cut()
-    masked = _masked(sch, block)
+    masked = _masked(sch, block, decided)
     while masked:
         loops = [(n, turns(loop_named(sch.function, n))) for n in sch.loops(masked[0])]
         loop, points = next((x for x in loops if x[1]), ("", []))
         if not loop or not attempt(sch, peel_at, sch, loop, points):
             return False
-        masked = _masked(sch, block)
+        masked = _masked(sch, block, decided)
     return True
 
 
@@ -104,8 +109,14 @@ def _copies(sch: Schedule, block: str) -> list[str]:
     return copies_of(block, sch.blocks())
 
 
-def _masked(sch: Schedule, block: str) -> list[str]:
-    return [n for n in _copies(sch, block) if find_block(sch.function, n).predicate is not TRUE]
+def _masked(sch: Schedule, block: str, decided: bool) -> list[str]:
+    def left(name: str) -> bool:
+        predicate = find_block(sch.function, name).predicate
+        if not decided:
+            return predicate is not TRUE
+        return any(sch.kind(v.name) != "unrolled" for v in free_vars(predicate))
+
+    return [n for n in _copies(sch, block) if left(n)]
 
 
 def _peelable(sch: Schedule, block: str, var: str) -> bool:

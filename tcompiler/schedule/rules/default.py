@@ -8,6 +8,7 @@ from math import prod
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Function
 from tcompiler.schedule.rules.chain import schedule_chain
+from tcompiler.schedule.rules.channels import schedule_channels
 from tcompiler.schedule.rules.columns import reduce_columns
 from tcompiler.schedule.rules.dots import schedule_dots
 from tcompiler.schedule.rules.elementwise import schedule_map, turns_rows
@@ -62,7 +63,8 @@ def _schedule(sch: Schedule, target: Target, threads: int, constants: Collection
     for name in _reductions(sch):
         before = set(sch.blocks())
         if name in before - done and (
-            schedule_windows(sch, name, target, threads, constants)
+            schedule_channels(sch, name, target, threads, constants)
+            or schedule_windows(sch, name, target, threads, constants)
             or reduce_columns(sch, name, target, threads, constants)
             or schedule_dots(sch, name, target, threads, constants)
             or schedule_reduction(sch, name, target, threads, constants)

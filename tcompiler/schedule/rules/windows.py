@@ -44,7 +44,7 @@ EXPANDED_APART = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class _Windows:
+class Windows:
     """What slides.
 
     Attributes:
@@ -81,15 +81,15 @@ def schedule_windows(sch: Schedule, block: str, target: Target, threads: int, co
 
 
 def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str]) -> bool:
-    if _windows(sch, block) is None:
+    if find_windows(sch, block) is None:
         return False
     for name in sch.producers(block):
-        if _is_padding(sch, name, block):
+        if is_padding(sch, name, block):
             sch.compute_inline(name)
-    found = _windows(sch, block)
-    if found is None or not _lay_out(sch, found, constants):
+    found = find_windows(sch, block)
+    if found is None or not lay_out(sch, found, constants):
         return False
-    found = _windows(sch, block)
+    found = find_windows(sch, block)
     assert found is not None
     shape, lane, row = found.shape, found.lane, found.row
     loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
@@ -115,7 +115,7 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants
     elif slides and shape.extents[lane] >= 2 * lanes:
         rows = even_tile(shape.extents[lane] // lanes, ROWS)
         strips, strip = sch.split(lane_outer, [None, rows])
-    taps = _tap_order(found)
+    taps = tap_order(found)
     free = [v for v in shape.spatial if v is not lane and v is not row and v is not line]
     units = [loop_of[v] for v in free if shape.extents[v] == 1]
     rest = [loop_of[v] for v in free if shape.extents[v] > 1]
@@ -159,12 +159,20 @@ def even_tile(extent: int, most: int) -> int:
     return -(-extent // -(-extent // most))
 
 
-def _windows(sch: Schedule, block: str) -> _Windows | None:
+def find_windows(sch: Schedule, block: str, lane: Var | None = None) -> Windows | None:
+    """What slides in a block, if it is windows over one operand.
+
+    Args:
+        sch: The schedule.
+        block: The block.
+        lane: The axis of lanes, along which the operand need not be contiguous; None for the one that the output is.
+    """
     node = find_block(sch.function, block)
     shape = shape_of(sch.function, node)
     if shape is None or not shape.reduce or 0 in shape.extents.values() or not isinstance(node.body, Update):
         return None
-    lane = shape.innermost()
+    apart = lane is not None
+    lane = lane or shape.innermost()
     taps = [v for v in shape.reduce if shape.extents[v] > 1]
     data = [o for o in shape.operands if any(o.moves(v) for v in shape.spatial if _meets(o, v, shape))]
     if lane is None or not taps or len(data) != 1:
@@ -179,13 +187,13 @@ def _windows(sch: Schedule, block: str) -> _Windows | None:
     others = [o for o in shape.operands if o is not operand]
     if any(o.moves(u) for o in others for u in along) or operand.strides.get(lane) is None:
         return None
-    if lane not in along and operand.strides.get(lane) != 1:
+    if lane not in along and operand.strides.get(lane) != 1 and not apart:
         return None
     if any(operand.strides.get(u) is None for u in (*along, *along.values())):
         return None
     rows = [u for u in along if u is not lane and shape.extents[u] > 1 and shape.target.strides.get(u)]
     row, line, *_ = *sorted(rows, key=lambda u: shape.target.strides.get(u) or 0), None, None
-    return _Windows(shape, operand, along, lane, row, None if lane in along else line)
+    return Windows(shape, operand, along, lane, row, None if lane in along else line)
 
 
 def _meets(operand: Operand, var: Var, shape: Shape) -> bool:
@@ -197,7 +205,7 @@ def _together(operand: Operand, a: Var, b: Var) -> bool:
     return any({a, b} <= set(linear(i, {}).terms) for i in operand.indices)
 
 
-def _is_padding(sch: Schedule, name: str, reader: str) -> bool:
+def is_padding(sch: Schedule, name: str, reader: str) -> bool:
     """Whether a block only puts a constant around what it copies, for one reader."""
     body = find_block(sch.function, name).body
     return (
@@ -210,7 +218,7 @@ def _is_padding(sch: Schedule, name: str, reader: str) -> bool:
     )
 
 
-def _lay_out(sch: Schedule, found: _Windows, constants: Collection[str]) -> bool:
+def lay_out(sch: Schedule, found: Windows, constants: Collection[str]) -> bool:
     """Lays constant operands out with the lanes last; False where an operand stays apart along the lanes."""
     for o in found.shape.operands:
         step = o.strides.get(found.lane, 0)
@@ -225,7 +233,7 @@ def _lay_out(sch: Schedule, found: _Windows, constants: Collection[str]) -> bool
     return True
 
 
-def _tap_order(found: _Windows) -> list[Var]:
+def tap_order(found: Windows) -> list[Var]:
     """Taps along the rows innermost where lanes slide: what one row reads the next one reads for another tap."""
     taps = [v for v in found.shape.reduce if v not in found.along.values()] + [*found.along.values()]
     if found.lane not in found.along or found.row is None:
@@ -234,7 +242,7 @@ def _tap_order(found: _Windows) -> list[Var]:
     return [*(v for v in taps if v is not last), last]
 
 
-def _inside(sch: Schedule, found: _Windows, var: Var, step: int) -> tuple[int, int] | None:
+def _inside(sch: Schedule, found: Windows, var: Var, step: int) -> tuple[int, int] | None:
     """The tiles of a window's axis that read inside the operand alone: the first one, and the first one behind them.
 
     Args:

@@ -1,0 +1,221 @@
+"""Windows over channels that lie apart, as those of images in NCHW: vectors of channels, brought side by side first.
+
+Lanes along a window's axis are as many as an image is wide: 7 columns leave more than half of a vector of 16 empty, and
+what lies in the padding is computed, too. Channels fill vectors, and every tap is inside an image or not for all of
+them. So a vector's channels are transposed into a copy of their own, a few planes that stay in the level 1 cache, a
+tile of columns slides over that copy, and its sums are transposed in registers as they are stored:
+
+    for channels (vectors): copy = transposed planes
+        for lines …: for strip of columns:
+            acc = 0;  for r, s: for columns (unrolled): for lanes: acc += copy[line + r, column + s] · w[r, s]
+
+That takes as many transposed vectors as elements, whatever the window has of taps; it is done where taps are many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from math import ceil, prod
+
+from tcompiler.backends.llvm.linear import linear
+from tcompiler.ir.loop.analysis import find_block, touched
+from tcompiler.ir.loop.grammar import buffer_table
+from tcompiler.ir.scalar.grammar import Var, as_int
+from tcompiler.schedule.rules.attempt import attempt, copies_of, peel_tails
+from tcompiler.schedule.rules.body import inline_epilogues, lanes_and_rows, lanes_innermost
+from tcompiler.schedule.rules.borders import find_borders, inside_share, skip_borders
+from tcompiler.schedule.rules.elementwise import schedule_map
+from tcompiler.schedule.rules.lanes import ACROSS, MARGIN
+from tcompiler.schedule.rules.threads import parallelize
+from tcompiler.schedule.rules.windows import Windows, even_tile, find_windows, is_padding, lay_out, tap_order
+from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.model import pace
+from tcompiler.target.target import Target
+
+BITS = 32
+"""Of an element: how long others take to be transposed was not measured."""
+BROUGHT = 3.0
+"""Cycles for a vector of elements that are transposed from planes in memory into a copy."""
+SLID = 1.1
+"""Loads for a multiply-add whose lanes slide over an image: its weight, and a part of a vector of data."""
+APART = 1.2
+"""How much more they take where lanes read every other element, or fewer."""
+STORED = 2.0
+"""Cycles around the taps of a vector of such lanes."""
+WRITTEN_OUT = 256
+"""Multiply-adds of a tile that are written out."""
+CODE = 4096
+"""Multiply-adds of all tiles that are written out, those at borders one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What was decided.
+
+    Attributes:
+        found: What slides, lanes along the channels.
+        rows: Columns of a tile.
+        skipped: Axes along which taps that lie outside are left out.
+        cycles: What all takes on one thread, about.
+    """
+
+    found: Windows
+    rows: int
+    skipped: tuple[Var, ...]
+    cycles: float
+
+
+def schedule_channels(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str]) -> bool:
+    """Schedules a sum over the taps of windows in vectors of channels that lie apart, where that is quicker.
+
+    Args:
+        sch: The schedule; the block stands in a loop nest of its own.
+        block: A block with an Update.
+        target: The machine.
+        threads: Threads that the kernel may use.
+        constants: Names of inputs whose layout may be chosen, as they are packed once.
+
+    Returns:
+        False, with nothing changed, where the rule does not fit or does not pay.
+    """
+    slid = find_windows(sch, block)
+    if slid is None or slid.lane not in slid.along:
+        return False
+    plans = [p for v in slid.shape.spatial if (p := _plan(sch, block, slid, v, target, threads)) is not None]
+    best = min(plans, key=lambda p: p.cycles, default=None)
+    if best is None or best.cycles > MARGIN * _sliding(slid, target):
+        return False
+    return attempt(sch, _schedule, sch, block, best, target, threads, constants)
+
+
+def _plan(sch: Schedule, block: str, slid: Windows, lane: Var, target: Target, threads: int) -> _Plan | None:
+    """A tile with lanes along an axis that no window slides along; None where there is no such tile."""
+    extents, buffers = slid.shape.extents, buffer_table(sch.function)
+    apart = lane not in slid.along and lane in slid.data.indices and extents[lane] > 1
+    found = find_windows(sch, block, lane) if apart else None
+    if found is None or found.row is None or {buffers[o].dtype.bits for o in _moved(found)} != {BITS}:
+        return None
+    rows = even_tile(extents[found.row], _most_rows(found, target))
+    spans = find_borders(sch, block, found.shape, CODE)
+    taps = prod(extents[v] for v in found.shape.reduce)
+    written = rows * extents[found.along[found.row]] * _pieces(spans, found.row, extents, rows)
+    for v in [v for v in spans if v is not found.row]:
+        written *= _pieces(spans, v, extents, 1)
+        if written > CODE:
+            del spans[v]
+    inside = taps * prod(inside_share(s, extents[v]) for v, s in spans.items())
+    width = target.vector_lanes(BITS)
+    whole = all(v in spans for v in found.along)
+    sizes = buffers[_source(sch, block, found) if whole else found.data.buffer].shape
+    places = prod(extents[v] for v in found.along)
+    planes = prod(e for v, e in extents.items() if v in found.shape.spatial and v not in found.along and v is not lane)
+    vectors = ceil(extents[lane] / width)
+    read = prod(
+        as_int(e) or 1
+        for i, e in zip(found.data.indices, sizes, strict=True)
+        if any(v in linear(i, {}).terms for v in found.along)
+    )
+    if read * width * BITS // 8 > target.l2_bytes // 2:
+        return None
+    stored = places // extents[found.row] * ceil(extents[found.row] / rows) * ceil(rows / width) * width
+    each = places * inside * pace(target).fma + read * BROUGHT + stored * ACROSS
+    uneven = ceil(vectors * planes / threads) * threads / (vectors * planes)
+    return _Plan(found, rows, tuple(spans), each * vectors * planes * uneven)
+
+
+def _moved(found: Windows) -> tuple[str, str]:
+    """What is transposed."""
+    return found.data.buffer, found.shape.target.buffer
+
+
+def _source(sch: Schedule, block: str, found: Windows) -> str:
+    """What the windows' data are when padding is not copied with them."""
+    for name in sch.producers(block):
+        if is_padding(sch, name, block):
+            (source,) = touched(find_block(sch.function, name)).reads
+            return source
+    return found.data.buffer
+
+
+def _sliding(slid: Windows, target: Target) -> float:
+    """Cycles of the same windows with lanes along the axis that the output is contiguous in."""
+    extents = slid.shape.extents
+    taps = prod(extents[v] for v in slid.shape.reduce)
+    places = prod(extents[v] for v in slid.shape.spatial) // extents[slid.lane]
+    strips = ceil(extents[slid.lane] / target.vector_lanes(BITS))
+    apart = APART if (slid.data.strides.get(slid.lane) or 0) > 1 else 1.0
+    return places * strips * (taps * SLID * pace(target).load * apart + STORED)
+
+
+def _pieces(spans: dict[Var, tuple[tuple[int, int], ...]], var: Var, extents: dict[Var, int], step: int) -> int:
+    """Pieces that the borders of an axis cut its tiles into."""
+    turns = {p // step for s in spans.get(var, ()) for p in s if 0 < p < extents[var]}
+    return min(2 * len(turns) + 1, ceil(extents[var] / step))
+
+
+def _most_rows(found: Windows, target: Target) -> int:
+    """Columns of a tile whose sums are in registers, and the elements that the next taps read again."""
+    assert found.row is not None
+    forms = [linear(i, {}).terms for i in found.data.indices]
+    step = next(form[found.row] for form in forms if found.row in form)
+    return max((target.vector_registers - 2) // (1 + step), 1)
+
+
+def _schedule(sch: Schedule, block: str, plan: _Plan, target: Target, threads: int, constants: Collection[str]) -> bool:
+    lane = plan.found.lane
+    if not lay_out(sch, plan.found, constants):
+        return False
+    pads = [n for n in sch.producers(block) if is_padding(sch, n, block)]
+    whole = all(v in plan.skipped for v in plan.found.along)
+    for name in pads if whole else ():
+        sch.compute_inline(name)
+    found = find_windows(sch, block, lane)
+    assert found is not None
+    assert found.row is not None
+    copy = pads[0] if pads and not whole else sch.cache_read(block, found.data.buffer, "local")[0]
+    found = find_windows(sch, block, lane)
+    assert found is not None
+    assert found.row is not None
+    shape, data = found.shape, found.data
+    loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
+    width = target.vector_lanes(BITS)
+    strips, lanes = sch.split(loop_of[lane], [None, min(shape.extents[lane], width)])
+    tiles, tile = sch.split(loop_of[found.row], [None, plan.rows])
+    taps = [loop_of[v] for v in tap_order(found)]
+    others = [v for v in shape.spatial if v is not lane and v is not found.row]
+    units = [loop_of[v] for v in others if shape.extents[v] == 1]
+    around = [loop_of[v] for v in others if v not in found.along and shape.extents[v] > 1]
+    lines = [loop_of[v] for v in others if v in found.along and shape.extents[v] > 1]
+    sch.reorder(*units, *around, strips, *lines, tiles, *taps, tile, lanes)
+    for name in units:
+        sch.elide(name)
+    sch.compute_at(copy, strips)
+    names = [f"d{k}" for k in range(len(data.indices))]
+    at = data.indices.index(lane)
+    order = [*names[:at], *names[at + 1 :], names[at]]
+    sch.transform_layout(data.buffer, f"lambda {', '.join(names)}: ({', '.join(order)})", False)
+    init, write = sch.stage_accumulate(block, tiles, "register")
+    lanes_innermost(sch, block, lanes, init, write)
+    inline_epilogues(sch, write)
+    lanes_and_rows(sch, init)
+    lanes_and_rows(sch, write)
+    sch.vectorize(lanes)
+    sch.unroll(tile)
+    size = plan.rows
+    for name in reversed(taps):
+        size *= sch.extent(name) or 1
+        if name != taps[-1] and size > WRITTEN_OUT:
+            break
+        sch.unroll(name)
+    parallelize(sch, block, [*around, strips], shape.points(), threads, keep=[strips])
+
+    def cut() -> None:
+        for name in (strips, tiles):
+            peel_tails(sch, name)
+
+    if not plan.skipped or not attempt(sch, skip_borders, sch, block, plan.skipped, cut, True):
+        cut()
+    for name in copies_of(copy, sch.blocks()):
+        schedule_map(sch, name, target, 1)
+    return True

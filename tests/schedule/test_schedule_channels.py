@@ -1,0 +1,91 @@
+"""Depthwise convolutions of small planes: right beside onnxruntime, in vectors of channels where that pays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import tcompiler as tc
+from tcompiler import api
+
+CASES = [
+    # data, kernel, stride, pads, dilation, and whether channels are lanes with AVX-512
+    ((1, 48, 7, 7), (7, 7), 1, (3, 3), 1, True),
+    ((1, 33, 7, 7), (5, 5), 1, (2, 2), 1, True),
+    ((3, 30, 6, 9), (5, 5), 1, (2, 2), 1, True),
+    ((2, 32, 14, 14), (11, 11), 1, (5, 5), 1, True),
+    ((1, 40, 11, 10), (5, 7), 1, (1, 3), 1, True),
+    ((1, 64, 14, 13), (7, 7), 2, (3, 3), 1, True),
+    ((1, 32, 9, 9), (5, 5), 1, (4, 4), 2, True),
+    ((1, 30, 10, 8), (5, 5), 1, (0, 0), 1, True),
+    ((1, 31, 8, 12), (6, 6), 3, (2, 0), 1, True),
+    ((1, 16, 14, 9), (29, 29), 1, (14, 14), 1, True),
+    ((1, 3, 40, 40), (5, 5), 1, (2, 2), 1, False),
+    ((1, 32, 14, 14), (3, 3), 1, (1, 1), 1, False),
+]
+
+
+def model(data: tuple[int, ...], kernel: tuple[int, int], stride: int, pads: tuple[int, int], dilation: int) -> bytes:
+    """A depthwise convolution with what follows it in networks: a bias, a residual and ReLU."""
+    rng = np.random.default_rng(0)
+    channels = data[1]
+    conv = helper.make_node(
+        "Conv",
+        ["x", "w", "b"],
+        ["z"],
+        group=channels,
+        kernel_shape=kernel,
+        strides=[stride] * 2,
+        pads=[*pads, *pads],
+        dilations=[dilation] * 2,
+    )
+    nodes = [conv, helper.make_node("Abs", ["z"], ["r"]), helper.make_node("Add", ["r", "z"], ["y"])]
+    given = {"w": (channels, 1, *kernel), "b": (channels,)}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, data)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(rng.standard_normal(s).astype(np.float32), n) for n, s in given.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return onnx.shape_inference.infer_shapes(made, strict_mode=True).SerializeToString()
+
+
+@pytest.mark.parametrize(("data", "kernel", "stride", "pads", "dilation", "lanes"), CASES)
+def test_depthwise(
+    data: tuple[int, ...],
+    kernel: tuple[int, int],
+    stride: int,
+    pads: tuple[int, int],
+    dilation: int,
+    lanes: bool,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model(data, kernel, stride, pads, dilation))
+    session = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(1).standard_normal(data).astype(np.float32)
+    (expected,) = session.run(None, {"x": x})
+    for threads in (1, 2):
+        found = np.asarray(tc.compile(path, threads=threads)(x))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5 * float(np.abs(expected).max()))
+    texts = api.compile_stages(path, "scheduled", target="znver5", threads=1).texts
+    (text,) = [v for k, v in texts.items() if k.startswith("scheduled/")]
+    assert ('scope="local"' in text) == lanes
+
+
+def test_taps_outside_are_left_out(tmp_path: Path) -> None:
+    """Every tap of a line or column that lies in the padding is gone from the code, and the padding is not copied."""
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model((1, 16, 7, 7), (7, 7), 1, (3, 3), 1))
+    texts = api.compile_stages(path, "llvm", target="znver5", threads=1).texts
+    code = "\n".join(v for k, v in texts.items() if k.startswith("llvm/"))
+    inside = sum(0 <= w + s - 3 < 7 for w in range(7) for s in range(7))
+    assert code.count("call <16 x float> @llvm.fmuladd") == 7 * inside  # of every line one tap's line, in a loop
+    assert not any("pad = alloc" in v for k, v in texts.items() if k.startswith("scheduled/"))
