@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.expr.grammar import Program
@@ -26,6 +26,8 @@ from tcompiler.ops.define import (
 from tcompiler.ops.registry import Attribute, Attrs, Operator, Types, register
 from tcompiler.ops.types import expect_kind, fail, flag, integer, integers, required, show
 
+_STAGE = 6
+"""Taps that writing what a pool finds is as much work as."""
 _LAST = (1 << 63) - 1
 """An index behind all others."""
 
@@ -70,6 +72,23 @@ class _Window:
         self.shape = (*self.lead, *outputs)
         self.edge = tuple(edge)
 
+    def stages(self) -> list[int]:
+        """The axes, in order, along which windows are reduced one after the other; none where that does not pay.
+
+        What one stage finds serves several windows of the next one.
+        """
+        now, out = [as_int(e) for e in self.spatial], [as_int(e) for e in self.shape[len(self.lead) :]]
+        if None in now or None in out:
+            return []
+        still = [(self.kernel[k], self.strides[k], self.before[k], self.reach[k]) for k in range(self.rank)]
+        axes = [k for k in reversed(range(self.rank)) if still[k] != (1, 1, 0, 0)]
+        steps = 0
+        for k in axes:
+            now[k] = out[k]
+            steps += math.prod(n or 0 for n in now) * (self.kernel[k] + _STAGE)
+        points = math.prod(n or 0 for n in out)
+        return axes if steps < points * (math.prod(self.kernel) + _STAGE) else []
+
     def source(self, at: Sequence[Scalar]) -> list[Scalar]:
         """Indices into padded data from the output's indices followed by the window's."""
         rank, n = self.rank, len(self.shape)
@@ -83,6 +102,66 @@ class _Window:
     def reach(self) -> tuple[int, ...]:
         """Padding after the data, rounding included."""
         return tuple(a + e for a, e in zip(self.after, self.edge, strict=True))
+
+
+def _pooled(
+    d: Definition,
+    x: Handle,
+    w: _Window,
+    reducer: str,
+    name: str,
+    fill: float,
+    element: Callable[[Scalar], Scalar],
+) -> Handle:
+    """What a reducer makes of the windows' elements: of all axes at once, or along one after the other.
+
+    Args:
+        d: The definition.
+        x: The data.
+        w: The windows.
+        reducer: The reducer.
+        name: The result's name.
+        fill: What padding counts as.
+        element: What is reduced of an element.
+    """
+    stages = w.stages()
+    if not stages:
+        xp = padded(d, x, w.before, w.reach, fill)
+        return d.reduce(reducer, name, w.shape, [index(k) for k in w.kernel], lambda *at: element(xp[w.source(at)]))
+    for k in stages:
+        x = _pooled_along(d, x, w, k, reducer, name if k == stages[-1] else f"{name}{k}", fill, element)
+        element = _same
+    return x
+
+
+def _same(element: Scalar) -> Scalar:
+    return element
+
+
+def _pooled_along(
+    d: Definition,
+    x: Handle,
+    w: _Window,
+    axis: int,
+    reducer: str,
+    name: str,
+    fill: float,
+    element: Callable[[Scalar], Scalar],
+) -> Handle:
+    """Windows along one axis alone; arguments as for `_pooled`."""
+
+    def alone(pads: Sequence[int]) -> list[int]:
+        return [pads[axis] if k == axis else 0 for k in range(w.rank)]
+
+    at = len(w.lead) + axis
+    xp = padded(d, x, alone(w.before), alone(w.reach), fill, f"{name}_pad")
+    shape = (*x.shape[:at], w.shape[at], *x.shape[at + 1 :])
+
+    def body(*i: Scalar) -> Scalar:
+        place = i[at] * w.strides[axis] + i[-1] * w.dilations[axis]
+        return element(xp[[*i[:at], place, *i[at + 1 : -1]]])
+
+    return d.reduce(reducer, name, shape, [index(w.kernel[axis])], body)
 
 
 _ATTRIBUTES = {
@@ -109,9 +188,7 @@ def _lowest(dtype: dt.DType) -> float:
 def _max_pool(types: Types, attrs: Attrs) -> Program:
     d = Definition("max_pool", types, ("x",))
     x, w = d.input(0), _Window("max_pool", required(types, 0), attrs)
-    xp = padded(d, x, w.before, w.reach, _lowest(x.dtype))
-    y = d.reduce("max", "y", w.shape, [index(k) for k in w.kernel], lambda *at: xp[w.source(at)])
-    return d.program(y)
+    return d.program(_pooled(d, x, w, "max", "y", _lowest(x.dtype), _same))
 
 
 register(Operator("max_pool", ("x",), _max_pool_type, _max_pool, _ATTRIBUTES))
@@ -199,8 +276,7 @@ def _average_pool(types: Types, attrs: Attrs) -> Program:
     d = Definition("average_pool", types, ("x",))
     x, w = d.input(0), _Window("average_pool", required(types, 0), attrs)
     wide = accumulator(x.dtype)
-    xp = padded(d, x, w.before, w.reach, 0.0)
-    total = d.reduce("sum", "total", w.shape, [index(k) for k in w.kernel], lambda *at: cast(wide, xp[w.source(at)]))
+    total = _pooled(d, x, w, "sum", "total", 0.0, lambda e: cast(wide, e))
     # What counts is the data, or data and pads; what rounding up reaches beyond the pads never counts.
     include = flag(attrs, "count_include_pad")
     counts: list[Handle | None] = []

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from tcompiler.ops import registry
+from tcompiler.ops.evaluate import type_of
 from tcompiler.ops.residues import Aligned, aligned, combinations
 from tests.ops.checking import close, f32, run
 
@@ -218,6 +220,9 @@ def test_conv_transpose(
         ((2, 2), (1, 1), (0, 0, 0, 0), (2, 3)),
         ((1, 1), (1, 1), (0, 0, 0, 0), (1, 1)),
         ((11, 10), (1, 1), (0, 0, 0, 0), (1, 1)),
+        ((7, 5), (1, 1), (3, 2, 3, 2), (1, 1)),
+        ((1, 9), (1, 1), (0, 4, 0, 4), (1, 1)),
+        ((6, 5), (2, 1), (1, 4, 3, 0), (1, 2)),
     ],
 )
 def test_pools(
@@ -240,6 +245,19 @@ def test_pools(
     flat, at = view(x, -np.inf).reshape(*total.shape, -1), view(places, -1).reshape(*total.shape, -1)
     want = np.take_along_axis(at, flat.argmax(-1)[..., None], -1)[..., 0]
     np.testing.assert_array_equal(run("argmax_pool", [x], **attrs), want.astype(np.int64))
+
+
+def test_pools_in_stages() -> None:
+    """Wide windows that overlap are reduced along one axis after the other, others at once."""
+    x = type_of(f32(1, 3, 11, 10))
+    for kernel, strides, scopes in (
+        ((7, 7), (1, 1), 2),
+        ((3, 3), (1, 1), 1),
+        ((11, 10), (1, 1), 1),
+        ((9, 1), (1, 1), 1),
+    ):
+        program = registry.get("max_pool").define([x], {"kernel": kernel, "strides": strides})
+        assert len(program.scopes) == scopes
 
 
 def test_pools_round_up() -> None:
@@ -312,6 +330,17 @@ def test_sample_far_outside_and_of_nan_reads_no_foreign_memory() -> None:
     x = f32(1, 1, 3)
     edge = run("sample", [x, at[:, :3]], padding="border")
     np.testing.assert_array_equal(edge[0, 0], x[0, 0, [2, 0, 2]])
+
+
+@pytest.mark.parametrize(("step", "offset", "unit"), [(1, -1, 2), (13, 0, 27), (7, -20, 3), (2, 5, 1), (1, -30, 1)])
+@pytest.mark.parametrize("taps", [0, 1, 3])
+def test_resample(step: int, offset: int, unit: int, taps: int) -> None:
+    x, extent = f32(2, 5, 3), 11
+    weights = f32(taps, extent) if taps else None
+    at = (step * np.arange(extent) + offset) // unit + np.arange(max(taps, 1))[:, None]
+    parts = x[:, np.clip(at, 0, 4)]  # rows of data, taps, places
+    want = parts[:, 0] if weights is None else np.einsum("ntik,ti->nik", parts, weights)
+    close(run("resample", [x, weights], axis=1, extent=extent, step=step, offset=offset, unit=unit), want)
 
 
 @pytest.mark.parametrize(
