@@ -21,7 +21,7 @@ from tcompiler.ops.convolution import spatial_names
 from tcompiler.ops.define import Definition, Handle, accumulator, cast, inside, plus, select
 from tcompiler.ops.define import product as multiplied
 from tcompiler.ops.registry import Attribute, Attrs, Operator, Types, register
-from tcompiler.ops.residues import Aligned, Residues, aligned, kernel_classes
+from tcompiler.ops.residues import Aligned, Residues, aligned, axis_attributes, kernel_classes
 from tcompiler.ops.types import expect_kind, fail, integer, integers, known, present, required, same_dtype, show
 
 
@@ -79,13 +79,7 @@ def _type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     x = required(types, 0)
     same_dtype("conv_planes", present(types))
     expect_kind("conv_planes", x, "number")
-    rank = len(x.shape) - 2
-    each = [integers(attrs, key) for key in ("sizes", "pads", "strides", "dilations", "taps")]
-    if rank < 1 or any(len(v) != rank for v in each) or min(*each[0], *each[2], *each[3], *each[4]) < 1:
-        fail(
-            f"conv_planes: data {show(x)}, sizes {each[0]}, pads {each[1]}, strides {each[2]}, dilations {each[3]}, "
-            f"taps {each[4]}: expected one of each for each of the {rank} spatial axes, and only pads below 1"
-        )
+    each = axis_attributes("conv_planes", x, attrs)
     groups, biased = integer(attrs, "groups"), bool(attrs["biased"])
     channels = known("conv_planes", x.shape[1], "the number of channels")
     filters = integer(attrs, "filters")

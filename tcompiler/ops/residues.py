@@ -143,17 +143,35 @@ def _summed(combination: Iterable[Residues]) -> bool:
     return all(r.taps for r in combination)
 
 
-def _type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
-    x, w = required(types, 0), required(types, 1)
-    same_dtype("conv_residues", present(types))
-    expect_kind("conv_residues", x, "number")
+def axis_attributes(op: str, x: TensorType, attrs: Attrs) -> list[tuple[int, ...]]:
+    """Sizes, pads, strides, dilations and taps of a transposed convolution that is done by residues.
+
+    Args:
+        op: The operator's name, for messages.
+        x: Type of the data: batch, channels, spatial axes.
+        attrs: The operator's attributes.
+
+    Returns:
+        The five, each with one number for each spatial axis.
+
+    Raises:
+        CompileError: If one has another length, or anything but a pad is below 1.
+    """
     rank = len(x.shape) - 2
     each = [integers(attrs, key) for key in ("sizes", "pads", "strides", "dilations", "taps")]
     if rank < 1 or any(len(v) != rank for v in each) or min(*each[0], *each[2], *each[3], *each[4]) < 1:
         fail(
-            f"conv_residues: data {show(x)}, sizes {each[0]}, pads {each[1]}, strides {each[2]}, dilations {each[3]}, "
+            f"{op}: data {show(x)}, sizes {each[0]}, pads {each[1]}, strides {each[2]}, dilations {each[3]}, "
             f"taps {each[4]}: expected one of each for each of the {rank} spatial axes, and only pads below 1"
         )
+    return each
+
+
+def _type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x, w = required(types, 0), required(types, 1)
+    same_dtype("conv_residues", present(types))
+    expect_kind("conv_residues", x, "number")
+    each = axis_attributes("conv_residues", x, attrs)
     groups, biased = integer(attrs, "groups"), bool(attrs["biased"])
     channels = known("conv_residues", x.shape[1], "the number of channels")
     filters = known("conv_residues", w.shape[0], "the number of filters")

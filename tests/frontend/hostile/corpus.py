@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,12 @@ def varint(n: int) -> bytes:
     return out + bytes([n])
 
 
+_THEMES = ("bombs", "chains", "files", "names", "nesting", "operators", "structure", "tensors")
+"""The modules that add cases, in this order."""
+
+
 def all_cases() -> dict[str, Case]:
     """Every case by theme/name."""
-    from tests.frontend.hostile import bombs, chains, files, names, nesting, operators, structure, tensors  # noqa: F401
-
+    for theme in _THEMES:
+        import_module(f"tests.frontend.hostile.{theme}")
     return CASES
