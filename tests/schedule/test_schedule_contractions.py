@@ -255,6 +255,37 @@ def test_a_long_reduction_of_two_inputs_is_done_in_parts(tmp_path: Path, equatio
     assert any(f'sch.reorder("{part}"' in text for part in ("v2_j_0", "v2_d")), text
 
 
+def test_rows_across_memory_are_copied_part_by_part(tmp_path: Path) -> None:
+    text = traces(product(tmp_path / "m.onnx", "jdi,djk->ik", {"i": 64, "j": 1511, "d": 6, "k": 70}, None))
+    rows = re.search(r'sch.cache_read\("v2_block", "(v[01])", "global"\)', text)
+    assert rows and re.search(rf'sch.compute_at\("{rows[1]}_copy", "v2_(d|j_0)"\)', text), text
+
+
+@pytest.mark.parametrize("equation", ["bmhk,nkbh->hnmb", "bmk,bkn->nmb"])
+def test_a_batch_that_lies_innermost_behind_a_map_has_no_lanes(tmp_path: Path, equation: str) -> None:
+    text = traces(product(tmp_path / "m.onnx", equation, {"b": 5, "h": 3, "m": 54, "n": 45, "k": 11}, None))
+    assert re.search(r'sch.vectorize\("t[02]_[mn]_1"\)', text), text
+
+
+def test_a_factor_that_a_loop_around_panels_does_not_move_is_copied_once(tmp_path: Path) -> None:
+    # both factors have the batch, which lanes run along, and one of them no rows
+    text = traces(product(tmp_path / "m.onnx", "hkbm,bknh->hmnb", {"b": 9, "h": 3, "m": 54, "n": 45, "k": 11}, None))
+    assert 'sch.vectorize("v2_b_1")' in text
+    assert 'sch.compute_at("v0_copy"' in text
+    assert "v1_copy" in text and 'sch.compute_at("v1_copy"' not in text
+
+
+@pytest.mark.parametrize("size", [(5, 15, 11), (4, 14, 12), (3, 5, 40)])
+def test_places_that_a_stride_thins_out_are_known_line_by_line(tmp_path: Path, size: tuple[int, int, int]) -> None:
+    # a 1x1x1 kernel has one axis of places, made of three
+    path, x, w = tmp_path / "m.onnx", normal(1, 14, *size), normal(22, 7, 1, 1, 1)
+    write(path, [helper.make_node("Conv", ["x", "w"], ["y"], strides=[2, 2, 2], group=2)], {"x": x}, {"w": w})
+    taken = x[:, :, ::2, ::2, ::2].astype(np.float64).reshape(2, 7, -1)
+    places = [(e + 1) // 2 for e in size]
+    check(path, {"x": x}, np.einsum("gcp,gkc->gkp", taken, w.reshape(2, 11, 7)).reshape(1, 22, *places))
+    assert 'sch.unfold("conv_0_taken_block")' in traces(path)
+
+
 @pytest.mark.parametrize(("size", "apart"), [((21, 33), True), ((22, 13), True), ((21, 7), False)])
 def test_rows_that_a_stride_thins_out_are_read_row_by_row(tmp_path: Path, size: tuple[int, int], apart: bool) -> None:
     # a 1x1 kernel has one axis of pixels, of which a row fills more than half a vector, or stays with others

@@ -43,14 +43,16 @@ def schedule_map(sch: Schedule, block: str, target: Target, threads: int) -> boo
     Returns:
         False, with nothing changed, where the rule does not fit.
     """
-    attempt(sch, _take_apart, sch, block, target)
+    while attempt(sch, _take_apart, sch, block, target):
+        pass
     return attempt(sch, _schedule, sch, block, target, threads)
 
 
 def _take_apart(sch: Schedule, block: str, target: Target) -> bool:
     """Makes two axes of one that a map reads by its quotient and remainder: rows that it reads run along memory again.
 
-    Rows that do not fill half a vector stay together: a vector of elements from several of them is better.
+    Of three or more the outermost goes first. Rows that do not fill half a vector stay together: a vector of elements
+    from several of them is better.
     """
     node = find_block(sch.function, block)
     shape = shape_of(sch.function, node)
@@ -59,17 +61,30 @@ def _take_apart(sch: Schedule, block: str, target: Target) -> bool:
     lane, loop_of = shape.innermost(), _loops_by_iter(sch, block)
     width = target.vector_lanes(buffer_table(sch.function)[shape.target.buffer].dtype.bytes * 8)
     changed = False
-    for var, found in moduli(shape).items():
-        (modulus, *others), extent = found, shape.extents[var]
+    for var, units in _units(shape).items():
+        extent, unit = shape.extents[var], max(units)
         whole = var in loop_of and sch.extent(loop_of[var]) == extent
-        if modulus is None or others or not whole or extent % modulus or extent == modulus:
+        if not whole or extent == unit or any(n % u for u in units for n in (extent, unit)):
             continue
-        if 2 * modulus > (width if var is lane else 2):
-            sch.split(loop_of[var], [None, modulus])
+        if 2 * unit > (width if var is lane else 2):
+            sch.split(loop_of[var], [None, unit])
             changed = True
     if changed:
         sch.unfold(block)
     return changed
+
+
+def _units(shape: Shape) -> dict[Var, set[int]]:
+    """What iter vars are divided by, at once or step by step, where operands are read by a quotient or remainder."""
+    found: dict[Var, set[int]] = {}
+    for n in postorder(*(i for o in shape.operands for i in o.indices)):
+        size = 1
+        while isinstance(n, Binary) and n.op in ("floordiv", "floormod") and (by := as_int(n.b)):
+            size *= by
+            n = n.a
+        if isinstance(n, Var) and size > 1:
+            found.setdefault(n, set()).add(size)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

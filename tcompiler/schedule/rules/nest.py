@@ -171,6 +171,12 @@ def choose_panels(job: Job) -> Panels:
     return Panels(packs, ahead, rows, far, size, columns, room, at_once)
 
 
+def rows_once(job: Job) -> bool:
+    """Whether rows of parts come from memory: threads share their tiles under one panel, so that they come once."""
+    rows = [o for o in job.plan.shape.operands if job.plan.row is not None and o.moves(job.plan.row)]
+    return bool(job.plan.chunk) and any(from_memory(job.plan, o, job.element, job.target) for o in rows)
+
+
 def make_nest(job: Job, panels: Panels, by_rows: bool) -> Nest:
     """Splits and orders the loops, and copies operands where the nest wants them.
 
@@ -206,7 +212,10 @@ def make_nest(job: Job, panels: Panels, by_rows: bool) -> Nest:
     for name in units:
         sch.elide(name)
     pack_at = "" if by_rows else nest.packed or nest.panel
-    nest.copies = [pack(sch, job.block, job.plan, o, pack_at, job.order) for o in panels.packs]
+    for o in panels.packs:
+        # what some of the loops around the panels do not move would be copied anew by each of their iterations
+        own = all(o.moves(v) for v in job.running(job.lead))
+        nest.copies.append(pack(sch, job.block, job.plan, o, pack_at if own else "", job.order))
     nest.copies += [pack(sch, job.block, job.plan, o, "", job.order) for o in panels.ahead]
     if apart is not None and job.plan.row is not None:
         _place_rows(job, nest, apart, row_copy)
@@ -235,7 +244,7 @@ def _copy_of(job: Job, rows: Operand) -> str:
 def _place_rows(job: Job, nest: Nest, rows: Operand, copy: str) -> None:
     """Lays the copy of the rows out in tiles, inside the loops whose iterations read parts of their own."""
     blocks, plan, shape = nest.blocks, job.plan, job.plan.shape
-    if blocks is not None and nest.parts:
+    if nest.parts:
         at = nest.parts[-1]
     elif blocks is not None and blocks.producer:
         at = blocks.around[-1]

@@ -208,12 +208,14 @@ def crowded(plan: Plan, rows: Operand, element: int) -> bool:
 
 
 def _far_rows(plan: Plan, least: int) -> Operand | None:
-    """The one operand that rows move, by steps of the reduction that are at least so many elements apart."""
+    """The one operand that rows move, and lanes do not, by steps of the reduction at least so many elements apart."""
     shape, row = plan.shape, plan.row
     if row is None or plan.shared.moves(row) or plan.tile.lines > 1 or plan.tile.flat:
         return None
     found = [o for o in shape.operands if o.moves(row)]
-    if len(found) != 1 or not packable(found[0]) or sum(o.buffer == found[0].buffer for o in shape.operands) > 1:
+    if len(found) != 1 or found[0].moves(plan.lane) or not packable(found[0]):
+        return None
+    if sum(o.buffer == found[0].buffer for o in shape.operands) > 1:
         return None
     steps = [abs(s) for v in shape.reduce if shape.extents[v] > 1 and (s := found[0].strides.get(v))]
     return found[0] if steps and min(steps) >= least else None

@@ -176,7 +176,8 @@ def share_near(sch: Schedule, last: str) -> None:
 def order_as_read(sch: Schedule, name: str) -> None:
     """Lays out what a block writes in the order in which the map that alone reads it writes its own result.
 
-    So whoever plans the block sees the strides with which its tiles will be written, once the map is part of them.
+    So whoever plans the block sees the strides with which its tiles will be written, once the map is part of them. An
+    axis that everything that is read has (a batch) stays outside: lanes along it share nothing.
     """
     buffer, users = sch.written_by(name), sch.consumers(name)
     leaf = find_block(sch.function, users[0]).body if len(users) == 1 else None
@@ -187,6 +188,10 @@ def order_as_read(sch: Schedule, name: str) -> None:
     if len({*at}) < len(at) or not {*at} <= {*leaf.indices}:
         return
     order = sorted(range(len(at)), key=lambda k: leaf.indices.index(at[k]))
+    shape = shape_of(sch.function, find_block(sch.function, name))
+    last = shape.target.indices[order[-1]] if shape is not None and order else None
+    if shape is None or (isinstance(last, Var) and all(o.moves(last) for o in shape.operands)):
+        return
     if order != sorted(order):
         names = [f"d{k}" for k in range(len(order))]
         sch.transform_layout(buffer, f"lambda {', '.join(names)}: ({', '.join(names[k] for k in order)})", False)

@@ -26,7 +26,16 @@ from tcompiler.schedule.rules.body import (
 from tcompiler.schedule.rules.borders import skip_borders
 from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.lanes import choose_plan
-from tcompiler.schedule.rules.nest import Job, Nest, Panels, choose_panels, make_nest, reduce_order, spread_rows
+from tcompiler.schedule.rules.nest import (
+    Job,
+    Nest,
+    Panels,
+    choose_panels,
+    make_nest,
+    reduce_order,
+    rows_once,
+    spread_rows,
+)
 from tcompiler.schedule.rules.packing import pack, packable, stays_near
 from tcompiler.schedule.rules.placement import order_as_read
 from tcompiler.schedule.rules.plan import make_plan
@@ -104,7 +113,8 @@ def _schedule(
     job = Job.of(sch, block, target, threads, constants, plan, bool(lanes))
     panels = choose_panels(job)
     by_rows = False
-    if panels.packs and not job.running(job.lead) and threads > 1 and plan.shape.points() >= WORTH:
+    apart = panels.packs and not job.running(job.lead) and not rows_once(job)
+    if apart and threads > 1 and plan.shape.points() >= WORTH:
         # every thread packs panels of its own, so columns have to come out even; the rest is shared by rows
         extent, chunk = plan.shape.extents[plan.lane], plan.lanes * panels.at_once * threads
         even = extent // chunk * chunk
