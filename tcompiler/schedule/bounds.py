@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import gcd
 from typing import NamedTuple
 
 from tcompiler.ir.loop.grammar import For
 from tcompiler.ir.scalar.canonical import bounds, linear
-from tcompiler.ir.scalar.grammar import Binary, Scalar, Var, as_int
+from tcompiler.ir.scalar.grammar import Binary, Scalar, Var, as_int, conjuncts
 from tcompiler.ir.scalar.rewrite import free_vars
-from tcompiler.schedule.tree import blocks_under, conjuncts
+from tcompiler.schedule.tree import blocks_under
 
 
 class Bound(NamedTuple):
@@ -59,8 +60,8 @@ def turns(loop: For) -> list[int]:
         loop: A loop of constant extent.
 
     Returns:
-        The first iterations of pieces, rising: between those for which a predicate holds wherever the loops inside
-        stand, and those for which it holds nowhere, each iteration is a piece of its own.
+        The first iterations of pieces, rising: a predicate that holds in one of its iterations, wherever the loops
+        inside stand, holds there in all of them.
     """
     extent = as_int(loop.var.extent) or 0
     points: set[int] = set()
@@ -70,8 +71,7 @@ def turns(loop: For) -> list[int]:
             if rest is None:
                 continue
             by, low, high = rest
-            if by > 0:
-                points.update(range(-high // by + 1, -low // by + 2))
-            else:
-                points.update(range(-(-low // -by), -(-high // -by) + 1))
+            # taps that are apart leave places between them that meet the same ones
+            apart = gcd(*(c for atom, c in bound.terms.items() if atom is not loop.var)) or 1
+            points.update(-r // by + 1 if by > 0 else -(-r // -by) for r in range(low, high + 1, apart))
     return sorted(p for p in points if 0 < p < extent)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from tcompiler.ir.loop.analysis import loops as every_loop
 from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, Seq, Stmt, memo, seq, walk
 from tcompiler.ir.scalar.canonical import simplify
-from tcompiler.ir.scalar.grammar import TRUE, Binary, Scalar, Var, conjunction
+from tcompiler.ir.scalar.grammar import TRUE, Scalar, Var, conjunction, conjuncts
 from tcompiler.ir.scalar.rewrite import free_vars, substituter
 from tcompiler.schedule.legality import UnknownNameError
 
@@ -228,13 +228,6 @@ def map_blocks(stmt: Stmt, fn: Callable[[Block], Block]) -> Stmt:
         new = [map_blocks(s, fn) for s in stmt.stmts]
         return stmt if all(a is b for a, b in zip(new, stmt.stmts, strict=True)) else seq(*new)
     return stmt
-
-
-def conjuncts(predicate: Scalar) -> list[Scalar]:
-    """The conditions that a predicate joins by "and", from left to right."""
-    if isinstance(predicate, Binary) and predicate.op == "and":
-        return [*conjuncts(predicate.a), *conjuncts(predicate.b)]
-    return [] if predicate is TRUE else [predicate]
 
 
 def with_header(block: Block, bindings: tuple[Scalar, ...], predicate: Scalar) -> Block:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from math import prod
 from pathlib import Path
 
@@ -15,9 +16,12 @@ from tcompiler import api
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Function, Update
 from tcompiler.ir.loop.text import parse_function, print_function
-from tcompiler.ir.scalar.grammar import TRUE, as_int
+from tcompiler.ir.scalar.grammar import as_int
+from tcompiler.ir.scalar.interpret import interpret
+from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule import Schedule
 from tcompiler.schedule.bounds import turns
+from tcompiler.schedule.rules.borders import LINES
 from tcompiler.schedule.tree import loop_named, tree
 from tcompiler.target.model import pace
 from tcompiler.target.named import get
@@ -28,11 +32,22 @@ from tests.schedule.test_schedule_contractions import normal, write
 
 
 def points(function: Function) -> int:
-    """How often Updates run that are not masked."""
+    """How often Updates run; what masks them has to depend on loops alone that are not written out."""
     t = tree(function)
-    found = [b for b in t.blocks.values() if isinstance(b.body, Update)]
-    assert all(b.predicate is TRUE for b in found)
-    return sum(prod(as_int(s.var.extent) or 0 for s in t.loops_above(b)) for b in found)
+    total = 0
+    for b in t.blocks.values():
+        if isinstance(b.body, Update):
+            loops = {s.var: as_int(s.var.extent) or 0 for s in t.loops_above(b)}
+            masks = [v for v in loops if v in free_vars(b.predicate)]
+            assert all(s.kind in ("serial", "parallel") for s in t.loops_above(b) if s.var in masks)
+            places = product(*(range(loops[v]) for v in masks))
+            inside = sum(bool(interpret(b.predicate, dict(zip(masks, p, strict=True)), _nothing)) for p in places)
+            total += inside * prod(e for v, e in loops.items() if v not in masks)
+    return total
+
+
+def _nothing(buffer: str, indices: tuple[int, ...]) -> int:
+    raise AssertionError(f"a mask reads {buffer}")
 
 
 @pytest.mark.parametrize("along", [["vh", "vw"], ["vh"], ["vw"]])
@@ -145,6 +160,72 @@ def test_convolutions_leave_out_what_lies_outside(tmp_path: Path, name: str) -> 
             assert sum(points(f) for f in kernel_of) == 2 * channels * filters * prod(taps)
         else:
             assert target != "znver5" or rank == 1
+
+
+MANY = {
+    # size of the image, kernel, stride, dilation, channels, filters
+    "volumes of seven": ((8, 7, 8), (7, 7, 7), 1, 1, 6, 19),
+    "volumes of five": ((6, 8, 8), (5, 5, 5), 1, 1, 32, 33),
+    "apart": ((10, 9, 10), (5, 5, 5), 1, 2, 4, 16),
+    "every other": ((11, 12, 9), (7, 7, 7), 2, 1, 5, 24),
+    "long lines": ((13, 31), (3, 29), 1, 1, 8, 40),
+    "large": ((14, 15), (11, 11), 1, 1, 16, 48),
+    "columns": ((33, 6), (31, 1), 1, 1, 12, 32),
+    "apart in planes": ((28, 20), (7, 7), 1, 4, 8, 32),
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_many_taps_make_bounded_code_and_are_left_out_nevertheless(tmp_path: Path, name: str) -> None:
+    size, kernel, stride, dilation, channels, filters = MANY[name]
+    rank, pads = len(size), [(k - 1) * dilation // 2 for k in kernel]
+    x, w = normal(1, channels, *size), normal(filters, channels, *kernel) / np.float32(prod(kernel) ** 0.5)
+    node = helper.make_node(
+        "Conv", ["x", "w"], ["y"], pads=[*pads, *pads], strides=[stride] * rank, dilations=[dilation] * rank
+    )
+    path = write(tmp_path / "m.onnx", [node], {"x": x}, {"w": w})
+    session = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {"x": x})
+    for threads in (1, 2):
+        found = np.asarray(tc.compile(path, threads=threads)(x))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=3e-5 * float(np.abs(expected).max()))
+    taps = [
+        sum(0 <= o * stride - p + t * dilation < n for o in range(m) for t in range(k))
+        for n, m, k, p in zip(size, expected.shape[2:], kernel, pads, strict=True)
+    ]
+    everything = channels * expected.size * prod(kernel)
+    for target in ("znver3", "znver5"):
+        texts = api.compile_stages(path, "llvm", target=target, threads=1).texts
+        assert sum(v.count("\n") for k, v in texts.items() if k.startswith("llvm/")) < 1.2 * LINES
+        done = sum(points(parse_function(v)) for k, v in texts.items() if k.startswith("scheduled/conv"))
+        assert done < 0.95 * everything
+        # along rows of a tile they are left out where code allows it, along the other axes everywhere
+        least = channels * filters * prod(taps)
+        assert done <= least * max(m * k / t for m, k, t in zip(expected.shape[2:], kernel, taps, strict=True))
+
+
+APART = """
+@loop.function
+def apart(X: f32[10], W: f32[3], Y: out(f32[10])):
+    for z in range(10):
+        with block("Z"):
+            vz = spatial(10, z)
+            Y[vz] = f32(0.0)
+    for i in range(10):
+        for r in range(3):
+            with block("Y", where=(i + r * 3 >= 3) & (i + r * 3 < 13)):
+                vi = spatial(10, i)
+                vr = reduce(3, r)
+                Y[vi] += X[vi + vr * 3 - 3] * W[vr]
+"""
+
+
+def test_places_between_taps_that_are_apart_are_one_piece() -> None:
+    sch = Schedule(parse_function(APART), debug=True)
+    assert turns(loop_named(sch.function, "i")) == [3, 7]
+    sch.peel("i", [3, 7])
+    assert all(turns(loop_named(sch.function, n)) == [] for n in sch.loop_names() if n.startswith("i"))
+    check(parse_function(APART), sch)
 
 
 @pytest.mark.parametrize(("size", "filters"), [((14, 14), 512), ((13, 15), 520)])

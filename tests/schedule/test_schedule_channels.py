@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import tcompiler as tc
 from tcompiler import api
+from tcompiler.schedule.rules.borders import LINES
 
 CASES = [
     # data, kernel, stride, pads, dilation, and whether channels are lanes with AVX-512
@@ -25,6 +26,10 @@ CASES = [
     ((1, 30, 10, 8), (5, 5), 1, (0, 0), 1, True),
     ((1, 31, 8, 12), (6, 6), 3, (2, 0), 1, True),
     ((1, 16, 14, 9), (29, 29), 1, (14, 14), 1, True),
+    ((1, 32, 14, 13), (21, 21), 1, (10, 10), 1, True),
+    ((1, 32, 28, 20), (13, 13), 1, (6, 6), 1, True),
+    ((1, 31, 1, 400), (1, 201), 1, (0, 100), 1, True),
+    ((1, 16, 1, 200), (1, 63), 1, (0, 62), 2, True),
     ((1, 3, 40, 40), (5, 5), 1, (2, 2), 1, False),
     ((1, 32, 14, 14), (3, 3), 1, (1, 1), 1, False),
 ]
@@ -75,8 +80,9 @@ def test_depthwise(
     for threads in (1, 2):
         found = np.asarray(tc.compile(path, threads=threads)(x))
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5 * float(np.abs(expected).max()))
-    texts = api.compile_stages(path, "scheduled", target="znver5", threads=1).texts
+    texts = api.compile_stages(path, "llvm", target="znver5", threads=1).texts
     (text,) = [v for k, v in texts.items() if k.startswith("scheduled/")]
+    assert sum(v.count("\n") for k, v in texts.items() if k.startswith("llvm/")) < LINES
     assert ('scope="local"' in text) == lanes
 
 

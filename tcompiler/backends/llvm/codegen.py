@@ -40,8 +40,10 @@ from tcompiler.ir.loop.grammar import (
     children,
     walk,
 )
+from tcompiler.ir.loop.intrinsics import PREFETCH
 from tcompiler.ir.loop.teams import teams
-from tcompiler.ir.scalar.grammar import FALSE, TRUE, Binary, Scalar, Var, index
+from tcompiler.ir.scalar.grammar import FALSE, TRUE, Binary, Scalar, Var, conjunction, conjuncts, index
+from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.target.target import Target
 
 ALIGNMENT = 64
@@ -85,6 +87,7 @@ class _Kernel(Tiles):
         self.shares = -1  # where the scratch area has what is taken of a parallel loop, if there is one
         self.passed: tuple[str, ...] = ()
         self._written_cache: dict[int, frozenset[str]] = {}
+        self.granted: frozenset[Scalar] = frozenset()
 
     def run(self) -> KernelCode:
         """Generates the module."""
@@ -244,10 +247,22 @@ class _Kernel(Tiles):
             return
         if extent == 1:
             self.env[s.var] = Linear(0, {})
-            self.statement(s.body)
+            self._asked_once(s.body)
             del self.env[s.var]
             return
-        self._range(s.var, "0", str(extent), lambda: self.statement(s.body), self._writes(s.body))
+        self._range(s.var, "0", str(extent), lambda: self._asked_once(s.body), self._writes(s.body))
+
+    def _asked_once(self, body: Stmt) -> None:
+        """Emits what a loop runs; what all of its blocks ask, whatever loops inside do, is asked before."""
+        common = _common(body) - self.granted
+        if not common:
+            self.statement(body)
+            return
+        outer = self.granted
+        self.granted |= common
+        condition = self._condition(conjunction(*sorted(common, key=str)))
+        self._where(condition, lambda: self.statement(body), self._writes(body))
+        self.granted = outer
 
     def _range(self, var: Var, start: str, stop: str, body: Callable[[], None], written: frozenset[str]) -> None:
         """A loop from start to stop, at least one iteration; registers that it writes are carried by phis."""
@@ -417,10 +432,11 @@ class _Kernel(Tiles):
         shadowed = {i.var: self.env.get(i.var) for i in block.iters}
         # bindings and predicate speak of the loops around, the body of the iter vars, which may have the same names
         forms = [self.linear(b) for b in block.bindings]
-        condition = self._condition(block.predicate)
+        predicate = conjunction(*[c for c in conjuncts(block.predicate) if c not in self.granted])
+        condition = self._condition(predicate)
         for i, form in zip(block.iters, forms, strict=True):
             self.env[i.var] = form
-        if block.predicate is TRUE:
+        if predicate is TRUE:
             self._body(block)
         else:
             self._where(condition, lambda: self._body(block), self._writes(block))
@@ -486,6 +502,20 @@ def _is_zero(var: Var) -> Scalar:
     from tcompiler.ir.scalar.grammar import equal
 
     return equal(var, 0)
+
+
+def _common(s: Stmt) -> frozenset[Scalar]:
+    """Conditions that all blocks of a statement have, prefetches apart, on loops around it alone."""
+    common: frozenset[Scalar] | None = None
+    own: set[Scalar] = set()
+    for x in walk(s):
+        if isinstance(x, For):
+            own.add(x.var)
+        elif isinstance(x, Block) and not (isinstance(x.body, Intrinsic) and x.body.name == PREFETCH):
+            common = (common or frozenset(conjuncts(x.predicate))) & frozenset(conjuncts(x.predicate))
+            if not common:
+                break
+    return frozenset(c for c in common or () if not own & free_vars(c))
 
 
 def _written(s: Stmt) -> frozenset[str]:

@@ -35,7 +35,7 @@ from tcompiler.ir.loop.indexing import values as scalar_values
 from tcompiler.ir.loop.interpret import Machine
 from tcompiler.ir.loop.intrinsics import meanings
 from tcompiler.ir.loop.memory import Array, IntrinsicMeaning
-from tcompiler.ir.scalar.grammar import TRUE, Binary, Load, Scalar, Var
+from tcompiler.ir.scalar.grammar import TRUE, Binary, Load, Scalar, Var, conjuncts
 from tcompiler.ir.scalar.reducers import reducer_name
 from tcompiler.ir.scalar.reduction import contract, fold, fold_groups
 from tcompiler.ir.scalar.rewrite import free_vars, loads
@@ -206,7 +206,7 @@ class _Evaluator:
         block = nest.block
         predicate = TRUE if block is None else block.predicate
         rest: list[Scalar] = []
-        for condition in _conjuncts(predicate):
+        for condition in conjuncts(predicate):
             moving = [k for k, loop in enumerate(loops) if loop.var in free_vars(condition)]
             if len(moving) > 1:
                 rest.append(condition)
@@ -435,18 +435,6 @@ def _inits_fit(nest: _Nest) -> bool:
     )
 
 
-def _conjuncts(node: Scalar) -> list[Scalar]:
-    result: list[Scalar] = []
-    stack = [node]
-    while stack:
-        n = stack.pop()
-        if isinstance(n, Binary) and n.op == "and":
-            stack += [n.b, n.a]
-        elif n is not TRUE:
-            result.append(n)
-    return result
-
-
 def _factors(s: Update) -> tuple[Scalar, Scalar] | None:
     """The factors of a sum of products that a matrix product can compute."""
     value = s.values[0]
@@ -462,7 +450,7 @@ def _work(nest: _Nest, loops: Sequence[For], extents: Sequence[int]) -> int:
     if nest.block is not None:
         for it, binding in zip(nest.block.iters, nest.block.bindings, strict=True):
             reach[it.var] = free_vars(binding)
-        if any(len(free_vars(c) & sizes.keys()) > 1 for c in _conjuncts(nest.block.predicate)):
+        if any(len(free_vars(c) & sizes.keys()) > 1 for c in conjuncts(nest.block.predicate)):
             return math.prod(extents)
 
     def size(nodes: Sequence[Scalar]) -> int:

@@ -421,6 +421,13 @@ def conjunction(*conditions: Scalar) -> Scalar:
     return result
 
 
+def conjuncts(predicate: Scalar) -> list[Scalar]:
+    """The conditions that a predicate joins by "and", from left to right."""
+    if isinstance(predicate, Binary) and predicate.op == "and":
+        return [*conjuncts(predicate.a), *conjuncts(predicate.b)]
+    return [] if predicate is TRUE else [predicate]
+
+
 def less(a: Scalar | int, b: Scalar | int) -> Scalar:
     """a < b over i64."""
     return _compare("lt", a, b)

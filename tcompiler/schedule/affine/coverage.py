@@ -8,13 +8,13 @@ from contextlib import suppress
 from tcompiler.ir.loop.analysis import touched
 from tcompiler.ir.loop.grammar import Block, For, Function, Seq, Stmt, Store, Update, walk
 from tcompiler.ir.scalar.canonical import bounds, simplify
-from tcompiler.ir.scalar.grammar import TRUE, Scalar, Var, add, index, sub
+from tcompiler.ir.scalar.grammar import TRUE, Scalar, Var, add, conjuncts, index, sub
 from tcompiler.ir.scalar.proof import prove
 from tcompiler.ir.scalar.rewrite import free_vars, substituter
 from tcompiler.schedule.affine import isl
 from tcompiler.schedule.affine.dependence import Names, Side, Touch, box_conditions, points, split_index, touches
 from tcompiler.schedule.affine.digits import digits_of
-from tcompiler.schedule.tree import blocks_under, buffer_named, conjuncts, tree
+from tcompiler.schedule.tree import blocks_under, buffer_named, tree
 
 _ZERO, _ONE = index(0), index(1)
 

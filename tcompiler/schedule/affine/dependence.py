@@ -14,12 +14,12 @@ from typing import NamedTuple
 from tcompiler.ir.loop.analysis import accesses, touched
 from tcompiler.ir.loop.grammar import Block, For, Function, Stmt, Store, Update, memo, walk
 from tcompiler.ir.scalar.canonical import bounds, simplify
-from tcompiler.ir.scalar.grammar import Const, Load, Scalar, Var, index
+from tcompiler.ir.scalar.grammar import Const, Load, Scalar, Var, conjuncts, index
 from tcompiler.ir.scalar.rewrite import free_vars, guards, loads, substitute
 from tcompiler.schedule.affine import isl
 from tcompiler.schedule.affine.digits import injective, limits_of
 from tcompiler.schedule.affine.linear import linear, total
-from tcompiler.schedule.tree import blocks_under, conjuncts, tree
+from tcompiler.schedule.tree import blocks_under, tree
 
 _ONE = index(1)
 Box = tuple[tuple[Scalar, Scalar] | None, ...]

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from tcompiler.ir.loop.grammar import Block, For, Function, IterVar, Stmt
 from tcompiler.ir.scalar.canonical import simplify
-from tcompiler.ir.scalar.grammar import Scalar, Var, add, as_int, conjunction, equal, floordiv, index, loop_var
+from tcompiler.ir.scalar.grammar import (
+    Scalar,
+    Var,
+    add,
+    as_int,
+    conjunction,
+    conjuncts,
+    equal,
+    floordiv,
+    index,
+    loop_var,
+)
 from tcompiler.ir.scalar.proof import prove
 from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule.legality import At, Result, condition, primitive, refuse
 from tcompiler.schedule.primitives.boxes import axis_of
-from tcompiler.schedule.tree import conjuncts, fresh, loop_named, names_used, replace
+from tcompiler.schedule.tree import fresh, loop_named, names_used, replace
 
 ONE = condition("blockize.chain", "the loop holds a chain of loops and one block in it, which is not opaque")
 KIND = condition("blockize.kind", "the loop and those inside it are serial, unrolled or vectorized")

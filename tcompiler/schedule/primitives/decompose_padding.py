@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from tcompiler.ir.loop.grammar import Block, Function, IterVar, LoopKind, Store
-from tcompiler.ir.scalar.grammar import Binary, Const, Scalar, Select, Var, as_int, index
+from tcompiler.ir.scalar.grammar import Binary, Const, Scalar, Select, Var, as_int, conjuncts, index
 from tcompiler.ir.scalar.rewrite import free_vars, loads
 from tcompiler.schedule.affine.linear import linear
 from tcompiler.schedule.legality import At, Result, condition, primitive, refuse
 from tcompiler.schedule.primitives.boxes import Span
 from tcompiler.schedule.primitives.motion import loops, own_domain, rebuilt, regenerated
-from tcompiler.schedule.tree import block_named, blocks_under, conjuncts, fresh, loop_named, names_used, tree
+from tcompiler.schedule.tree import block_named, blocks_under, fresh, loop_named, names_used, tree
 
 PADDING = condition(
     "decompose_padding.padding",

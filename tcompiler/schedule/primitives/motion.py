@@ -16,6 +16,7 @@ from tcompiler.ir.scalar.grammar import (
     add,
     as_int,
     conjunction,
+    conjuncts,
     greater_equal,
     less,
     loop_var,
@@ -26,7 +27,7 @@ from tcompiler.ir.scalar.rewrite import free_vars, loads, rewrite, substitute
 from tcompiler.schedule.affine.linear import linear
 from tcompiler.schedule.legality import At, Condition, refuse
 from tcompiler.schedule.primitives.boxes import ZERO, Span, clip
-from tcompiler.schedule.tree import conjuncts, fresh, tree
+from tcompiler.schedule.tree import fresh, tree
 
 
 def nest(function: Function, block: Block) -> Stmt:

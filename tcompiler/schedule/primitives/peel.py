@@ -8,7 +8,7 @@ from itertools import pairwise
 from tcompiler.ir.loop.analysis import touched
 from tcompiler.ir.loop.grammar import Block, For, Function, IterVar, Seq, Stmt, Store, Update, map_children, seq
 from tcompiler.ir.scalar.canonical import bounds, simplify
-from tcompiler.ir.scalar.grammar import FALSE, Scalar, Var, add, as_int, conjunction, loop_var
+from tcompiler.ir.scalar.grammar import FALSE, Scalar, Var, add, as_int, conjunction, conjuncts, loop_var
 from tcompiler.ir.scalar.rewrite import free_vars, substituter
 from tcompiler.schedule.affine.coverage import left_unread
 from tcompiler.schedule.bodies import map_expressions, map_regions, with_fresh_names
@@ -16,7 +16,6 @@ from tcompiler.schedule.bounds import bounds_of, rest_of
 from tcompiler.schedule.legality import Result, condition, primitive, refuse
 from tcompiler.schedule.tree import (
     blocks_under,
-    conjuncts,
     fresh,
     loop_named,
     loops_under,

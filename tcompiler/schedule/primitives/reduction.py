@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tcompiler.ir.loop.analysis import accesses, touched
 from tcompiler.ir.loop.grammar import Block, For, Function, LoopKind
 from tcompiler.ir.scalar.canonical import simplify
-from tcompiler.ir.scalar.grammar import Scalar, Var, as_int, conjunction
+from tcompiler.ir.scalar.grammar import Scalar, Var, as_int, conjunction, conjuncts
 from tcompiler.ir.scalar.proof import prove
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
 from tcompiler.schedule.affine.dependence import injective_below
@@ -16,7 +16,7 @@ from tcompiler.schedule.affine.digits import injective
 from tcompiler.schedule.legality import At, Condition, Result, condition, primitive, refuse
 from tcompiler.schedule.primitives.boxes import ZERO, bound_indices
 from tcompiler.schedule.primitives.motion import loops, rebuilt
-from tcompiler.schedule.tree import block_named, blocks_under, conjuncts, fresh, loop_named, names_used, tree
+from tcompiler.schedule.tree import block_named, blocks_under, fresh, loop_named, names_used, tree
 
 INIT = condition("decompose_reduction.init", "the block has an init")
 ABOVE = condition("decompose_reduction.above", "the loop surrounds the block")

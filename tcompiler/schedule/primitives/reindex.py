@@ -19,6 +19,7 @@ from tcompiler.ir.scalar.grammar import (
     add,
     as_int,
     conjunction,
+    conjuncts,
     index,
     loop_var,
     sub,
@@ -29,7 +30,7 @@ from tcompiler.schedule.legality import Result, condition, primitive, refuse
 from tcompiler.schedule.narrowing import representable
 from tcompiler.schedule.primitives.boxes import ZERO, filled
 from tcompiler.schedule.primitives.motion import loops, order, own_domain, rebuilt, top, writers
-from tcompiler.schedule.tree import block_named, blocks_under, conjuncts, fresh, names_used
+from tcompiler.schedule.tree import block_named, blocks_under, fresh, names_used
 
 UPDATE = condition("reindex.update", "the block is one Update of one target, over spatial and reduce iters")
 FACTOR = condition("reindex.factor", "the update's value has that many factors, and this one loads something")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tcompiler.ir.loop.analysis import accesses, touched
 from tcompiler.ir.loop.grammar import Block, For, Function, Seq
 from tcompiler.ir.scalar.canonical import simplify
-from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int, greater_equal, index, less, parameter, sub
+from tcompiler.ir.scalar.grammar import Load, Scalar, Var, as_int, conjuncts, greater_equal, index, less, parameter, sub
 from tcompiler.ir.scalar.proof import prove
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
 from tcompiler.schedule.affine.coverage import stays_inside
@@ -33,7 +33,7 @@ from tcompiler.schedule.primitives.motion import (
     written_once,
 )
 from tcompiler.schedule.primitives.placing import placed
-from tcompiler.schedule.tree import block_named, blocks_under, conjuncts, loop_named, names_used, tree
+from tcompiler.schedule.tree import block_named, blocks_under, loop_named, names_used, tree
 
 WHOLE = condition(
     "reverse_compute_at.whole",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from tcompiler.ir.loop.grammar import Block, Buffer, For, Function, IterVar, Store, Update, buffer_table, seq
 from tcompiler.ir.scalar.canonical import simplify
-from tcompiler.ir.scalar.grammar import Load, Scalar, Var, conjunction
+from tcompiler.ir.scalar.grammar import Load, Scalar, Var, conjunction, conjuncts
 from tcompiler.ir.scalar.proof import prove
 from tcompiler.ir.scalar.rewrite import free_vars, substitute
 from tcompiler.schedule.legality import At, Result, condition, primitive, refuse
 from tcompiler.schedule.primitives.boxes import ZERO
 from tcompiler.schedule.primitives.motion import loops, reads_own_target, rebuilt
-from tcompiler.schedule.tree import block_named, blocks_under, conjuncts, fresh, loop_named, names_used, tree
+from tcompiler.schedule.tree import block_named, blocks_under, fresh, loop_named, names_used, tree
 
 REDUCTION = condition("rfactor.reduction", "the block is one Update with an init, whose values do not read its targets")
 ABOVE = condition("rfactor.above", "the loop surrounds the block")

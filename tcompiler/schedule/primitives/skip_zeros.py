@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from tcompiler.ir.loop.grammar import Block, Function, Store, Update
 from tcompiler.ir.scalar.canonical import linear, simplify
-from tcompiler.ir.scalar.grammar import Cast, Const, Load, Scalar, Select, Var, add, as_int, conjunction, sub
+from tcompiler.ir.scalar.grammar import Cast, Const, Load, Scalar, Select, Var, add, as_int, conjunction, conjuncts, sub
 from tcompiler.ir.scalar.reducers import reducer_name
 from tcompiler.ir.scalar.rewrite import free_vars, loads, substitute
 from tcompiler.schedule.affine.coverage import stays_inside
 from tcompiler.schedule.legality import Result, condition, primitive, refuse
 from tcompiler.schedule.primitives.motion import shared_loops, writers
 from tcompiler.schedule.primitives.reindex import factors
-from tcompiler.schedule.tree import block_named, conjuncts, replace, with_header
+from tcompiler.schedule.tree import block_named, replace, with_header
 
 SUM = condition("skip_zeros.sum", "the block is a sum of one Update, begun elsewhere")
 PADDED = condition(

@@ -80,17 +80,18 @@ def unroll_steps(
     """
     vectors = -(-plan.lanes // target.vector_lanes(bits))
     body = plan.rows * vectors
+    most = min(BODY, body * plan.written)
     spare = target.vector_registers - plan.rows * vectors - vectors
     for k, (var, name, extent) in enumerate(loops):
         if max(spare, 0) < _kept_elements(plan, var, extent):
             break
-        if extent <= UNROLL and body * extent <= BODY:
+        if extent <= UNROLL and body * extent <= most:
             sch.unroll(name)
             body *= extent
             continue
         if k == 0 and spare >= 1:
-            steps = next((n for n in (8, 4, 2) if extent % n == 0 and extent > n and body * n <= BODY), 0)
-            if steps < 4 and extent > UNROLL:
+            steps = next((n for n in (8, 4, 2) if extent % n == 0 and extent > n and body * n <= most), 0)
+            if steps < 4 and extent > UNROLL and plan.written >= 4:
                 steps = 4  # a tail is worth more than two steps to a jump, or one
             if steps:
                 outer, inner = sch.split(name, [None, steps])

@@ -7,10 +7,11 @@ not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from itertools import groupby
 
 from tcompiler.ir.loop.analysis import find_block
-from tcompiler.ir.scalar.grammar import TRUE, Var
+from tcompiler.ir.scalar.grammar import Var, conjuncts
 from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule.bounds import bounds_of, turns
 from tcompiler.schedule.primitives.skip_zeros import zero_outside
@@ -22,18 +23,21 @@ from tcompiler.target.tile import Spans
 
 LEAST = 0.01
 """Share of its taps that an axis has to have outside to be worth the code of its borders."""
-PIECES = 8
-"""Pieces of an axis that code is written for, where nothing else is said."""
+LINES = 16000
+"""Lines of LLVM's text for all sums of a kernel with borders, where taps' pieces can be made to take no more."""
+ELEMENT = 4
+"""Those for an element that is read into all lanes; a multiply-add is one."""
+PIECE = 80
+"""Those for a piece's loops and addresses, with what cutting it off takes in time, which is as much again."""
 
 
-def find_borders(sch: Schedule, block: str, shape: Shape, pieces: int = PIECES) -> dict[Var, Spans]:
+def find_borders(sch: Schedule, block: str, shape: Shape) -> dict[Var, Spans]:
     """The spatial iter vars along which windows reach into zeros, each with what its taps have inside.
 
     Args:
         sch: The schedule.
         block: A reduction.
         shape: Its iterations and accesses.
-        pieces: Pieces of an axis that code is written for, at most.
     """
     ends: dict[Var, list[tuple[int, int]]] = {}
     for c in zero_outside(sch.function, find_block(sch.function, block)):
@@ -51,7 +55,7 @@ def find_borders(sch: Schedule, block: str, shape: Shape, pieces: int = PIECES) 
                 spans[k] = first, max(first, min(last, -rest // by + 1))
             else:
                 spans[k] = min(last, max(first, -(-rest // -by))), last
-    return {v: tuple(s) for v, s in ends.items() if _worth(s, shape.extents[v], pieces)}
+    return {v: tuple(s) for v, s in ends.items() if inside_share(tuple(s), shape.extents[v]) <= 1 - LEAST}
 
 
 def inside_share(spans: Spans, extent: int) -> float:
@@ -64,13 +68,58 @@ def inside_share(spans: Spans, extent: int) -> float:
     return sum(last - first for first, last in spans) / (extent * len(spans))
 
 
-def _worth(spans: list[tuple[int, int]], extent: int, pieces: int) -> bool:
-    turns = {p for s in spans for p in s if 0 < p < extent}
-    return inside_share(tuple(spans), extent) <= 1 - LEAST and len(turns) < pieces
+def cut_tiles(spans: Spans, extent: int, step: int) -> list[Spans]:
+    """The tiles along an axis that code is written for: of neighbours that meet all taps alike, one.
+
+    Args:
+        spans: What each tap has inside.
+        extent: Places along the axis.
+        step: Places in a tile.
+
+    Returns:
+        For each of them what taps have inside of it.
+    """
+    found: list[Spans] = []
+    for start in range(0, extent, step):
+        stop = min(start + step, extent)
+        places = [(max(a, start) - start, min(b, stop) - start) for a, b in spans]
+        tile = tuple((a, b) if a < b else (0, 0) for a, b in places)
+        if not found or tile != found[-1]:
+            found.append(tile)
+    return found
+
+
+def steps_written(
+    borders: Mapping[Var, Spans], extents: Mapping[Var, int], tile: Mapping[Var, int], vectors: int, sums: int
+) -> float:
+    """How many steps of a reduction may be written out in each of the pieces that borders cut its tiles into.
+
+    No whole one where there are too many pieces.
+
+    Args:
+        borders: What taps have inside along the axes with borders.
+        extents: Places along axes.
+        tile: Places in a tile along the axes that it has rows of.
+        vectors: Vectors of lanes.
+        sums: Sums of the kernel.
+    """
+    rows = pieces = 1
+    for v in {**borders, **tile}:
+        # neighbouring taps with the same places inside are one loop
+        cut = [groupby(t) for t in cut_tiles(borders.get(v, ((0, extents[v]),)), extents[v], tile.get(v, 1))]
+        sizes = [last - first for taps in cut for (first, last), _ in taps if first < last]
+        rows *= sum(sizes)
+        pieces *= len(sizes)
+    return (LINES / sums - pieces * PIECE) / (rows * (ELEMENT + vectors))
 
 
 def skip_borders(
-    sch: Schedule, block: str, axes: Collection[Var], cut: Callable[[], None], decided: bool = False
+    sch: Schedule,
+    block: str,
+    axes: Collection[Var],
+    cut: Callable[[], None],
+    decided: bool = False,
+    asked: bool = False,
 ) -> bool:
     """Leaves out of a contraction what it would multiply with the zeros around an operand.
 
@@ -81,6 +130,7 @@ def skip_borders(
         cut: Cuts off the tails of loops, which is done before borders are.
         decided: Whether masks of loops that are written out are left to the code generator, which decides each of
             their iterations: shorter schedules for the same code.
+        asked: Whether masks of loops none of which is written out are left to it, which asks them in the innermost.
 
     Returns:
         False where nothing can be left out.
@@ -95,13 +145,14 @@ def skip_borders(
     if not some:
         return False
     cut()
-    masked = _masked(sch, block, decided)
+    masked = _masked(sch, block, decided, asked)
     while masked:
-        loops = [(n, turns(loop_named(sch.function, n))) for n in sch.loops(masked[0])]
+        name = next(iter(masked))
+        loops = [(n, turns(loop_named(sch.function, n))) for n in sch.loops(name) if n in masked[name]]
         loop, points = next((x for x in loops if x[1]), ("", []))
         if not loop or not attempt(sch, peel_at, sch, loop, points):
             return False
-        masked = _masked(sch, block, decided)
+        masked = _masked(sch, block, decided, asked)
     return True
 
 
@@ -109,14 +160,16 @@ def _copies(sch: Schedule, block: str) -> list[str]:
     return copies_of(block, sch.blocks())
 
 
-def _masked(sch: Schedule, block: str, decided: bool) -> list[str]:
-    def left(name: str) -> bool:
-        predicate = find_block(sch.function, name).predicate
-        if not decided:
-            return predicate is not TRUE
-        return any(sch.kind(v.name) != "unrolled" for v in free_vars(predicate))
-
-    return [n for n in _copies(sch, block) if left(n)]
+def _masked(sch: Schedule, block: str, decided: bool, asked: bool) -> dict[str, set[str]]:
+    """The blocks with masks that loops are to be cut for, and these loops."""
+    found: dict[str, set[str]] = {}
+    for name in _copies(sch, block):
+        for c in conjuncts(find_block(sch.function, name).predicate):
+            loops = {v.name for v in free_vars(c)}
+            written = [n for n in loops if sch.kind(n) == "unrolled"]
+            if not ((decided and len(written) == len(loops)) or (asked and not written)):
+                found.setdefault(name, set()).update(loops)
+    return found
 
 
 def _peelable(sch: Schedule, block: str, var: str) -> bool:

@@ -14,9 +14,10 @@ That takes as many transposed vectors as elements, whatever the window has of ta
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from math import ceil, prod
+from itertools import combinations
+from math import ceil, inf, prod
 
 from tcompiler.backends.llvm.linear import linear
 from tcompiler.ir.loop.analysis import find_block, touched
@@ -24,7 +25,7 @@ from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.schedule.rules.attempt import attempt, copies_of, peel_tails
 from tcompiler.schedule.rules.body import inline_epilogues, lanes_and_rows, lanes_innermost
-from tcompiler.schedule.rules.borders import find_borders, inside_share, skip_borders
+from tcompiler.schedule.rules.borders import LINES, PIECE, cut_tiles, find_borders, inside_share, skip_borders
 from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.lanes import ACROSS, MARGIN
 from tcompiler.schedule.rules.threads import parallelize
@@ -32,6 +33,7 @@ from tcompiler.schedule.rules.windows import Windows, even_tile, find_windows, i
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
+from tcompiler.target.tile import Spans
 
 BITS = 32
 """Of an element: how long others take to be transposed was not measured."""
@@ -45,8 +47,10 @@ STORED = 2.0
 """Cycles around the taps of a vector of such lanes."""
 WRITTEN_OUT = 256
 """Multiply-adds of a tile that are written out."""
-CODE = 4096
-"""Multiply-adds of all tiles that are written out, those at borders one by one."""
+LONG = 1024
+"""Multiply-adds of a tile's columns along a line, up to which all taps of the line are written out in any case."""
+EACH = 1.5
+"""Lines of LLVM's text for a multiply-add of vectors that others have loaded, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +60,14 @@ class _Plan:
     Attributes:
         found: What slides, lanes along the channels.
         rows: Columns of a tile.
+        taps: Taps along a line that are written out one after the other.
         skipped: Axes along which taps that lie outside are left out.
         cycles: What all takes on one thread, about.
     """
 
     found: Windows
     rows: int
+    taps: int
     skipped: tuple[Var, ...]
     cycles: float
 
@@ -97,13 +103,13 @@ def _plan(sch: Schedule, block: str, slid: Windows, lane: Var, target: Target, t
     if found is None or found.row is None or {buffers[o].dtype.bits for o in _moved(found)} != {BITS}:
         return None
     rows = even_tile(extents[found.row], _most_rows(found, target))
-    spans = find_borders(sch, block, found.shape, CODE)
+    along = extents[found.along[found.row]]
+    at_once = along if rows * along <= LONG else even_tile(along, WRITTEN_OUT // rows)
+    borders = find_borders(sch, block, found.shape)
+    kept = [c for n in range(len(borders) + 1) for c in combinations(borders.items(), n)]
+    fitting = [s for s in map(dict, kept) if not s or _lines(found, rows, at_once, s) <= LINES]
+    spans = min(fitting, key=lambda s: prod(inside_share(taps, extents[v]) for v, taps in s.items()))
     taps = prod(extents[v] for v in found.shape.reduce)
-    written = rows * extents[found.along[found.row]] * _pieces(spans, found.row, extents, rows)
-    for v in [v for v in spans if v is not found.row]:
-        written *= _pieces(spans, v, extents, 1)
-        if written > CODE:
-            del spans[v]
     inside = taps * prod(inside_share(s, extents[v]) for v, s in spans.items())
     width = target.vector_lanes(BITS)
     whole = all(v in spans for v in found.along)
@@ -121,7 +127,7 @@ def _plan(sch: Schedule, block: str, slid: Windows, lane: Var, target: Target, t
     stored = places // extents[found.row] * ceil(extents[found.row] / rows) * ceil(rows / width) * width
     each = places * inside * pace(target).fma + read * BROUGHT + stored * ACROSS
     uneven = ceil(vectors * planes / threads) * threads / (vectors * planes)
-    return _Plan(found, rows, tuple(spans), each * vectors * planes * uneven)
+    return _Plan(found, rows, at_once, tuple(spans), each * vectors * planes * uneven)
 
 
 def _moved(found: Windows) -> tuple[str, str]:
@@ -148,10 +154,25 @@ def _sliding(slid: Windows, target: Target) -> float:
     return places * strips * (taps * SLID * pace(target).load * apart + STORED)
 
 
-def _pieces(spans: dict[Var, tuple[tuple[int, int], ...]], var: Var, extents: dict[Var, int], step: int) -> int:
-    """Pieces that the borders of an axis cut its tiles into."""
-    turns = {p // step for s in spans.get(var, ()) for p in s if 0 < p < extents[var]}
-    return min(2 * len(turns) + 1, ceil(extents[var] / step))
+def _lines(found: Windows, rows: int, at_once: int, borders: Mapping[Var, Spans]) -> float:
+    """Lines of LLVM's text with given borders, all loops over taps written out that may be; none where they cannot."""
+    assert found.row is not None
+    extents, size, lines, pieces = found.shape.extents, rows, EACH, 1
+    for tap in reversed(tap_order(found)):
+        v = next(v for v in found.along if found.along[v] is tap)
+        spans = borders.get(v, ((0, extents[v]),) * extents[tap])
+        cut = cut_tiles(spans, extents[v], rows if v is found.row else 1)
+        size *= extents[tap]
+        if v is found.row and at_once < extents[tap]:
+            if v in borders:
+                return inf
+            lines *= rows * at_once
+        elif v is found.row or size <= WRITTEN_OUT:
+            lines *= sum(last - first for tile in cut for first, last in tile)
+        else:
+            lines *= len(cut)
+        pieces *= len(cut)
+    return lines + pieces * PIECE
 
 
 def _most_rows(found: Windows, target: Target) -> int:
@@ -183,6 +204,10 @@ def _schedule(sch: Schedule, block: str, plan: _Plan, target: Target, threads: i
     strips, lanes = sch.split(loop_of[lane], [None, min(shape.extents[lane], width)])
     tiles, tile = sch.split(loop_of[found.row], [None, plan.rows])
     taps = [loop_of[v] for v in tap_order(found)]
+    parts = ""
+    if plan.taps < shape.extents[found.along[found.row]]:
+        parts, taps[-1] = sch.split(taps[-1], [None, plan.taps])
+        taps.insert(-1, parts)
     others = [v for v in shape.spatial if v is not lane and v is not found.row]
     units = [loop_of[v] for v in others if shape.extents[v] == 1]
     around = [loop_of[v] for v in others if v not in found.along and shape.extents[v] > 1]
@@ -211,8 +236,9 @@ def _schedule(sch: Schedule, block: str, plan: _Plan, target: Target, threads: i
     parallelize(sch, block, [*around, strips], shape.points(), threads, keep=[strips])
 
     def cut() -> None:
-        for name in (strips, tiles):
-            peel_tails(sch, name)
+        for name in (strips, tiles, parts):
+            if name:
+                peel_tails(sch, name)
 
     if not plan.skipped or not attempt(sch, skip_borders, sch, block, plan.skipped, cut, True):
         cut()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import gcd, prod
+from itertools import combinations
+from math import gcd, inf, prod
 
-from tcompiler.ir.loop.analysis import find_block
-from tcompiler.ir.loop.grammar import buffer_table
+from tcompiler.ir.loop.analysis import blocks, find_block
+from tcompiler.ir.loop.grammar import Update, buffer_table
 from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
-from tcompiler.schedule.rules.borders import find_borders, inside_share
+from tcompiler.schedule.rules.borders import find_borders, inside_share, steps_written
 from tcompiler.schedule.rules.partials import contiguous_axes
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.model import pace
@@ -39,6 +40,8 @@ class Plan:
         once: Whether the shared operand passes by once, so that nothing but its order in memory counts.
         turn: The axis of rows whose vectors of lanes take their places in memory in turn, all of them in one tile.
         borders: Axes along which taps that lie in an image's padding are left out, with what each has inside.
+        written: Steps of the reduction that may be written out in each of the pieces of tiles that these make.
+        asked: Whether taps outside along axes that tiles have no rows of are asked for as they come, in the same code.
     """
 
     shape: Shape
@@ -52,6 +55,8 @@ class Plan:
     once: bool = False
     turn: Var | None = None
     borders: Mapping[Var, Spans] = field(default_factory=dict)
+    written: float = inf
+    asked: bool = False
 
     @property
     def extents(self) -> dict[Var, int]:
@@ -186,18 +191,48 @@ def make_plan(
                 apart = gcd(apart, (o.strides.get(v) or 0) * bits // 8)
     borders = find_borders(sch, block, shape) if by_row and not inside and not lanes and turn is None else {}
     borders.pop(lane, None)
-    taps = borders.get(row, ()) if row else (), borders.get(line, ()) if line else ()
     together = turn is not None and turn is line
-    tile = choose_tile(rows, extent, depth, registers, by_row, lines, apart, lanes, together, taps, loaded)
-    beside = prod(inside_share(s, shape.extents[v]) for v, s in borders.items() if v is not row and v is not line)
-    tile = replace(tile, cost=tile.cost * beside)
+
+    def tiled(along: Mapping[Var, Spans]) -> tuple[Tile, float]:
+        taps = along.get(row, ()) if row else (), along.get(line, ()) if line else ()
+        tile = choose_tile(rows, extent, depth, registers, by_row, lines, apart, lanes, together, taps, loaded)
+        beside = prod(inside_share(s, shape.extents[v]) for v, s in along.items() if v is not row and v is not line)
+        return replace(tile, cost=tile.cost * beside), beside
+
+    def written(along: Mapping[Var, Spans], asked: bool) -> float:
+        tile, _ = tiled(along)
+        steps = {v: n for v, n in ((row, tile.rows), (line, tile.lines)) if v is not None}
+        cut = {v: s for v, s in along.items() if v in steps or not asked}
+        return steps_written(cut, shape.extents, steps, -(-tile.lanes // width), sums) if cut else inf
+
+    sums = sum(isinstance(b.body, Update) for b in blocks(sch.function))
+    asked = written(borders, False) < 1
+    if asked:
+        inner = [v for v in borders if v is row or v is line]
+        left_out = [c for n in range(len(inner) + 1) for c in combinations(inner, n)]
+        fewer = [{v: s for v, s in borders.items() if v not in c} for c in left_out]
+        borders = min((b for b in fewer if written(b, True) >= 1), key=lambda b: tiled(b)[0].cost)
+    tile, beside = tiled(borders)
     flat = None
     if line is not None and not lanes and turn is None:
         flat = choose_flat_tile(rows, extent, depth, registers, lines, apart, loaded)
         flat = replace(flat, cost=flat.cost * beside) if flat is not None else None
     if turn is not None and (tile.lines if turn is line else tile.rows) < shape.extents[turn]:
         turn = None
-    return Plan(shape, lane, row, line, tile, shared, flat, once=once, turn=turn, borders=borders)
+    return Plan(
+        shape,
+        lane,
+        row,
+        line,
+        tile,
+        shared,
+        flat,
+        once=once,
+        turn=turn,
+        borders=borders,
+        written=written(borders, asked),
+        asked=asked,
+    )
 
 
 def _as_it_lies(shape: Shape, moved: Sequence[Operand], lane: Var, width: int) -> bool:

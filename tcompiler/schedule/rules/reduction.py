@@ -136,7 +136,7 @@ def _schedule(
             share_tails(sch, [n for n in sch.blocks() if n not in before], threads)
 
     bordered = job.plan.bordered
-    if not bordered or not attempt(sch, skip_borders, sch, block, bordered, cut):
+    if not bordered or not attempt(sch, skip_borders, sch, block, bordered, cut, False, job.plan.asked):
         cut()
     for name in copies_of(producer, sch.blocks()) if producer else ():
         schedule_map(sch, name, target, 1)
