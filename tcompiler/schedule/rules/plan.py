@@ -201,7 +201,9 @@ def make_plan(
 
     def written(along: Mapping[Var, Spans], asked: bool) -> float:
         tile, _ = tiled(along)
-        steps = {v: n for v, n in ((row, tile.rows), (line, tile.lines)) if v is not None}
+        steps = {row: tile.rows} if row is not None else {}
+        if line is not None and tile.lines > 1:
+            steps[line] = tile.lines
         cut = {v: s for v, s in along.items() if v in steps or not asked}
         return steps_written(cut, shape.extents, steps, -(-tile.lanes // width), sums) if cut else inf
 
