@@ -141,8 +141,8 @@ def _link(
     for at, step in enumerate(c.steps):
         kernel, code = kernels[step.kernel], built[step.kernel].code
         # by position: kernels of equal structure share code, whatever their buffers are called
-        formals = (*kernel.inputs, *kernel.outputs)
-        args = [place(at, f, v) for f, v in zip(formals, (*step.inputs, *step.outputs), strict=True)]
+        fed = [*kernel.fed(step.inputs), *zip(kernel.outputs, step.outputs, strict=True)]
+        args = [place(at, formal, actual) for formal, actual in fed]
         args += [("arena", 0, plan.offsets[f"workspace {at}.{k}"]) for k in range(len(code.workspaces))]
         calls.append(Call(code.symbol, tuple(args)))
     text = entry_text(ENTRY, calls, len(c.graph.inputs))

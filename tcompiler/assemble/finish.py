@@ -34,13 +34,15 @@ def finish(kernel: Kernel, texts: Mapping[str, str], target: Target) -> tuple[Fi
         InternalError: If its schedule takes a constant in another layout than its steps say.
     """
     assert kernel.schedule is not None
-    function, made = hoisted(kernel.schedule.function, kernel.constants)
+    found = hoisted(kernel.schedule.function, kernel.constants)
+    function = found.function
     key = kernel_hash(function, target)
     functions = {key: function}
     packings = {}
     steps_of = _packings(kernel)
-    for name, last in made.items():
-        steps_of.setdefault(name, []).append(last)
+    before = {name: tuple(steps) for name, steps in steps_of.items()}
+    for name, last in found.packs.items():
+        steps_of[name] = [*before.get(found.sources.get(name, name), ()), last]
     for name, steps in steps_of.items():
         keys = [kernel_hash(f, target) for f in steps]
         functions.update(zip(keys, steps, strict=True))
@@ -54,6 +56,7 @@ def finish(kernel: Kernel, texts: Mapping[str, str], target: Target) -> tuple[Fi
         kernel.program.outputs,
         key,
         packings,
+        found.sources,
         program_flops(kernel.program),
         executed_flops(function),
         program_bytes(kernel.program),

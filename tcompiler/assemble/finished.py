@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ class FinishedKernel:
         outputs: Its outputs likewise.
         object: The key of its object.
         packings: For inputs that it takes in a layout of its own, the prepare functions to run on the constant in turn.
+        more: Inputs behind those of the program, and for each the input whose constant it is made of.
         flops: Operations that its definition asks for.
         executed_flops: Operations that its schedule executes.
         bytes: The least traffic: operands and results once.
@@ -41,9 +42,19 @@ class FinishedKernel:
     outputs: tuple[str, ...]
     object: str
     packings: Mapping[str, tuple[Packing, ...]]
+    more: Mapping[str, str]
     flops: int
     executed_flops: int
     bytes: int
+
+    def fed(self, actual: Sequence[str]) -> list[tuple[str, str]]:
+        """Every input that it takes, and the value that feeds it.
+
+        Args:
+            actual: The values that feed the program's inputs, in order.
+        """
+        by_name = dict(zip(self.inputs, actual, strict=True))
+        return [*by_name.items(), *((name, by_name[source]) for name, source in self.more.items())]
 
     def objects(self) -> tuple[str, ...]:
         """The keys of all objects that it needs: its own, then those of its prepare functions."""
@@ -58,6 +69,7 @@ class FinishedKernel:
             "outputs": self.outputs,
             "object": self.object,
             "packings": {name: [[s.object, s.shape, s.dtype] for s in steps] for name, steps in self.packings.items()},
+            "more": dict(self.more),
             "flops": self.flops,
             "executed_flops": self.executed_flops,
             "bytes": self.bytes,
@@ -87,6 +99,7 @@ class FinishedKernel:
             names(data["outputs"]),
             _of(str, data["object"]),
             packings,
+            {_of(str, name): _of(str, source) for name, source in _of(dict, data["more"]).items()},
             _of(int, data["flops"]),
             _of(int, data["executed_flops"]),
             _of(int, data["bytes"]),

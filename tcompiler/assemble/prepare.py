@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,15 +62,15 @@ def recipes(
     chosen: dict[tuple[int, str], str] = {}
     for at, step in enumerate(c.steps):
         kernel = kernels[step.kernel]
-        for formal, actual in zip(kernel.inputs, step.inputs, strict=True):
+        for formal, actual in kernel.fed(step.inputs):
             constant = by_name.get(root(actual)[0])
             if constant is None:
                 continue
             # What is looked at in another shape has no layout of its own.
             steps = kernel.packings.get(formal, ()) if actual in by_name else ()
-            chain = "".join(s.object for s in steps)
+            chain = blake2b("".join(s.object for s in steps).encode(), digest_size=16).hexdigest() if steps else ""
             recipe = Recipe(constant, steps)
-            name = f"{constant.sha256[:32]}{'.' + chain[:32] if chain else ''}.{recipe.dtype}"
+            name = f"{constant.sha256[:32]}{'.' + chain if chain else ''}.{recipe.dtype}"
             chosen[at, formal] = name
             wanted.setdefault(name, recipe)
     return wanted, chosen

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from tcompiler.ir.layout import IndexMap
 from tcompiler.ir.loop.analysis import touched
@@ -65,59 +65,80 @@ def pack_function(source: Buffer, packed: Buffer, index_map: IndexMap) -> Functi
     return Function("pack", (), (x, y), ("source",), ("packed",), body)
 
 
-def hoisted(function: Function, constants: Collection[str]) -> tuple[Function, dict[str, Function]]:
+@dataclass(frozen=True, slots=True)
+class Hoisted:
+    """A scheduled kernel without what it computed of constants alone.
+
+    Attributes:
+        function: The kernel.
+        packs: For each input whose meaning has changed, and each one that is new, the function that makes it: its input
+            is "source", its output "packed".
+        sources: For each new input, behind the others in this order, the constant input that it is made of.
+    """
+
+    function: Function
+    packs: dict[str, Function]
+    sources: dict[str, str]
+
+
+def hoisted(function: Function, constants: Collection[str]) -> Hoisted:
     """Takes out of a scheduled kernel what it computes of a single constant input alone.
 
-    Where nests at the top level read nothing but one constant, which nothing else reads, and write a buffer that
-    nothing else writes, the kernel takes that buffer as its input instead.
+    Where nests at the top level read nothing but one constant, and write one buffer that nothing else writes, the
+    kernel takes that buffer as an input: in the constant's place if nothing else reads it, as one more otherwise.
 
     Args:
         function: A scheduled function.
         constants: Its inputs that are known at compile time.
-
-    Returns:
-        The function without those nests, and for each input whose meaning has changed the function that makes it:
-        its input is "source", its output "packed".
     """
-    nests = function.body.stmts if isinstance(function.body, Seq) else (function.body,)
-    names = [touched(s) for s in nests]
-    result: dict[str, Function] = {}
-    for constant in function.inputs:
-        if constant not in constants:
-            continue
-        own = [k for k, t in enumerate(names) if constant in t.reads]
-        made = {n for k in own for n in names[k].writes}
-        if not own or any(names[k].reads - names[k].writes != {constant} for k in own) or len(made) != 1:
-            continue
-        (buffer,) = made
-        writers = [k for k, t in enumerate(names) if buffer in t.writes]
-        table = buffer_table(function)
-        target = table[buffer]
-        if writers != own or buffer in function.outputs or target.scope != "global" or target.strides is not None:
-            continue
-        source = table[constant]
-        body = renamed(seq(*(nests[k] for k in own)), {constant: "source", buffer: "packed"})
-        result[constant] = Function(
-            "pack",
-            (),
-            (
-                Buffer("source", source.dtype, source.shape, source.strides),
-                Buffer("packed", target.dtype, target.shape),
-            ),
-            ("source",),
-            ("packed",),
-            body,
-        )
-        rest = renamed(seq(*(s for k, s in enumerate(nests) if k not in own)), {buffer: constant})
-        buffers = tuple(
-            Buffer(constant, target.dtype, target.shape) if b.name == constant else b
-            for b in function.buffers
-            if b.name != buffer
-        )
-        function = Function(function.name, function.params, buffers, function.inputs, function.outputs, rest)
-        nests = rest.stmts if isinstance(rest, Seq) else (rest,)
+    packs: dict[str, Function] = {}
+    sources: dict[str, str] = {}
+    for constant in [n for n in function.inputs if n in constants]:
+        nests = function.body.stmts if isinstance(function.body, Seq) else (function.body,)
         names = [touched(s) for s in nests]
-    return function, result
+        readers = [k for k, t in enumerate(names) if constant in t.reads]
+        written: dict[str, list[int]] = {}
+        for k in readers:
+            if names[k].reads - names[k].writes == {constant} and len(names[k].writes) == 1:
+                written.setdefault(next(iter(names[k].writes)), []).append(k)
+        for buffer, own in written.items():
+            table = buffer_table(function)
+            source, target = table[constant], table[buffer]
+            writers = [k for k, t in enumerate(names) if buffer in t.writes]
+            if writers != own or buffer in function.outputs or target.scope != "global" or target.strides is not None:
+                continue
+            alone = own == readers
+            name = constant if alone else buffer
+            if not alone:
+                sources[name] = constant
+            packs[name] = Function(
+                "pack",
+                (),
+                (
+                    Buffer("source", source.dtype, source.shape, source.strides),
+                    Buffer("packed", target.dtype, target.shape),
+                ),
+                ("source",),
+                ("packed",),
+                renamed(seq(*(nests[k] for k in own)), {constant: "source", buffer: "packed"}),
+            )
+            function = _without(function, [nests[k] for k in own], buffer, constant if alone else None)
+    return Hoisted(function, packs, sources)
+
+
+def _without(function: Function, nests: Sequence[Stmt], buffer: str, constant: str | None) -> Function:
+    """A function that takes what some of its nests wrote as an input: in the place of a constant, or behind all."""
+    body = function.body.stmts if isinstance(function.body, Seq) else (function.body,)
+    rest = seq(*(s for s in body if all(s is not n for n in nests)))
+    if constant is None:
+        return replace(function, inputs=(*function.inputs, buffer), body=rest)
+    made = buffer_table(function)[buffer]
+    buffers = tuple(
+        Buffer(constant, made.dtype, made.shape) if b.name == constant else b
+        for b in function.buffers
+        if b.name != buffer
+    )
+    return replace(function, buffers=buffers, body=renamed(rest, {buffer: constant}))
 
 
 def renamed(stmt: Stmt, names: Mapping[str, str]) -> Stmt:

@@ -108,18 +108,30 @@ def test_what_depends_on_one_constant_is_taken_out() -> None:
     from tcompiler.ir.loop.evaluate import evaluate
 
     function = parse_function(KERNEL)
-    rest, made = hoisted(function, ["W"])
-    assert list(made) == ["W"]
+    found = hoisted(function, ["W"])
+    rest, made = found.function, found.packs
+    assert list(made) == ["W"] and not found.sources
     verify(rest)
     verify(made["W"])
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((4, 6)).astype(np.float32), rng.integers(-9, 9, (6, 5)).astype(np.int8)
     packed = evaluate(made["W"], {"source": w})["packed"]
     np.testing.assert_array_equal(evaluate(rest, {"X": x, "W": packed})["Y"], evaluate(function, {"X": x, "W": w})["Y"])
-    assert hoisted(function, [])[0] is function
-    # where something else reads the constant, or the nest reads something else, it stays
-    for old, new in (
-        ("X[vm, vk] * P[vn, vk]", "X[vm, vk] * P[vn, vk] + cast(f32, W[vk, vn])"),
-        ("* f32(0.5)", "* X[0, vj]"),
-    ):
-        assert not hoisted(parse_function(KERNEL.replace(old, new)), ["W"])[1]
+    assert hoisted(function, []).function is function
+    # where the nest reads something else, it stays
+    assert not hoisted(parse_function(KERNEL.replace("* f32(0.5)", "* X[0, vj]")), ["W"]).packs
+
+
+def test_what_depends_on_a_constant_that_others_read_is_one_more_input() -> None:
+    from tcompiler.ir.loop.evaluate import evaluate
+
+    function = parse_function(KERNEL.replace("X[vm, vk] * P[vn, vk]", "X[vm, vk] * P[vn, vk] + cast(f32, W[vk, vn])"))
+    found = hoisted(function, ["W"])
+    assert found.sources == {"P": "W"} and list(found.packs) == ["P"] and found.function.inputs == ("X", "W", "P")
+    verify(found.function)
+    verify(found.packs["P"])
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((4, 6)).astype(np.float32), rng.integers(-9, 9, (6, 5)).astype(np.int8)
+    packed = evaluate(found.packs["P"], {"source": w})["packed"]
+    expected = evaluate(function, {"X": x, "W": w})["Y"]
+    np.testing.assert_array_equal(evaluate(found.function, {"X": x, "W": w, "P": packed})["Y"], expected)

@@ -85,8 +85,15 @@ def _boxes(
                 for (start, extent), (_, more) in zip(corner.ranges, declared.ranges, strict=True)
             )
         )
+    found = [tuple(Span(_settled(s.start), s.extent) for s in spans) for spans in found]
     kept[key] = found
     return found
+
+
+def _settled(start: Scalar) -> Scalar:
+    """A start without the loops of one iteration, so that starts that are equal look equal."""
+    alone: dict[Scalar, Scalar] = {v: ZERO for v in free_vars(start) if v.extent is not None and as_int(v.extent) == 1}
+    return simplify(substitute(start, alone)) if alone else start
 
 
 def box(

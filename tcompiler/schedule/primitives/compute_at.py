@@ -14,10 +14,10 @@ from tcompiler.schedule.primitives.boxes import Span, box, inner_loops, iter_spa
 from tcompiler.schedule.primitives.motion import (
     bound_to,
     buffer_of,
-    guarded_only_by_domain,
     is_output,
     lanes_above,
     nest,
+    on_iter_vars,
     order,
     readers,
     regenerated,
@@ -41,7 +41,9 @@ AT_WRITER = condition(
 )
 AT_CONSUMERS = condition("compute_at.consumers", "every reader of what the block writes is under the loop")
 AT_OWN = condition("compute_at.own_loop", "the loop is not one that only surrounds the block")
-AT_DOMAIN = condition("compute_at.domain", "the block's predicate only keeps its iter vars inside their domains")
+AT_DOMAIN = condition(
+    "compute_at.domain", "the block's predicate keeps its iter vars inside their domains, or is a condition on them"
+)
 AT_REDUCTION = condition("compute_at.reduction", "no loop that stays around the block feeds its reduce iters")
 AT_INPUTS = condition(
     "compute_at.inputs", "what the block reads is complete, and not written again, where the block will stand"
@@ -104,7 +106,7 @@ def compute_at(function: Function, block: str, loop: str) -> Result:
             )
     _first_writer(function, b, around, written)
     _under_loop(function, b, around, written)
-    guarded_only_by_domain(AT_DOMAIN, b, "move")
+    conditions = on_iter_vars(AT_DOMAIN, b, "move")
     lanes_above(AT_LANES, function, around, "loops")
     stay = shared_loops(function, b, around)
     for outer in stay:
@@ -123,7 +125,7 @@ def compute_at(function: Function, block: str, loop: str) -> Result:
     kept = stayed - spans.keys()
     untied(AT_TIED, b, spans, kept)
     used = names_used(function)
-    moved, variables = regenerated(b, spans, kept, used)
+    moved, variables = regenerated(b, spans, kept, used, conditions)
     return Result(placed(function, b, around, moved, variables, written, written, used, produces=True))
 
 

@@ -508,6 +508,26 @@ def guarded_only_by_domain(failed: Condition, block: Block, verb: str) -> None:
         )
 
 
+def on_iter_vars(failed: Condition, block: Block, verb: str) -> list[Scalar]:
+    """What a block's predicate asks beside the domains of its iter vars, as conditions on iter vars that are loops."""
+    extra = own_domain(block)
+    plain: dict[Scalar, Scalar] = {
+        b: it.var
+        for it, b in zip(block.iters, block.bindings, strict=True)
+        if isinstance(b, Var) and b.extent is not None
+    }
+    for c in extra:
+        loop = next((v for v in free_vars(c) if v.extent is not None and v not in plain), None)
+        if loop is not None:
+            refuse(
+                failed,
+                At(block, "where="),
+                f"the predicate of {block.name} leaves out points of its iter vars' domains",
+                f"{verb} before the block is split in several (peel), or shrink the domains to what is computed",
+            )
+    return [substitute(c, plain) for c in extra]
+
+
 def buffer_of(function: Function, name: str) -> Buffer:
     """The buffer with a name that is known to exist."""
     return next(b for b in function.buffers if b.name == name)

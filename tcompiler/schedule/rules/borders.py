@@ -120,6 +120,7 @@ def skip_borders(
     cut: Callable[[], None],
     decided: bool = False,
     asked: bool = False,
+    apart: Collection[str] = (),
 ) -> bool:
     """Leaves out of a contraction what it would multiply with the zeros around an operand.
 
@@ -131,13 +132,14 @@ def skip_borders(
         decided: Whether masks of loops that are written out are left to the code generator, which decides each of
             their iterations: shorter schedules for the same code.
         asked: Whether masks of loops none of which is written out are left to it, which asks them in the innermost.
+        apart: Blocks that were cut off before, and are scheduled by themselves.
 
     Returns:
         False where nothing can be left out.
     """
     names = sorted({v.name for v in axes})
     some = False
-    for name in _copies(sch, block):
+    for name in _copies(sch, block, apart):
         along = [v for v in names if _peelable(sch, name, v)]
         if along:
             sch.skip_zeros(name, along)
@@ -145,25 +147,25 @@ def skip_borders(
     if not some:
         return False
     cut()
-    masked = _masked(sch, block, decided, asked)
+    masked = _masked(sch, block, decided, asked, apart)
     while masked:
         name = next(iter(masked))
         loops = [(n, turns(loop_named(sch.function, n))) for n in sch.loops(name) if n in masked[name]]
         loop, points = next((x for x in loops if x[1]), ("", []))
         if not loop or not attempt(sch, peel_at, sch, loop, points):
             return False
-        masked = _masked(sch, block, decided, asked)
+        masked = _masked(sch, block, decided, asked, apart)
     return True
 
 
-def _copies(sch: Schedule, block: str) -> list[str]:
-    return copies_of(block, sch.blocks())
+def _copies(sch: Schedule, block: str, apart: Collection[str]) -> list[str]:
+    return [n for n in copies_of(block, sch.blocks()) if n not in apart]
 
 
-def _masked(sch: Schedule, block: str, decided: bool, asked: bool) -> dict[str, set[str]]:
+def _masked(sch: Schedule, block: str, decided: bool, asked: bool, apart: Collection[str]) -> dict[str, set[str]]:
     """The blocks with masks that loops are to be cut for, and these loops."""
     found: dict[str, set[str]] = {}
-    for name in _copies(sch, block):
+    for name in _copies(sch, block, apart):
         for c in conjuncts(find_block(sch.function, name).predicate):
             loops = {v.name for v in free_vars(c)}
             written = [n for n in loops if sch.kind(n) == "unrolled"]

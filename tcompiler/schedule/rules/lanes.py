@@ -14,6 +14,7 @@ from math import prod
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var
 from tcompiler.schedule.rules.accesses import Operand
+from tcompiler.schedule.rules.last_columns import dot_cycles, last_columns
 from tcompiler.schedule.rules.packing import packable, rows_apart, stays_near
 from tcompiler.schedule.rules.plan import Plan, make_plan
 from tcompiler.schedule.schedule import Schedule
@@ -53,7 +54,7 @@ def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection
         return first
     element = buffer_table(sch.function)[first.shape.target.buffer].dtype.bytes
     best, cycles = _lighter(sch, block, target, constants, first, element)
-    cycles *= MARGIN
+    plans, ahead = [first], cycles * MARGIN
     extents = first.shape.extents
     width = target.vector_lanes(element * 8)
     for v in first.shape.spatial:
@@ -63,9 +64,19 @@ def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection
         other = make_plan(sch, block, target, constants=constants, lane=v)
         if other is None or not _shares(other) or not _readable(other):
             continue
+        plans.append(other)
         other, found = _lighter(sch, block, target, constants, other, element)
-        if found < cycles:
-            best, cycles = other, found
+        if found < ahead:
+            best, cycles, ahead = other, found, found
+    ahead = cycles * MARGIN
+    for plan in plans:
+        left = last_columns(plan, element, target)
+        cut = make_plan(sch, block, target, constants=constants, lane=plan.lane, left=left) if left else None
+        if cut is not None and _shares(cut):
+            cut, found = _lighter(sch, block, target, constants, cut, element)
+            found += dot_cycles(plan, left, element, target)
+            if found < ahead:
+                best, ahead = cut, found
     return best
 
 
@@ -80,7 +91,7 @@ def _lighter(
     cycles = _cycles(plan, target, constants, element)
     if plan.shared.buffer not in constants:
         return plan, cycles
-    other = make_plan(sch, block, target, constants=constants, lane=plan.lane, loaded=False)
+    other = make_plan(sch, block, target, constants=constants, lane=plan.lane, loaded=False, left=plan.left)
     assert other is not None
     found = _cycles(other, target, constants, element)
     return (other, found) if found < cycles else (plan, cycles)

@@ -38,8 +38,8 @@ def _plain(operand: Operand, var: Var) -> int | None:
     return None
 
 
-def _shifted(index: Scalar) -> Var | None:
-    """The iter var of an index that is one iter var plus a constant."""
+def shifted(index: Scalar) -> Var | None:
+    """The iter var of an index that is one iter var plus a constant, if it is."""
     form = linear(index, {})
     if len(form.terms) != 1:
         return None
@@ -49,7 +49,7 @@ def _shifted(index: Scalar) -> Var | None:
 
 def packable(operand: Operand) -> bool:
     """Whether every index is a constant or a distinct iter var (and an offset), so that a copy is a plain transpose."""
-    live = [_shifted(i) for i in operand.indices if as_int(i) is None]
+    live = [shifted(i) for i in operand.indices if as_int(i) is None]
     return None not in live and len(set(live)) == len(live)
 
 
@@ -142,7 +142,7 @@ def pack(sch: Schedule, block: str, plan: Plan, operand: Operand, loop: str, ord
 
 def _tiled(sch: Schedule, cache: str, operand: Operand, axis: Var, tile: int, order: Sequence[Var]) -> int:
     """Lays a copy out in tiles of one axis, the steps of the reduction inside them; returns the axis's position."""
-    axes = [_shifted(i) for i in operand.indices]
+    axes = [shifted(i) for i in operand.indices]
     at = axes.index(axis)
     names = [f"d{k}" for k in range(len(axes))]
     outer = [n for n, v in zip(names, axes, strict=True) if v is not axis and all(v is not r for r in order)]
@@ -248,7 +248,7 @@ def pack_rows(
     inner, along = sch.loop_of(copy, at), ""
     steps = [n for n in sch.own_loops(copy) if n != inner]
     for k, i in enumerate(operand.indices):
-        if k != at and operand.strides.get(_shifted(i) or row) == 1 and sch.loop_of(copy, k) in steps:
+        if k != at and operand.strides.get(shifted(i) or row) == 1 and sch.loop_of(copy, k) in steps:
             # rows that do not lie side by side are read along memory, and transposed in registers
             along = sch.loop_of(copy, k)
             steps.remove(along)

@@ -42,6 +42,7 @@ class Plan:
         borders: Axes along which taps that lie in an image's padding are left out, with what each has inside.
         written: Steps of the reduction that may be written out in each of the pieces of tiles that these make.
         asked: Whether taps outside along axes that tiles have no rows of are asked for as they come, in the same code.
+        left: Last columns, which fill no vector, that are scheduled by themselves.
     """
 
     shape: Shape
@@ -57,6 +58,7 @@ class Plan:
     borders: Mapping[Var, Spans] = field(default_factory=dict)
     written: float = inf
     asked: bool = False
+    left: int = 0
 
     @property
     def extents(self) -> dict[Var, int]:
@@ -107,6 +109,7 @@ def make_plan(
     constants: Collection[str] = (),
     lane: Var | None = None,
     loaded: bool = True,
+    left: int = 0,
 ) -> Plan | None:
     """Plans a reduction's nest.
 
@@ -119,6 +122,7 @@ def make_plan(
         constants: Operands that are laid out for the tile once, whatever it is.
         lane: The axis of lanes; None for the one that the output is contiguous in.
         loaded: Whether a tile with fewer loads is taken where several do as many multiply-adds.
+        left: Last columns that the plan is not for.
 
     Returns:
         The plan; None where the output is not contiguous along an axis that operands are contiguous or constant in.
@@ -131,6 +135,8 @@ def make_plan(
     lane = shape.innermost() if lane is None else lane
     if lane is None:
         return None
+    if left:
+        shape = replace(shape, extents={**shape.extents, lane: shape.extents[lane] - left})
     bits = buffer_table(sch.function)[shape.target.buffer].dtype.bytes * 8
     moved = [o for o in shape.operands if o.moves(lane)]
     if not moved:
@@ -234,6 +240,7 @@ def make_plan(
         borders=borders,
         written=written(borders, asked),
         asked=asked,
+        left=left,
     )
 
 

@@ -26,6 +26,7 @@ from tcompiler.schedule.rules.body import (
 from tcompiler.schedule.rules.borders import skip_borders
 from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.lanes import choose_plan
+from tcompiler.schedule.rules.last_columns import cut_last_columns, schedule_last_columns
 from tcompiler.schedule.rules.nest import (
     Job,
     Nest,
@@ -38,7 +39,7 @@ from tcompiler.schedule.rules.nest import (
 )
 from tcompiler.schedule.rules.packing import pack, packable, stays_near
 from tcompiler.schedule.rules.placement import order_as_read
-from tcompiler.schedule.rules.plan import make_plan
+from tcompiler.schedule.rules.plan import Plan, make_plan
 from tcompiler.schedule.rules.threads import WORTH, parallelize, share_tails
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.model import pace
@@ -104,12 +105,18 @@ def pack_inside(sch: Schedule, block: str, target: Target, loop: str) -> tuple[i
 def _schedule(
     sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str], lanes: int = 0
 ) -> bool:
+    others = [n for n in copies_of(block, sch.blocks()) if n != block]
     spread_rows(sch, block)
     if not lanes:
         order_as_read(sch, block)
     plan = make_plan(sch, block, target, lanes, True) if lanes else choose_plan(sch, block, target, constants)
     if plan is None:
         return False
+    if plan.left:
+        if attempt(sch, _but_last, sch, block, target, threads, constants, plan):
+            return True
+        plan = make_plan(sch, block, target, constants=constants, lane=plan.lane)
+        assert plan is not None
     job = Job.of(sch, block, target, threads, constants, plan, bool(lanes))
     panels = choose_panels(job)
     by_rows = False
@@ -136,11 +143,18 @@ def _schedule(
             share_tails(sch, [n for n in sch.blocks() if n not in before], threads)
 
     bordered = job.plan.bordered
-    if not bordered or not attempt(sch, skip_borders, sch, block, bordered, cut, False, job.plan.asked):
+    if not bordered or not attempt(sch, skip_borders, sch, block, bordered, cut, False, job.plan.asked, others):
         cut()
     for name in copies_of(producer, sch.blocks()) if producer else ():
         schedule_map(sch, name, target, 1)
     return True
+
+
+def _but_last(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str], plan: Plan) -> bool:
+    """Schedules the columns of a contraction that fill vectors, and the last ones as dot products."""
+    last = cut_last_columns(sch, block, plan, constants)
+    schedule_last_columns(sch, last, target, threads, constants)
+    return _schedule(sch, block, target, threads, constants)
 
 
 def _in_two(job: Job, even: int) -> bool:

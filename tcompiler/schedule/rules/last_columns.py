@@ -1,0 +1,301 @@
+"""The last columns of a contraction, where they are too few to fill a vector: dot products along the reduction instead.
+
+A vector of lanes with one column in use costs as much as a full one: 33 columns take the time of 48. Where what the
+rows read lies along the reduction, so do the lanes of these columns' sums. A tile of rows shares the columns' vectors,
+and its sums are folded in halves together, so that vectors stay full until there is one sum for each row:
+
+    for columns …: copy the column
+    for rows …: partial[rows, lanes] += x[rows, lanes] · column[lanes], for all steps;
+        partial[rows, half] = partial[rows, first half] + partial[rows, second half], until one lane is left
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from math import prod
+
+from tcompiler.backends.llvm.linear import linear
+from tcompiler.errors import ScheduleError
+from tcompiler.ir.loop.analysis import accesses, find_block
+from tcompiler.ir.loop.grammar import buffer_table
+from tcompiler.ir.scalar.grammar import Var
+from tcompiler.ir.scalar.rewrite import free_vars
+from tcompiler.schedule.primitives.boxes import bound_indices
+from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
+from tcompiler.schedule.rules.attempt import peel_tails
+from tcompiler.schedule.rules.body import lanes_and_rows, lanes_innermost
+from tcompiler.schedule.rules.elementwise import schedule_map
+from tcompiler.schedule.rules.packing import shifted
+from tcompiler.schedule.rules.plan import Plan
+from tcompiler.schedule.rules.threads import parallelize
+from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.model import pace
+from tcompiler.target.target import Target
+from tcompiler.target.tile import Registers, cache_ways, near_bytes, step_cycles
+
+ROWS = (8, 4)
+"""Rows of a tile: as many as registers allow, and of what is left."""
+FOLD = 4.0
+"""Cycles in which the lanes of a sum in a tile of rows are added up and stored."""
+NARROW = 2.0
+"""How many times as long a vector takes of which less than half is in use: it is put into a longer one."""
+
+
+def last_columns(plan: Plan, element: int, target: Target) -> int:
+    """How many columns of a plan fill no vector and could be dot products.
+
+    Args:
+        plan: The plan.
+        element: Bytes of an element.
+        target: The machine.
+    """
+    width = target.vector_lanes(element * 8)
+    extent, rows = plan.shape.extents[plan.lane], _rows(plan)
+    if extent <= width or rows is None or not _tall(extent % width, target):
+        return 0
+    alone = [shifted(i) for i in plan.shared.indices]
+    if any(plan.shared.moves(v) and v not in alone for v in plan.shape.reduce):
+        return 0
+    return extent % width if prod(plan.shape.extents[v] for v in _run(plan.shape, rows)) >= width else 0
+
+
+def dot_cycles(plan: Plan, columns: int, element: int, target: Target) -> float:
+    """Cycles that dot products for so many columns take.
+
+    Args:
+        plan: A plan that has last columns.
+        columns: How many.
+        element: Bytes of an element.
+        target: The machine.
+    """
+    shape, rows, width = plan.shape, _rows(plan), target.vector_lanes(element * 8)
+    assert rows is not None
+    tall = _tall(columns, target)
+    near = near_bytes(target)
+    bytes_ = target.vector_bits // 8
+    machine = Registers(width, target.vector_registers, bytes_, near, near, cache_ways(target), pace(target))
+    step = step_cycles(tall, columns, True, 0, machine) / tall
+    run = _run(shape, rows)
+    whole, rest = divmod(prod(shape.extents[v] for v in run), width)
+    vectors = whole + (0 if not rest else 1 if 2 * rest > width else NARROW)
+    times = prod(shape.extents[v] for v in shape.reduce if v not in run)
+    results = prod(shape.extents[v] for v in shape.spatial if v is not plan.lane)
+    return results * (times * vectors * step + columns * FOLD)
+
+
+def cut_last_columns(sch: Schedule, block: str, plan: Plan, constants: Collection[str]) -> str:
+    """Puts the last columns of a contraction into a nest behind it.
+
+    Args:
+        sch: The schedule.
+        block: A block with an Update, in a nest of its own.
+        plan: A plan for the columns before them.
+        constants: Operands whose layout may be chosen: columns of each group get an axis of their own.
+
+    Returns:
+        The block of the last columns.
+    """
+    loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
+    columns = plan.shape.extents[plan.lane]
+    if plan.shared.buffer in constants:
+        names = [f"d{k}" for k in range(len(plan.shared.indices))]
+        apart = list(names)
+        for k, i in enumerate(plan.shared.indices):
+            steps = linear(i, {}).terms
+            if plan.lane in steps and len(steps) > 1:
+                apart[k] = f"{names[k]} // {columns + plan.left}, {names[k]} % {columns + plan.left}"
+        if apart != names:
+            sch.transform_layout(plan.shared.buffer, f"lambda {', '.join(names)}: ({', '.join(apart)})", False)
+    sch.reorder(loop_of[plan.lane], *(n for v, n in loop_of.items() if v is not plan.lane))
+    _, rest = sch.peel(loop_of[plan.lane], [columns])
+    return sch.blocks_under(rest)[0]
+
+
+def schedule_last_columns(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str]) -> None:
+    """Schedules a contraction to a few columns, in a nest of its own, as dot products.
+
+    Args:
+        sch: The schedule.
+        block: What `cut_last_columns` returned.
+        target: The machine.
+        threads: Threads that the kernel may use.
+        constants: Operands whose layout may be chosen: their columns are copied once.
+    """
+    shape = shape_of(sch.function, find_block(sch.function, block))
+    assert shape is not None
+    at = {i.var: k for k, i in enumerate(sch.iters(block))}
+    loop_of = {v: sch.loop_of(block, k) for v, k in at.items()}
+    columns = sch.loops(block)[0]
+    lane = next(v for v, n in loop_of.items() if n == columns)
+    (rows,) = (o for o in shape.operands if not o.moves(lane))
+    (column,) = (o for o in shape.operands if o.moves(lane))
+    run = _run(shape, rows)
+    element = buffer_table(sch.function)[shape.target.buffer].dtype.bytes
+    width = target.vector_lanes(element * 8)
+    row = _row(shape, lane, rows, column)
+    others = sorted((v for v in shape.spatial if v is not lane and v is not row), key=lambda v: not column.moves(v))
+    for name in [loop_of.pop(v) for v in others if loop_of[v] and shape.extents[v] == 1]:
+        sch.elide(name)
+    outer = [n for v in others if (n := loop_of.get(v))]
+    reduced = [n for v in shape.reduce if v not in run and (n := loop_of[v])]
+    inner = [loop_of[v] for v in run]
+    sch.reorder(*outer, loop_of[row], columns, *reduced, *inner)
+    if any(column.strides.get(v) != rows.strides.get(v) for v in run):
+        own = [n for v in others if column.moves(v) and (n := loop_of.get(v)) and column.buffer not in constants]
+        (copy,) = sch.cache_read(block, column.buffer, "local" if own else "global")
+        _along_run(sch, sch.written_by(copy), column, shape, rows)
+        if own:
+            sch.compute_at(copy, own[-1])
+        schedule_map(sch, copy, target, 1)
+    if len(inner) > 1:
+        sch.fuse(*inner)
+    tall = _tall(shape.extents[lane], target)
+    outer += _tiles(sch, block, at[row], at[lane], [n for n in ROWS if n <= tall], width)
+    parallelize(sch, block, outer, shape.points(), threads)
+
+
+def _tall(columns: int, target: Target) -> int:
+    """Rows of a tile, 0 if columns are too many: every sum takes a register, and so does each column's vector."""
+    return next((n for n in ROWS if n * columns + columns < target.vector_registers), 0)
+
+
+def _tiles(sch: Schedule, block: str, row: int, lane: int, sizes: Sequence[int], width: int) -> list[str]:
+    """Cuts rows into tiles of some sizes, the largest first, and what is left into single rows.
+
+    Args:
+        sch: The schedule.
+        block: The block, with the loop of rows, that of columns and those of the reduction innermost.
+        row: Which of its iter vars counts rows.
+        lane: Which one counts columns.
+        sizes: Rows of a tile.
+        width: Lanes of a vector.
+
+    Returns:
+        The loop over the largest tiles.
+    """
+    loop = sch.loop_of(block, row)
+    extent = sch.extent(loop) or 1
+    size, *smaller = (*sizes, 1)
+    if extent < size:
+        return _tiles(sch, block, row, lane, smaller, width)
+    if extent % size:
+        _, rest = sch.peel(loop, [extent // size * size])
+        _tiles(sch, sch.blocks_under(rest)[0], row, lane, smaller, width)
+    around, _ = sch.split(loop, [None, size])
+    _tile(sch, block, row, around, sch.loop_of(block, lane), width)
+    return [around]
+
+
+def _tile(sch: Schedule, block: str, row: int, around: str, columns: str, width: int) -> None:
+    """Computes the sums of a tile of rows in lanes, and folds them.
+
+    Args:
+        sch: The schedule.
+        block: The block.
+        row: Which of its iter vars counts rows.
+        around: The loop over tiles.
+        columns: The loop over columns.
+        width: Lanes of a vector.
+    """
+    rows = sch.loop_of(block, row)
+    *others, run = sch.loops(block)[sch.loops(block).index(columns) + 1 :]
+    steps, lanes = sch.split(run, [None, width])
+    sch.reorder(around, columns, rows, *others, steps, lanes)
+    combining = _partial(sch, block, row, lanes, around, 0)
+    half = width // 2
+    while half > 1:
+        _, lanes = sch.split(combining, [None, half])
+        combining = _partial(sch, block, row, lanes, around, width)
+        half //= 2
+    init, write = sch.stage_accumulate(block, around, "register")
+    sch.reorder(combining, columns, rows)
+    sch.unroll(combining)
+    sch.unroll(columns)
+    if sch.extent(rows) == 1:
+        sch.unroll(rows)
+    else:
+        sch.vectorize(rows)
+        lanes_innermost(sch, block, rows, init, write)
+    lanes_and_rows(sch, init)
+    lanes_and_rows(sch, write)
+
+
+def _partial(sch: Schedule, block: str, row: int, lanes: str, around: str, width: int) -> str:
+    """Makes partial results for every iteration of a loop, for all rows and columns of a tile.
+
+    Args:
+        sch: The schedule.
+        block: The block.
+        row: Which of its iter vars counts rows.
+        lanes: The loop.
+        around: The loop over tiles.
+        width: Lanes of a vector that several rows share; 0 where each row has vectors of its own.
+
+    Returns:
+        The loop that combines them.
+    """
+    partial, combining = sch.rfactor(block, lanes)
+    sch.compute_at(partial, around)
+    kinds = {sch.loop_of(partial, k): i.kind for k, i in enumerate(sch.iters(partial))}
+    own = [n for n in sch.own_loops(partial) if n != around]
+    steps = [n for n in own if kinds[n] == "reduce"]
+    rows = sch.loop_of(partial, row)
+    *columns, last = [n for n in own if kinds[n] == "spatial" and n != rows]
+    sch.reorder(*steps, *columns, *([rows] if rows else []), last)
+    (init,) = sch.decompose_reduction(partial, steps[0])
+    sums = sch.written_by(partial)
+    sch.compact(sums, around)
+    (place,) = accesses(find_block(sch.function, partial)).writes
+    moved = {v.name for i in bound_indices(find_block(sch.function, partial), place.indices) for v in free_vars(i)}
+    if not moved <= set(own):
+        raise ScheduleError(f"{sums} does not shrink to a tile of {block}")
+    sch.set_scope(sums, "register")
+    for name in (partial, init):
+        *unrolled, last = [n for n in sch.own_loops(name) if n not in steps]
+        if width and rows:
+            (last,) = sch.fuse(unrolled.pop(), last)
+            if (sch.extent(last) or 1) > width:
+                more, last = sch.split(last, [None, width])
+                unrolled.append(more)
+        for n in unrolled:
+            sch.unroll(n)
+        sch.vectorize(last)
+    if width:
+        for n in steps:
+            sch.unroll(n)
+    else:
+        peel_tails(sch, steps[-1])
+    return combining
+
+
+def _rows(plan: Plan) -> Operand | None:
+    """The operand that rows move, if it is the only one beside the shared one."""
+    others = [o for o in plan.shape.operands if not o.moves(plan.lane)]
+    return others[0] if len(others) == 1 and len(plan.shape.operands) == 2 else None
+
+
+def _row(shape: Shape, lane: Var, rows: Operand, column: Operand) -> Var:
+    """The axis of rows that tiles cover best: of those, the one closest in memory."""
+    found = [v for v in shape.spatial if v is not lane and rows.strides.get(v) and not column.moves(v)]
+    return min(found, key=lambda v: (-(shape.extents[v] // ROWS[0] * ROWS[0] / shape.extents[v]), rows.strides[v] or 0))
+
+
+def _run(shape: Shape, rows: Operand) -> list[Var]:
+    """The axes of the reduction, outermost first, that walk an operand element by element."""
+    found: list[Var] = []
+    step = 1
+    for v in sorted(shape.reduce, key=lambda v: abs(rows.strides.get(v) or 0)):
+        if rows.strides.get(v) == step and shape.extents[v] > 1:
+            found.insert(0, v)
+            step *= shape.extents[v]
+    return found
+
+
+def _along_run(sch: Schedule, cache: str, column: Operand, shape: Shape, rows: Operand) -> None:
+    """Lays the copy of columns out in the order in which rows are read."""
+    order = sorted(shape.reduce, key=lambda v: -abs(rows.strides.get(v) or 0))
+    names = [f"d{k}" for k in range(len(column.indices))]
+    at = {v: n for n, i in zip(names, column.indices, strict=True) for v in order if shifted(i) is v}
+    outer = [n for n in names if n not in at.values()]
+    walked = [at[v] for v in order if v in at]
+    sch.transform_layout(cache, f"lambda {', '.join(names)}: ({', '.join([*outer, *walked])})", False)

@@ -1,0 +1,147 @@
+"""Last columns of a contraction that fill no vector: dot products along the reduction, in tiles of rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from onnx import helper
+
+import tcompiler as tc
+from tcompiler.ir.loop.evaluate import evaluate
+from tcompiler.ir.loop.grammar import Function
+from tcompiler.ir.loop.text import parse_function
+from tcompiler.schedule.schedule import Schedule
+from tests.schedule.test_schedule_contractions import check, normal, traces, write
+
+
+def cut(trace: str, columns: int) -> bool:
+    """Whether so many columns were left in front of the last ones, whose sums are in lanes."""
+    return f"[{columns}])" in trace and "sch.rfactor(" in trace
+
+
+MATMULS = [
+    # batch, rows, depth, columns, whether the second factor is a constant
+    ((), 511, 63, 33, False),
+    ((), 37, 255, 34, True),
+    ((), 24, 300, 49, False),
+    ((), 41, 97, 36, True),
+    ((3,), 29, 95, 65, False),
+    ((2, 2), 12, 129, 35, True),
+]
+
+
+@pytest.mark.parametrize(("batch", "rows", "depth", "columns", "constant"), MATMULS)
+def test_products(tmp_path: Path, batch: tuple[int, ...], rows: int, depth: int, columns: int, constant: bool) -> None:
+    x, w, bias, more = (
+        normal(*batch, rows, depth),
+        normal(*batch, depth, columns),
+        normal(columns),
+        normal(*batch, rows, columns),
+    )
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"]),
+        helper.make_node("Add", ["p", "b"], ["q"]),
+        helper.make_node("Add", ["q", "r"], ["s"]),
+        helper.make_node("Relu", ["s"], ["y"]),
+    ]
+    inputs = {"x": x, **({} if constant else {"w": w}), "r": more}
+    path = write(tmp_path / "m.onnx", nodes, inputs, {"b": bias, **({"w": w} if constant else {})})
+    check(path, inputs, np.maximum(x.astype(np.float64) @ w.astype(np.float64) + bias + more, 0))
+    assert cut(traces(path, "znver5"), columns // 16 * 16)
+
+
+CONVOLUTIONS: dict[str, tuple[tuple[int, int], int, int, int, dict[str, Any]]] = {
+    # image, channels, filters, kernel, other attributes
+    "taps": ((9, 11), 31, 33, 3, {"pads": [1, 1, 1, 1]}),
+    "strides": ((13, 14), 63, 65, 3, {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    "groups": ((5, 9), 132, 132, 3, {"group": 4, "pads": [1, 1, 1, 1]}),
+    "one place after the other": ((7, 31), 50, 49, 1, {}),
+    "apart": ((15, 10), 24, 34, 3, {"dilations": [2, 2], "pads": [2, 2, 2, 2]}),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolutions(tmp_path: Path, name: str) -> None:
+    image, channels, filters, kernel, given = CONVOLUTIONS[name]
+    group = given.get("group", 1)
+    x, w = normal(2, channels, *image), normal(filters, channels // group, kernel, kernel) / np.float32(kernel * 7)
+    node = helper.make_node("Conv", ["x", "w", "b"], ["c"], **given)
+    path = write(
+        tmp_path / "m.onnx", [node, helper.make_node("Relu", ["c"], ["y"])], {"x": x}, {"w": w, "b": normal(filters)}
+    )
+    (expected,) = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    check(path, {"x": x}, expected)
+
+
+def test_transposed_convolutions(tmp_path: Path) -> None:
+    x, w = normal(1, 63, 7, 9), normal(63, 65, 4, 4) / np.float32(30)
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], strides=[2, 2], pads=[1, 1, 1, 1])
+    path = write(tmp_path / "m.onnx", [node], {"x": x}, {"w": w})
+    (expected,) = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    check(path, {"x": x}, expected)
+    assert cut(traces(path, "znver5"), 64)
+
+
+def test_borders_are_left_out_beside_last_columns(tmp_path: Path) -> None:
+    x, w = normal(1, 63, 7, 7), normal(33, 63, 3, 3) / np.float32(30)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
+    text = traces(write(tmp_path / "m.onnx", [node], {"x": x}, {"w": w}), "znver5")
+    assert cut(text, 32) and "sch.skip_zeros(" in text
+
+
+@pytest.mark.parametrize(("depth", "columns"), [(12, 33), (200, 32), (200, 44), (200, 9)])
+def test_vectors_that_are_full_enough_stay(tmp_path: Path, depth: int, columns: int) -> None:
+    a, b = normal(64, depth), normal(depth, columns)
+    path = write(tmp_path / "m.onnx", [helper.make_node("MatMul", ["a", "b"], ["y"])], {"a": a, "b": b}, {})
+    assert "sch.rfactor(" not in traces(path, "znver5")
+
+
+def test_columns_of_constants_are_copied_once(tmp_path: Path) -> None:
+    x, w = normal(1, 63, 9, 9), normal(33, 63, 3, 3) / np.float32(30)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
+    path = write(tmp_path / "m.onnx", [node], {"x": x}, {"w": w})
+    model = tc.compile(path, threads=1, target="znver5")
+    (kernel,) = (k for k in model.kernels if k["name"].startswith("conv"))
+    calls = [c for c in model.manifest["calls"] if c["kernel"] == kernel["symbol"]]
+    assert [a[0] for a in calls[0]["args"]].count("const") == 2  # the panels, and the last column
+
+
+def part(where: str, bounds: str) -> Function:
+    """Sums of rows whose lanes are a split that does not come out even, and what adds the lanes up."""
+    return parse_function(f"""
+@loop.function
+def rows(X: f32[12, 21], Y: out(f32[12])):
+    P = alloc(f32[12, 8])
+    for i in range(12):
+        for k_0 in range(3):
+            for k_1 in range(8):
+                with block("P", where={where}):
+                    vi = spatial(12, i)
+                    vl = spatial(8, k_1)
+                    vk = reduce(3, k_0)
+                    with init():
+                        P[vi, vl] = f32(0.0)
+                    P[vi, vl] += X[vi, {bounds}]
+    for j_0 in range(3):
+        for j_1 in range(4):
+            for l in range(8):
+                with block("Y"):
+                    vj = spatial(12, j_0 * 4 + j_1)
+                    vm = reduce(8, l)
+                    with init():
+                        Y[vj] = f32(0.0)
+                    Y[vj] += P[vj, vm]
+""")
+
+
+def test_a_block_moves_with_conditions_on_its_iter_vars() -> None:
+    function = part("k_0 * 8 + k_1 < 21", "vk * 8 + vl")
+    sch = Schedule(function, debug=True)
+    sch.compute_at("P", "j_0")
+    x = {"X": normal(12, 21)}
+    np.testing.assert_array_equal(evaluate(sch.function, x)["Y"], evaluate(function, x)["Y"])
+    np.testing.assert_allclose(evaluate(sch.function, x)["Y"], x["X"].sum(1), rtol=1e-5, atol=1e-5)
