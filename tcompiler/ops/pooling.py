@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.expr.grammar import Program
 from tcompiler.ir.graph.grammar import TensorType
-from tcompiler.ir.scalar.grammar import Scalar, as_int, conjunction, const, index
+from tcompiler.ir.scalar.grammar import Scalar, as_int, conjunction, index
 from tcompiler.ir.scalar.reducers import named_reducer
 from tcompiler.ops.convolution import padded, window_attribute, window_extent
 from tcompiler.ops.define import (
@@ -260,16 +260,24 @@ def _average_pool_type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     return (TensorType(x.dtype, _Window("average_pool", x, attrs).shape),)
 
 
-def _window_counts(
-    d: Definition, w: _Window, k: int, out: Scalar, extent: Scalar, before: int, after: int, dtype: dt.DType
-) -> Handle:
-    """How many taps of each window lie in [0, extent), along one axis."""
+def _taps_inside(w: _Window, k: int, i: Scalar, extent: Scalar, before: int, after: int) -> Scalar:
+    """How many taps of a window lie in [0, extent), along one axis.
 
-    def one(i: Scalar, t: Scalar) -> Scalar:
-        at = i * w.strides[k] + t * w.dilations[k] - before
-        return select(inside(at, extent, before > 0, after > 0), const(dtype, 1.0), const(dtype, 0.0))
-
-    return d.reduce("sum", f"count{k}", (out,), (index(w.kernel[k]),), one)
+    Args:
+        w: The windows.
+        k: The axis.
+        i: The window's number along it.
+        extent: Elements.
+        before: How far the first windows begin before them.
+        after: How far the last ones reach past them.
+    """
+    start, step = i * w.strides[k] - before, w.dilations[k]
+    first = binary("max", index(0), (step - 1 - start) // step) if before else index(0)
+    last: Scalar = index(w.kernel[k])
+    if after:
+        last = binary("min", last, (extent - 1 - start) // step + 1)
+    reach = (w.kernel[k] - 1) * step
+    return last - first if max(before, after) <= reach else binary("max", last - first, index(0))
 
 
 def _average_pool(types: Types, attrs: Attrs) -> Program:
@@ -279,24 +287,23 @@ def _average_pool(types: Types, attrs: Attrs) -> Program:
     total = _pooled(d, x, w, "sum", "total", 0.0, lambda e: cast(wide, e))
     # What counts is the data, or data and pads; what rounding up reaches beyond the pads never counts.
     include = flag(attrs, "count_include_pad")
-    counts: list[Handle | None] = []
+    sides: list[tuple[Scalar, int, int]] = []
     for k in range(w.rank):
         before, after = (0, w.edge[k]) if include else (w.before[k], w.reach[k])
-        extent = w.spatial[k] + (w.before[k] + w.after[k] if include else 0)
-        out = w.shape[len(w.lead) + k]
-        counts.append(_window_counts(d, w, k, out, extent, before, after, wide) if before or after else None)
-    fixed = math.prod(size for size, c in zip(w.kernel, counts, strict=True) if c is None)
+        sides.append((w.spatial[k] + (w.before[k] + w.after[k] if include else 0), before, after))
+    fixed = math.prod(
+        size for size, (_, before, after) in zip(w.kernel, sides, strict=True) if not before and not after
+    )
 
     def mean(*at: Scalar) -> Scalar:
-        value = total[at]
-        varying: Scalar | None = None
-        for k, c in enumerate(counts):
-            if c is not None:
-                n = c[at[len(w.lead) + k]]
-                varying = n if varying is None else times(varying, n)
-        if varying is None:
-            return cast(x.dtype, times(value, 1.0 / fixed))
-        return cast(x.dtype, over(value, varying if fixed == 1 else times(varying, float(fixed))))
+        places = at[len(w.lead) :]
+        varying = [_taps_inside(w, k, places[k], *side) for k, side in enumerate(sides) if side[1] or side[2]]
+        if not varying:
+            return cast(x.dtype, times(total[at], 1.0 / fixed))
+        count: Scalar = index(fixed)
+        for n in varying:
+            count = times(count, n)
+        return cast(x.dtype, times(total[at], over(1.0, cast(wide, count))))
 
     return d.program(d.compute("y", w.shape, mean))
 

@@ -223,6 +223,7 @@ def test_conv_transpose(
         ((7, 5), (1, 1), (3, 2, 3, 2), (1, 1)),
         ((1, 9), (1, 1), (0, 4, 0, 4), (1, 1)),
         ((6, 5), (2, 1), (1, 4, 3, 0), (1, 2)),
+        ((3, 4), (1, 2), (3, 5, 4, 2), (2, 3)),
     ],
 )
 def test_pools(
@@ -268,6 +269,12 @@ def test_pools_round_up() -> None:
     # A window that would begin in the padding at the end is left out.
     narrow = {"kernel": (2,), "strides": (3,), "pads": (0, 1), "ceil_mode": True}
     assert run("max_pool", [x[..., :6]], **narrow).shape == (1, 1, 2)
+
+
+def test_the_mean_of_nothing_is_no_number() -> None:
+    x = np.ones((1, 1, 4), np.float32)
+    got = run("average_pool", [x], kernel=(2,), pads=(3, 2)).reshape(-1)
+    np.testing.assert_array_equal(got, [np.nan, np.nan, 1, 1, 1, 1, 1, np.nan])
 
 
 @pytest.mark.parametrize("column_major", [False, True])

@@ -115,6 +115,19 @@ def test_pooling(op: str, pads: list[int], before: int, tmp_path: Any) -> None:
     check(model(node, (1, 20, 15, 18), None, before), tmp_path, 2)
 
 
+@pytest.mark.parametrize("before", [0, 3])
+@pytest.mark.parametrize("extra", [{}, {"ceil_mode": 1, "strides": [2, 3]}, {"strides": [1, 2]}])
+def test_means_end_in_the_tiles_of_their_sums(extra: dict[str, Any], before: int, tmp_path: Any) -> None:
+    node = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[3, 4], pads=[1, 2, 2, 1], **extra)
+    texts = check(model(node, (1, 40, 14, 17), None, before), tmp_path, 2)
+    (text,) = [v for k, v in texts.items() if k.startswith("scheduled/average_pool")]
+    assert {line.split('scope="')[1].split('"')[0] for line in text.splitlines() if "alloc(" in line} <= {
+        "register",
+        "local",
+    }
+    assert "count" not in text
+
+
 @pytest.mark.parametrize(
     ("data", "filters", "groups", "kernel", "stride"),
     [
