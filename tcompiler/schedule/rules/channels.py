@@ -103,7 +103,7 @@ def _plan(sch: Schedule, block: str, slid: Windows, lane: Var, target: Target, t
     if found is None or found.row is None or {buffers[o].dtype.bits for o in _moved(found)} != {BITS}:
         return None
     rows = even_tile(extents[found.row], _most_rows(found, target))
-    along = extents[found.along[found.row]]
+    along = extents[tap_order(found)[-1]]
     at_once = along if rows * along <= LONG else even_tile(along, WRITTEN_OUT // rows)
     borders = find_borders(sch, block, found.shape)
     kept = [c for n in range(len(borders) + 1) for c in combinations(borders.items(), n)]
@@ -158,19 +158,20 @@ def _lines(found: Windows, rows: int, at_once: int, borders: Mapping[Var, Spans]
     """Lines of LLVM's text with given borders, all loops over taps written out that may be; none where they cannot."""
     assert found.row is not None
     extents, size, lines, pieces = found.shape.extents, rows, EACH, 1
-    for tap in reversed(tap_order(found)):
-        v = next(v for v in found.along if found.along[v] is tap)
+    innermost, axes = tap_order(found)[-1], {tap: v for v, tap in found.along.items()}
+    for tap in [t for t in reversed(tap_order(found)) if t in axes]:
+        v = axes[tap]
         spans = borders.get(v, ((0, extents[v]),) * extents[tap])
         cut = cut_tiles(spans, extents[v], rows if v is found.row else 1)
         size *= extents[tap]
-        if v is found.row and at_once < extents[tap]:
+        if tap is innermost and at_once < extents[tap]:
             if v in borders:
                 return inf
-            lines *= rows * at_once
-        elif v is found.row or size <= WRITTEN_OUT:
+            lines *= (rows if v is found.row else 1) * at_once
+        elif tap is innermost or size <= WRITTEN_OUT:
             lines *= sum(last - first for tile in cut for first, last in tile)
         else:
-            lines *= len(cut)
+            lines *= sum(max(last - first for first, last in tile) for tile in cut)
         pieces *= len(cut)
     return lines + pieces * PIECE
 
@@ -205,7 +206,7 @@ def _schedule(sch: Schedule, block: str, plan: _Plan, target: Target, threads: i
     tiles, tile = sch.split(loop_of[found.row], [None, plan.rows])
     taps = [loop_of[v] for v in tap_order(found)]
     parts = ""
-    if plan.taps < shape.extents[found.along[found.row]]:
+    if plan.taps < shape.extents[tap_order(found)[-1]]:
         parts, taps[-1] = sch.split(taps[-1], [None, plan.taps])
         taps.insert(-1, parts)
     others = [v for v in shape.spatial if v is not lane and v is not found.row]
