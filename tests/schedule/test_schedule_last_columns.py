@@ -145,3 +145,13 @@ def test_a_block_moves_with_conditions_on_its_iter_vars() -> None:
     x = {"X": normal(12, 21)}
     np.testing.assert_array_equal(evaluate(sch.function, x)["Y"], evaluate(function, x)["Y"])
     np.testing.assert_allclose(evaluate(sch.function, x)["Y"], x["X"].sum(1), rtol=1e-5, atol=1e-5)
+
+
+def test_channels_lie_last_where_only_one_filter_fills_no_vector(tmp_path: Path) -> None:
+    # along a line of 57 places an eighth of the lanes is idle, too
+    x, w = normal(1, 63, 11, 57), normal(65, 63, 3, 3) / np.float32(30)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
+    path = write(tmp_path / "m.onnx", [node], {"x": x}, {"w": w})
+    (expected,) = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    check(path, {"x": x}, expected)
+    assert cut(traces(path, "znver5"), 64)

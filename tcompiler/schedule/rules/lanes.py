@@ -14,7 +14,7 @@ from math import prod
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var
 from tcompiler.schedule.rules.accesses import Operand
-from tcompiler.schedule.rules.last_columns import dot_cycles, last_columns
+from tcompiler.schedule.rules.last_columns import last_columns, last_cycles
 from tcompiler.schedule.rules.packing import packable, rows_apart, stays_near
 from tcompiler.schedule.rules.plan import Plan, make_plan
 from tcompiler.schedule.schedule import Schedule
@@ -74,7 +74,7 @@ def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection
         cut = make_plan(sch, block, target, constants=constants, lane=plan.lane, left=left) if left else None
         if cut is not None and _shares(cut):
             cut, found = _lighter(sch, block, target, constants, cut, element)
-            found += dot_cycles(plan, left, element, target)
+            found += last_cycles(plan, left, element, target)
             if found < ahead:
                 best, ahead = cut, found
     return best

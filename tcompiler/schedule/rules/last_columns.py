@@ -29,16 +29,10 @@ from tcompiler.schedule.rules.packing import shifted
 from tcompiler.schedule.rules.plan import Plan
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.dots import ROWS, dot_cycles, tall
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
-from tcompiler.target.tile import Registers, cache_ways, near_bytes, step_cycles
-
-ROWS = (8, 4)
-"""Rows of a tile: as many as registers allow, and of what is left."""
-FOLD = 4.0
-"""Cycles in which the lanes of a sum in a tile of rows are added up and stored."""
-NARROW = 2.0
-"""How many times as long a vector takes of which less than half is in use: it is put into a longer one."""
+from tcompiler.target.tile import Registers, cache_ways, near_bytes
 
 
 def last_columns(plan: Plan, element: int, target: Target) -> int:
@@ -51,7 +45,7 @@ def last_columns(plan: Plan, element: int, target: Target) -> int:
     """
     width = target.vector_lanes(element * 8)
     extent, rows = plan.shape.extents[plan.lane], _rows(plan)
-    if extent <= width or rows is None or not _tall(extent % width, target):
+    if extent <= width or rows is None or not tall(extent % width, target.vector_registers):
         return 0
     alone = [shifted(i) for i in plan.shared.indices]
     if any(plan.shared.moves(v) and v not in alone for v in plan.shape.reduce):
@@ -59,7 +53,7 @@ def last_columns(plan: Plan, element: int, target: Target) -> int:
     return extent % width if prod(plan.shape.extents[v] for v in _run(plan.shape, rows)) >= width else 0
 
 
-def dot_cycles(plan: Plan, columns: int, element: int, target: Target) -> float:
+def last_cycles(plan: Plan, columns: int, element: int, target: Target) -> float:
     """Cycles that dot products for so many columns take.
 
     Args:
@@ -68,19 +62,16 @@ def dot_cycles(plan: Plan, columns: int, element: int, target: Target) -> float:
         element: Bytes of an element.
         target: The machine.
     """
-    shape, rows, width = plan.shape, _rows(plan), target.vector_lanes(element * 8)
+    shape, rows = plan.shape, _rows(plan)
     assert rows is not None
-    tall = _tall(columns, target)
-    near = near_bytes(target)
-    bytes_ = target.vector_bits // 8
-    machine = Registers(width, target.vector_registers, bytes_, near, near, cache_ways(target), pace(target))
-    step = step_cycles(tall, columns, True, 0, machine) / tall
-    run = _run(shape, rows)
-    whole, rest = divmod(prod(shape.extents[v] for v in run), width)
-    vectors = whole + (0 if not rest else 1 if 2 * rest > width else NARROW)
-    times = prod(shape.extents[v] for v in shape.reduce if v not in run)
+    run = prod(shape.extents[v] for v in _run(shape, rows))
+    depth = prod(shape.extents[v] for v in shape.reduce)
     results = prod(shape.extents[v] for v in shape.spatial if v is not plan.lane)
-    return results * (times * vectors * step + columns * FOLD)
+    near, size = near_bytes(target), target.vector_bits // 8
+    registers = Registers(
+        target.vector_lanes(element * 8), target.vector_registers, size, near, near, cache_ways(target), pace(target)
+    )
+    return dot_cycles(results, columns, run, depth // run, registers)
 
 
 def cut_last_columns(sch: Schedule, block: str, plan: Plan, constants: Collection[str]) -> str:
@@ -149,14 +140,9 @@ def schedule_last_columns(sch: Schedule, block: str, target: Target, threads: in
         schedule_map(sch, copy, target, 1)
     if len(inner) > 1:
         sch.fuse(*inner)
-    tall = _tall(shape.extents[lane], target)
-    outer += _tiles(sch, block, at[row], at[lane], [n for n in ROWS if n <= tall], width)
+    most = tall(shape.extents[lane], target.vector_registers)
+    outer += _tiles(sch, block, at[row], at[lane], [n for n in ROWS if n <= most], width)
     parallelize(sch, block, outer, shape.points(), threads)
-
-
-def _tall(columns: int, target: Target) -> int:
-    """Rows of a tile, 0 if columns are too many: every sum takes a register, and so does each column's vector."""
-    return next((n for n in ROWS if n * columns + columns < target.vector_registers), 0)
 
 
 def _tiles(sch: Schedule, block: str, row: int, lane: int, sizes: Sequence[int], width: int) -> list[str]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import log2, prod
+from math import inf, log2, prod
 
 from tcompiler.ir.graph.grammar import TensorType
+from tcompiler.target.dots import dot_cycles, tall
 from tcompiler.target.model import Core, core, pace
 from tcompiler.target.target import Target
 from tcompiler.target.tile import NEVER, WAY_BYTES, Registers, cache_ways, choose_tile, near_bytes
@@ -136,9 +137,20 @@ class Costs:
         """
         tile = choose_tile(sums.rows, sums.columns, sums.depth, self._registers, True)
         cost = tile.cost * sums.batches * sums.depth
-        if not against or sums.copied or sums.depth == 1:
-            return cost
-        return cost * (AGAINST_CROWD if self._crowds(sums) else AGAINST_ROWS)
+        if against and not sums.copied and sums.depth > 1:
+            return cost * (AGAINST_CROWD if self._crowds(sums) else AGAINST_ROWS)
+        left = sums.columns % self._registers.width
+        if left and sums.columns > left and sums.run >= self._registers.width:
+            return min(cost, self._but_last(sums, left))
+        return cost
+
+    def _but_last(self, sums: Sums, left: int) -> float:
+        """A contraction whose last columns are dot products of rows that lie along the reduction."""
+        if not tall(left, self._registers.count):
+            return inf
+        tile = choose_tile(sums.rows, sums.columns - left, sums.depth, self._registers, True)
+        dots = dot_cycles(sums.rows * sums.batches, left, sums.run, sums.depth // sums.run, self._registers)
+        return tile.cost * sums.batches * sums.depth + dots
 
     def by_rows(self, sums: Sums, data: TensorType, in_order: bool) -> float:
         """A contraction whose lanes run along the last axis of a row-major result.

@@ -32,6 +32,7 @@ class Sums:
         slides: Whether the data are read along the last axis with an offset.
         walked: Whether they are read along it element by element.
         copied: Whether they are brought into another tensor first, as padding does.
+        run: Products that lie one behind the other in data whose last axis is that of the columns; 0 where none do.
     """
 
     place: int
@@ -44,6 +45,7 @@ class Sums:
     slides: bool
     walked: bool
     copied: bool
+    run: int
 
 
 def columns(program: Program, constants: Collection[str]) -> tuple[int, int] | None:
@@ -86,7 +88,8 @@ def contraction(program: Program, constants: Collection[str]) -> Sums | None:
         walked &= rank == len(scope.axes if fold is None else fold.parts)
         lines = max(rows // max(last, 1), 1)
         copied = any(x.buffer not in inputs for x in free)
-        return Sums(place, extent, rows, batches, depth, last, lines, slides, walked, copied)
+        run = _run(scope, free[0], place)
+        return Sums(place, extent, rows, batches, depth, last, lines, slides, walked, copied, run)
     return None
 
 
@@ -155,6 +158,12 @@ def _walk(scope: Compute, free: list[Load], fold: Fold | None) -> tuple[int, boo
             break
         extent *= as_int(axis.extent) or 0
     return extent, False, True
+
+
+def _run(scope: Compute, data: Load, place: int) -> int:
+    """Points of the axis of a sum that data are walked along element by element by one of their indices."""
+    steps = linear(data.indices[place]).terms if place < len(data.indices) else {}
+    return next((as_int(a.extent) or 0 for a in scope.reduce_axes if steps.get(a) == 1), 0)
 
 
 def _axes(load: Load) -> frozenset[Var]:
