@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from math import gcd
 
 from tcompiler.target.model import Pace
-from tcompiler.target.target import Target
+from tcompiler.target.target import LINE_BYTES, Target
 
 NEVER = 1 << 60
 """More bytes than there are."""
@@ -209,6 +210,21 @@ def room(apart: int, ways: int) -> int:
         ways: Ways of a set of the cache.
     """
     return (ways - ELSE) * (WAY_BYTES // gcd(apart, WAY_BYTES))
+
+
+@lru_cache(maxsize=4096)
+def fullest_set(axes: tuple[tuple[int, int], ...], run: int) -> int:
+    """Lines of memory in the fullest set of the level 1 cache, of runs that begin at every point of some axes.
+
+    Distances a little off a multiple of a way crowd a few sets as the multiple itself does.
+
+    Args:
+        axes: Bytes from a point of an axis to the next, and points along it.
+        run: Bytes of a run; what is less than a line at its end does not count.
+    """
+    starts = {sum(at) // LINE_BYTES for at in product(*(range(0, apart * points, apart) for apart, points in axes))}
+    lines = {start + k for start in starts for k in range(max(run // LINE_BYTES, 1))}
+    return max(Counter(line % (WAY_BYTES // LINE_BYTES) for line in lines).values())
 
 
 def _pieces(extent: int, tile: int, taps: Spans = ()) -> list[tuple[float, int]]:

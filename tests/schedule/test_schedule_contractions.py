@@ -233,6 +233,22 @@ def test_a_panel_that_the_cache_holds_is_read_where_it_lies(
     assert rows < 61 or "sch.cache_read(" in traces(path)
 
 
+@pytest.mark.parametrize(("pixels", "copied"), [(63 * 65, True), (64 * 64, True), (65 * 67, False)])
+def test_rows_almost_a_way_apart_crowd_a_cache_as_well(tmp_path: Path, pixels: int, copied: bool) -> None:
+    path = product(tmp_path / "m.onnx", "ij,jk->ik", {"i": 61, "j": 32, "k": pixels}, 0)
+    assert ("sch.cache_read(" in traces(path, "znver5")) == copied
+
+
+@pytest.mark.parametrize("lanes", [1001, 1143])
+def test_copies_into_panels_have_vectors_at_their_ends_as_well(tmp_path: Path, lanes: int) -> None:
+    path = product(tmp_path / "m.onnx", "ij,jk->ik", {"i": 58, "j": 203, "k": lanes}, None)
+    for threads in (1, 2):
+        texts = api.compile_stages(path, "scheduled", target="znver5", threads=threads).texts
+        lines = "\n".join(v for k, v in texts.items() if k.startswith("scheduled/")).splitlines()
+        copies = [k for k, line in enumerate(lines) if re.search(r'with block\("v\d_copy', line)]
+        assert copies and all(" in vectorized(" in lines[k - 1] for k in copies)
+
+
 @pytest.mark.parametrize(("rows", "copied"), [(1024, True), (1023, False)])
 def test_lines_at_even_distances_crowd_a_cache_sooner(tmp_path: Path, rows: int, copied: bool) -> None:
     text = traces(product(tmp_path / "m.onnx", "ji,jk->ik", {"i": rows, "j": 40, "k": 134}, None))

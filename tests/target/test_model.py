@@ -10,6 +10,7 @@ from tcompiler.target.machine import Machine
 from tcompiler.target.model import BOUNDS, Pace, Work, bounds, core, cycles, gigahertz, measured, pace
 from tcompiler.target.named import NAMED, get, host
 from tcompiler.target.target import KIB, Target
+from tcompiler.target.tile import fullest_set
 
 
 @pytest.mark.parametrize(
@@ -77,3 +78,18 @@ def test_measured_bandwidths_in_bytes_per_cycle() -> None:
     assert made.bytes_per_cycle == {"L1": 64.0, "L2": 32.0, "L3": 16.0, "DRAM": 6.0}
     assert made.capacities["L2"] == 256 * KIB
     assert replace(made, capacities={}, bytes_per_cycle={}) == replace(core(target), capacities={}, bytes_per_cycle={})
+
+
+@pytest.mark.parametrize(
+    ("axes", "run", "lines"),
+    [
+        (((4096, 11),), 256, 11),
+        (((4092, 11),), 256, 11),
+        (((4096 + 256, 16),), 256, 1),
+        (((4, 3), (4096, 5)), 64, 5),
+        (((512, 16),), 128, 2),
+        ((), 4096 + 64, 2),
+    ],
+)
+def test_runs_of_memory_share_sets_of_a_cache(axes: tuple[tuple[int, int], ...], run: int, lines: int) -> None:
+    assert fullest_set(axes, run) == lines

@@ -14,7 +14,7 @@ from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.plan import Plan
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import LINE_BYTES, Target
-from tcompiler.target.tile import ELSE, WAY_BYTES, cache_ways
+from tcompiler.target.tile import ELSE, WAY_BYTES, cache_ways, fullest_set
 
 PANELS = 4
 """Panels that rows have to meet to be worth a copy where the level 1 cache does not hold their lines."""
@@ -26,6 +26,8 @@ RUN_PANELS = 8
 """Panels that a copy of a whole operand writes to side by side."""
 RUN_LINES = 2
 """Lines of memory that lanes read side by side from which on a panel is read where it lies, if a cache holds it."""
+CROWDED_SETS = 2
+"""Times the lines of a set that there are on average, in the fullest set, from which on lines crowd a few sets."""
 STEP = 8
 """Elements of a row that a copy reads at once where the lanes lie apart."""
 
@@ -67,10 +69,11 @@ def stays_near(plan: Plan, operand: Operand, element: int, target: Target) -> bo
     run = plan.lanes * element
     if operand.strides.get(plan.lane) != 1 or run < RUN_LINES * LINE_BYTES:
         return False
-    # lines at even distances fall into some of the cache's sets only
-    apart = [element * (operand.strides.get(v) or 0) for v in plan.shape.reduce if operand.moves(v)]
-    steps = prod(plan.shape.extents[v] for v in plan.shape.reduce if operand.moves(v))
-    return steps * max(gcd(*apart, WAY_BYTES), run) <= (cache_ways(target) - ELSE) * WAY_BYTES
+    steps = [(abs(element * (operand.strides.get(v) or 0)), plan.shape.extents[v]) for v in plan.shape.reduce]
+    apart = tuple((s, n) for s, n in steps if s and n > 1)
+    room = cache_ways(target) - ELSE
+    size = run * prod(n for _, n in apart)
+    return size <= room * WAY_BYTES and fullest_set(apart, run) <= max(room, CROWDED_SETS * size / WAY_BYTES)
 
 
 def runtime_packs(sch: Schedule, plan: Plan, constants: Collection[str], target: Target) -> list[Operand]:
@@ -121,22 +124,24 @@ def pack(sch: Schedule, block: str, plan: Plan, operand: Operand, loop: str, ord
         tail_loop, lane_loop = sch.split(lane_loop, [None, plan.lanes])
     panels = [tail_loop] if tail_loop else []
     along = sch.loop_of(copy, rank - 1) if at != rank - 1 else ""
+    cut: list[str] = []
     if along and (sch.extent(along) or 1) >= STEP:
         # what lies across the lanes is read along memory, and transposed in registers
         outer_loop, inner_loop = sch.split(along, [None, STEP])
         sch.reorder(*(n for n in others if n != along), *panels, outer_loop, inner_loop, lane_loop)
         sch.unroll(inner_loop)
-        peel_tails(sch, outer_loop)
+        peel_tails(sch, outer_loop)  # fewer steps are no square: their lanes would be gathered, and stay a loop
+    elif not loop and tail_loop and (sch.extent(tail_loop) or 1) > RUN_PANELS:
+        # rows are read in runs of a block of panels, which is kinder to caches and pages than panel by panel, as is
+        # writing to no more places at once than a cache has ways
+        tail_loop, run = sch.split(tail_loop, [None, RUN_PANELS])
+        sch.reorder(tail_loop, *others, run, lane_loop)
+        cut = [tail_loop, run]
     else:
-        # rows are read in runs of a block of panels, which is kinder to caches and pages than panel by panel
-        if not loop and tail_loop and (sch.extent(tail_loop) or 1) > RUN_PANELS:
-            # as is writing to no more places at once than a cache has ways
-            tail_loop, run = sch.split(tail_loop, [None, RUN_PANELS])
-            sch.reorder(tail_loop, *others, run, lane_loop)
-            peel_tails(sch, tail_loop)
-        else:
-            sch.reorder(*others, *panels, lane_loop)
+        sch.reorder(*others, *panels, lane_loop)
     sch.vectorize(lane_loop)
+    for name in cut:
+        peel_tails(sch, name)
     return tail_loop
 
 
