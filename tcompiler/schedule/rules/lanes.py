@@ -37,7 +37,7 @@ SCATTER = 2.5
 """Cycles for an element of a vector that is stored by itself."""
 
 
-def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection[str]) -> Plan | None:
+def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection[str], cut: bool = True) -> Plan | None:
     """Plans a reduction's nest, one of its own, along the axis of lanes that takes the fewest cycles.
 
     Args:
@@ -45,6 +45,7 @@ def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection
         block: A block with an Update.
         target: The machine.
         constants: Operands that are laid out for the tile once, whatever it is.
+        cut: Whether the plan may leave last columns to another nest.
 
     Returns:
         The plan; None where no axis fits.
@@ -69,14 +70,14 @@ def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection
         if found < ahead:
             best, cycles, ahead = other, found, found
     ahead = cycles * MARGIN
-    for plan in plans:
+    for plan in plans if cut else ():
         left = last_columns(plan, element, target)
-        cut = make_plan(sch, block, target, constants=constants, lane=plan.lane, left=left) if left else None
-        if cut is not None and _shares(cut):
-            cut, found = _lighter(sch, block, target, constants, cut, element)
-            found += last_cycles(plan, left, element, target)
+        other = make_plan(sch, block, target, constants=constants, lane=plan.lane, left=left) if left else None
+        if other is not None and _shares(other):
+            other, found = _lighter(sch, block, target, constants, other, element)
+            found += last_cycles(plan, left, element, target, constants)
             if found < ahead:
-                best, ahead = cut, found
+                best, ahead = other, found
     return best
 
 

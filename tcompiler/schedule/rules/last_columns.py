@@ -34,6 +34,9 @@ from tcompiler.target.model import pace
 from tcompiler.target.target import Target
 from tcompiler.target.tile import Registers, cache_ways, near_bytes
 
+COPY = 1.0
+"""Cycles for an element of a column that is copied."""
+
 
 def last_columns(plan: Plan, element: int, target: Target) -> int:
     """How many columns of a plan fill no vector and could be dot products.
@@ -47,13 +50,15 @@ def last_columns(plan: Plan, element: int, target: Target) -> int:
     extent, rows = plan.shape.extents[plan.lane], _rows(plan)
     if extent <= width or rows is None or not tall(extent % width, target.vector_registers):
         return 0
+    if _row(plan.shape, plan.lane, rows, plan.shared) is None:
+        return 0
     alone = [shifted(i) for i in plan.shared.indices]
     if any(plan.shared.moves(v) and v not in alone for v in plan.shape.reduce):
         return 0
     return extent % width if prod(plan.shape.extents[v] for v in _run(plan.shape, rows)) >= width else 0
 
 
-def last_cycles(plan: Plan, columns: int, element: int, target: Target) -> float:
+def last_cycles(plan: Plan, columns: int, element: int, target: Target, constants: Collection[str]) -> float:
     """Cycles that dot products for so many columns take.
 
     Args:
@@ -61,9 +66,14 @@ def last_cycles(plan: Plan, columns: int, element: int, target: Target) -> float
         columns: How many.
         element: Bytes of an element.
         target: The machine.
+        constants: Operands whose columns are copied once.
     """
     shape, rows = plan.shape, _rows(plan)
     assert rows is not None
+    copied = 0 if plan.shared.buffer in constants else columns
+    for v, extent in shape.extents.items():
+        if plan.shared.moves(v) and v is not plan.lane:
+            copied *= extent
     run = prod(shape.extents[v] for v in _run(shape, rows))
     depth = prod(shape.extents[v] for v in shape.reduce)
     results = prod(shape.extents[v] for v in shape.spatial if v is not plan.lane)
@@ -71,7 +81,7 @@ def last_cycles(plan: Plan, columns: int, element: int, target: Target) -> float
     registers = Registers(
         target.vector_lanes(element * 8), target.vector_registers, size, near, near, cache_ways(target), pace(target)
     )
-    return dot_cycles(results, columns, run, depth // run, registers)
+    return dot_cycles(results, columns, run, depth // run, registers) + copied * COPY
 
 
 def cut_last_columns(sch: Schedule, block: str, plan: Plan, constants: Collection[str]) -> str:
@@ -124,6 +134,7 @@ def schedule_last_columns(sch: Schedule, block: str, target: Target, threads: in
     element = buffer_table(sch.function)[shape.target.buffer].dtype.bytes
     width = target.vector_lanes(element * 8)
     row = _row(shape, lane, rows, column)
+    assert row is not None
     others = sorted((v for v in shape.spatial if v is not lane and v is not row), key=lambda v: not column.moves(v))
     for name in [loop_of.pop(v) for v in others if loop_of[v] and shape.extents[v] == 1]:
         sch.elide(name)
@@ -260,10 +271,11 @@ def _rows(plan: Plan) -> Operand | None:
     return others[0] if len(others) == 1 and len(plan.shape.operands) == 2 else None
 
 
-def _row(shape: Shape, lane: Var, rows: Operand, column: Operand) -> Var:
+def _row(shape: Shape, lane: Var, rows: Operand, column: Operand) -> Var | None:
     """The axis of rows that tiles cover best: of those, the one closest in memory."""
     found = [v for v in shape.spatial if v is not lane and rows.strides.get(v) and not column.moves(v)]
-    return min(found, key=lambda v: (-(shape.extents[v] // ROWS[0] * ROWS[0] / shape.extents[v]), rows.strides[v] or 0))
+    alone = {v: shape.extents[v] % ROWS[0] / shape.extents[v] for v in found}
+    return min(found, key=lambda v: (alone[v], rows.strides[v] or 0), default=None)
 
 
 def _run(shape: Shape, rows: Operand) -> list[Var]:

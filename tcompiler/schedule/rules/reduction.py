@@ -110,13 +110,12 @@ def _schedule(
     if not lanes:
         order_as_read(sch, block)
     plan = make_plan(sch, block, target, lanes, True) if lanes else choose_plan(sch, block, target, constants)
-    if plan is None:
-        return False
-    if plan.left:
+    if plan is not None and plan.left:
         if attempt(sch, _but_last, sch, block, target, threads, constants, plan):
             return True
-        plan = make_plan(sch, block, target, constants=constants, lane=plan.lane)
-        assert plan is not None
+        plan = choose_plan(sch, block, target, constants, cut=False)
+    if plan is None:
+        return False
     job = Job.of(sch, block, target, threads, constants, plan, bool(lanes))
     panels = choose_panels(job)
     by_rows = False
