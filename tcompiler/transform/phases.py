@@ -141,6 +141,8 @@ def _by_planes(shape: _Geometry, lanes: int) -> bool:
     if shape.alike or set(shape.strides) == {1}:
         row = -(-shape.sizes[-1] // shape.strides[-1])
         others.append(_whole(row, lanes) / row)
+    if set(shape.strides) == {1}:
+        others = [o * _inside(shape) for o in others]
     at = aligned(shape.strides, shape.pads, shape.sizes)
     axes = kernel_classes(shape.taps, shape.strides, shape.dilations, at.pads, at.sizes)
     places = planes(axes, shape.strides, at.sizes, shape.data).places
@@ -148,6 +150,15 @@ def _by_planes(shape: _Geometry, lanes: int) -> bool:
     if shape.alike:
         taken *= 1 + BEHIND / depth + BEFORE / (filters * prod(shape.strides))
     return taken < GAIN * min(others)
+
+
+def _inside(shape: _Geometry) -> float:
+    """The share of taps that read data in a convolution without a stride: tiles leave the others out, planes do not."""
+    share = 1.0
+    for n, size, taps, by, pad in zip(shape.data, shape.sizes, shape.taps, shape.dilations, shape.pads, strict=True):
+        inside = sum(0 <= place + by * tap - pad < size for place in range(n) for tap in range(taps))
+        share *= inside / (size * taps)
+    return share
 
 
 def _whole(extent: int, lanes: int) -> int:

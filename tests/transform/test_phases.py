@@ -155,3 +155,15 @@ def test_places_that_are_read_by_themselves_stay_in_tiles() -> None:
     """Taps that the strides reach just once: a tile interleaves the phases, and nothing lies beside another place."""
     graph = split((1, 16, 5, 6), (16, 3, 2, 2), strides=(2, 2))
     assert [n.op for n in graph.nodes] == ["conv_residues"]
+
+
+@pytest.mark.parametrize(("pad", "op"), [(2, "conv_planes"), (0, "conv_transpose")])
+def test_planes_where_few_taps_lie_outside(pad: int, op: str) -> None:
+    """Tiles leave out the taps that lie outside the data, of which there are many without padding; planes do not."""
+    rng = np.random.default_rng(3)
+    w = rng.standard_normal((16, 19, 5, 5)).astype(np.float32)
+    module = tb.trace(
+        lambda x: apply("conv_transpose", x, lift(x.writer, w), pads=(pad,) * 4), tb.spec("f32", (1, 16, 30, 33))
+    )
+    after = SplitPhases(NAMED["x86-64-v4"]).run(module.graph, module.constants)
+    assert [n.op for n in after.nodes] == [op]
