@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,33 @@ def windows(x: f32[1, 24, {size}, {size}]):
 def test_pooling(op: str, pads: list[int], before: int, tmp_path: Any) -> None:
     node = helper.make_node(op, ["x"], ["y"], kernel_shape=[3, 2], strides=[2, 1], pads=pads)
     check(model(node, (1, 20, 15, 18), None, before), tmp_path, 2)
+
+
+@pytest.mark.parametrize(
+    ("data", "weight", "contracted"),
+    [
+        ((1, 1, 400), (17, 1, 251), True),  # filters read the same line
+        ((2, 1, 333), (3, 1, 31), True),
+        ((1, 3, 300), (6, 1, 21), True),
+        ((1, 1, 400), (1, 1, 201), False),  # one filter
+        ((1, 1, 20, 23), (37, 1, 5, 5), True),  # as many filters as fill vectors
+        ((1, 1, 20, 23), (3, 1, 5, 5), False),  # rows share more
+        ((1, 5, 90, 40), (5, 1, 5, 33), False),
+    ],
+)
+def test_filters_that_share_data(
+    data: tuple[int, ...], weight: tuple[int, ...], contracted: bool, tmp_path: Any
+) -> None:
+    pads = [w // 2 for w in weight[2:]] * 2
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=pads, group=data[1])
+    check(model(node, data, weight), tmp_path, 2)
+    texts = api.compile_stages(tmp_path / "m.onnx", "scheduled", target="znver5", threads=1).texts
+    (text,) = [v for k, v in texts.items() if k.startswith("scheduled/conv")]
+    # a contraction copies the padding, windows read it through a guard
+    assert ("_pad[" in text) == contracted
+    # no tile is left to wait for one sum after the other
+    order = [line.split("in ")[1].split("(")[0] for line in text.splitlines() if " in " in line and "for " in line]
+    assert ("unrolled", "range") not in pairwise(order)
 
 
 @pytest.mark.parametrize("before", [0, 3])

@@ -81,7 +81,8 @@ def schedule_windows(sch: Schedule, block: str, target: Target, threads: int, co
 
 
 def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str]) -> bool:
-    if find_windows(sch, block) is None:
+    found = find_windows(sch, block)
+    if found is None or _shared_by_filters(sch, found, target):
         return False
     for name in sch.producers(block):
         if is_padding(sch, name, block):
@@ -99,7 +100,7 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants
     apart = slides and (found.data.strides.get(lane) or 0) > 1
     expanded = EXPANDED_APART if apart else EXPANDED
     line = found.line if written_out else None
-    width = target.vector_lanes(buffer_table(sch.function)[shape.target.buffer].dtype.bits)
+    width = _width(sch, found, target)
     lanes = min(shape.extents[lane], width)
     lane_outer, lane_inner = sch.split(loop_of[lane], [None, lanes])
     strips, strip = lane_outer, ""
@@ -123,7 +124,8 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants
     outer = [*rest, *cut, strips] if slides or written_out else [*rest, strips, *cut]
     tile = [n for n in (line_inner, row_inner, strip) if n]
     first, last = [loop_of[v] for v in taps[:-1]], [loop_of[v] for v in taps[-1:]]
-    inner = [*first, *tile, *last] if slides else [*first, *last, *tile]
+    several = rows * lines * shape.extents[taps[-1]] > expanded  # a loop over them stands around the tile
+    inner = [*first, *tile, *last] if slides and not several else [*first, *last, *tile]
     sch.reorder(*units, *outer, *inner, lane_inner)
     for name in units:
         sch.elide(name)
@@ -152,6 +154,22 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants
         loop, step = steps.get(v, (loop_of[v], 1))
         _peel_borders(sch, loop, _inside(sch, found, v, step))
     return True
+
+
+def _width(sch: Schedule, found: Windows, target: Target) -> int:
+    return target.vector_lanes(buffer_table(sch.function)[found.shape.target.buffer].dtype.bits)
+
+
+def _shared_by_filters(sch: Schedule, found: Windows, target: Target) -> bool:
+    """Whether so many filters slide over the same data that a contraction has more of what it loads.
+
+    Rows of a tile share what they read among taps, as the filters of a contraction do among themselves, whose lanes
+    fill vectors where filters do. Windows along one line share nothing.
+    """
+    shape = found.shape
+    apart = [v for v in shape.spatial if not found.data.moves(v) and any(o.moves(v) for o in shape.operands)]
+    filters = max((shape.extents[v] for v in apart), default=1)
+    return found.lane in found.along and filters >= (2 if found.row is None else _width(sch, found, target))
 
 
 def even_tile(extent: int, most: int) -> int:
