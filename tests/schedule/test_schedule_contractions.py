@@ -471,3 +471,10 @@ def test_lanes_are_chosen_by_the_order_in_which_a_map_behind_writes(
     lines = traces(tmp_path / "m.onnx").splitlines()
     lanes = [line for line in lines if re.fullmatch(r'sch.vectorize\("v1_(b0m|m|n)_1"\)', line)]
     assert lanes and (perm[-1] == 0 or all(f"{along}_1" in line for line in lanes)), lanes
+
+
+def test_rows_are_near_in_what_is_read_as_in_what_is_written(tmp_path: Path) -> None:
+    # heads lie side by side in the result, and a matrix apart in what is read
+    sizes = {"b": 2, "h": 12, "q": 36, "l": 50, "d": 16}
+    text = traces(product(tmp_path / "m.onnx", "bhql,bld->bqhd", sizes, None))
+    assert 'sch.split("v2_q", [None,' in text and 'sch.split("v2_h", [None,' not in text

@@ -311,4 +311,9 @@ def _best_row(shape: Shape, candidates: list[Var]) -> Var:
     """The axis to tile by rows: of the longer ones the one closest in memory, so that a tile reads near elements."""
     longest = max(shape.extents[v] for v in candidates)
     long_enough = [v for v in candidates if shape.extents[v] * 4 >= min(longest, 24)]
-    return min(long_enough, key=lambda v: shape.target.strides.get(v) or 0)
+
+    def apart(v: Var) -> tuple[int, int]:
+        written = abs(shape.target.strides.get(v) or 0)
+        return max(written, *(abs(o.strides.get(v) or 0) for o in shape.operands)), written
+
+    return min(long_enough, key=apart)
