@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import product
 from math import gcd
 
-from tcompiler.target.model import Pace
+from tcompiler.target.model import Pace, pace
 from tcompiler.target.target import LINE_BYTES, Target
 
 NEVER = 1 << 60
@@ -72,6 +72,19 @@ class Registers:
     part_bytes: int
     ways: int
     pace: Pace
+
+    @staticmethod
+    def of(target: Target, width: int, near_bytes: int, part_bytes: int) -> Registers:
+        """Those of a machine.
+
+        Args:
+            target: The machine.
+            width: Lanes of a vector register.
+            near_bytes: As the attribute.
+            part_bytes: As the attribute.
+        """
+        size = target.vector_bits // 8
+        return Registers(width, target.vector_registers, size, near_bytes, part_bytes, cache_ways(target), pace(target))
 
 
 def near_bytes(target: Target) -> int:

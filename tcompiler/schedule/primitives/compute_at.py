@@ -78,9 +78,10 @@ def compute_at(function: Function, block: str, loop: str) -> Result:
                 with block("C"):  ...  C[vi] = g(B[vi - v_i0 * 8])
 
     The block's loops are made anew, `{block}_ax{k}` for the k-th iter var, over a box that holds all that is read;
-    where the box may leave the domain a predicate keeps the block inside. A reduction moves whole, with its init and
-    its reduce loops. The buffer shrinks to the box and becomes private to the iteration (see `compaction.compacted`).
-    Consumers that overlap (the windows of a convolution) compute shared elements again.
+    where the box may leave the domain a predicate keeps the block inside, and conditions on iter vars go along. A
+    reduction moves whole, with its init and its reduce loops. The buffer shrinks to the box and becomes private to the
+    iteration (see `compaction.compacted`). Consumers that overlap (the windows of a convolution) compute shared
+    elements again.
 
     Args:
         function: The function.

@@ -498,34 +498,30 @@ def whole(failed: Condition, block: Block, verb: str) -> None:
 
 def guarded_only_by_domain(failed: Condition, block: Block, verb: str) -> None:
     """Refuses a block whose predicate leaves out points of its domain."""
-    extra = own_domain(block)
-    if extra:
-        refuse(
-            failed,
-            At(block, "where="),
-            f"the predicate of {block.name} leaves out points of its iter vars' domains",
-            f"{verb} before the block is split in several (peel), or shrink the domains to what is computed",
-        )
+    if own_domain(block):
+        _leaves_out(failed, block, verb)
 
 
 def on_iter_vars(failed: Condition, block: Block, verb: str) -> list[Scalar]:
-    """What a block's predicate asks beside the domains of its iter vars, as conditions on iter vars that are loops."""
+    """What a block's predicate asks beside the domains of its iter vars, as conditions on these; refuses others."""
     extra = own_domain(block)
     plain: dict[Scalar, Scalar] = {
         b: it.var
         for it, b in zip(block.iters, block.bindings, strict=True)
         if isinstance(b, Var) and b.extent is not None
     }
-    for c in extra:
-        loop = next((v for v in free_vars(c) if v.extent is not None and v not in plain), None)
-        if loop is not None:
-            refuse(
-                failed,
-                At(block, "where="),
-                f"the predicate of {block.name} leaves out points of its iter vars' domains",
-                f"{verb} before the block is split in several (peel), or shrink the domains to what is computed",
-            )
+    if any(v.extent is not None and v not in plain for c in extra for v in free_vars(c)):
+        _leaves_out(failed, block, verb)
     return [substitute(c, plain) for c in extra]
+
+
+def _leaves_out(failed: Condition, block: Block, verb: str) -> None:
+    refuse(
+        failed,
+        At(block, "where="),
+        f"the predicate of {block.name} leaves out points of its iter vars' domains",
+        f"{verb} before the block is split in several (peel), or shrink the domains to what is computed",
+    )
 
 
 def buffer_of(function: Function, name: str) -> Buffer:

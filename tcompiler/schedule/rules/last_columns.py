@@ -30,9 +30,8 @@ from tcompiler.schedule.rules.plan import Plan
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.dots import ROWS, dot_cycles, tall
-from tcompiler.target.model import pace
 from tcompiler.target.target import Target
-from tcompiler.target.tile import Registers, cache_ways, near_bytes
+from tcompiler.target.tile import Registers, near_bytes
 
 COPY = 1.0
 """Cycles for an element of a column that is copied."""
@@ -77,10 +76,8 @@ def last_cycles(plan: Plan, columns: int, element: int, target: Target, constant
     run = prod(shape.extents[v] for v in _run(shape, rows))
     depth = prod(shape.extents[v] for v in shape.reduce)
     results = prod(shape.extents[v] for v in shape.spatial if v is not plan.lane)
-    near, size = near_bytes(target), target.vector_bits // 8
-    registers = Registers(
-        target.vector_lanes(element * 8), target.vector_registers, size, near, near, cache_ways(target), pace(target)
-    )
+    near = near_bytes(target)
+    registers = Registers.of(target, target.vector_lanes(element * 8), near, near)
     return dot_cycles(results, columns, run, depth // run, registers) + copied * COPY
 
 

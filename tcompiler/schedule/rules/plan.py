@@ -14,9 +14,8 @@ from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
 from tcompiler.schedule.rules.borders import find_borders, inside_share, steps_written
 from tcompiler.schedule.rules.partials import contiguous_axes
 from tcompiler.schedule.schedule import Schedule
-from tcompiler.target.model import pace
 from tcompiler.target.target import Target
-from tcompiler.target.tile import NEVER, Registers, Spans, Tile, cache_ways, choose_flat_tile, choose_tile, near_bytes
+from tcompiler.target.tile import NEVER, Registers, Spans, Tile, choose_flat_tile, choose_tile, near_bytes
 
 RUN = 512
 """Bytes along the reduction from which on a matrix that is read once is read by itself, not beside others."""
@@ -175,15 +174,12 @@ def make_plan(
     for v in shape.reduce:
         depth *= shape.extents[v]
     by_row = row is not None and not shared.moves(row)
-    registers = Registers(
+    registers = Registers.of(
+        target,
         width,
-        target.vector_registers,
-        target.vector_bits // 8,
         # longer reductions over rows are done in parts, whose panels stay close
         NEVER if by_row else 0 if once else near_bytes(target),
         near_bytes(target),
-        cache_ways(target),
-        pace(target),
     )
     line = _line(shape, lane, row, shared) if by_row else None
     turn = _turn(shape, lane, shared) if by_row and not lanes else None

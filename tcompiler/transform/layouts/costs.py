@@ -12,9 +12,9 @@ from math import inf, log2, prod
 
 from tcompiler.ir.graph.grammar import TensorType
 from tcompiler.target.dots import dot_cycles, tall
-from tcompiler.target.model import Core, core, pace
+from tcompiler.target.model import Core, core
 from tcompiler.target.target import Target
-from tcompiler.target.tile import NEVER, WAY_BYTES, Registers, cache_ways, choose_tile, near_bytes
+from tcompiler.target.tile import NEVER, WAY_BYTES, Registers, choose_tile, near_bytes
 from tcompiler.transform.layouts.sums import Sums
 
 Order = tuple[int, ...]
@@ -74,8 +74,7 @@ class Costs:
     @cached_property
     def _registers(self) -> Registers:
         t = self.target
-        width, count, size = t.vector_lanes(32), t.vector_registers, t.vector_bits // 8
-        return Registers(width, count, size, NEVER, near_bytes(t), cache_ways(t), pace(t))
+        return Registers.of(t, t.vector_lanes(32), NEVER, near_bytes(t))
 
     def copy(self, type_: TensorType) -> float:
         """A kernel that brings a tensor into another order."""
