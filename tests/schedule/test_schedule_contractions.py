@@ -427,6 +427,22 @@ def test_both_factors_from_memory_are_laid_out_in_front(tmp_path: Path) -> None:
     assert "v1_copy" in text and 'sch.compute_at("v1_copy"' not in text
 
 
+@pytest.mark.parametrize(
+    ("target", "threads", "passing"), [("znver5", 2, True), ("znver5", 4, False), ("znver3", 1, False)]
+)
+def test_rows_that_wide_panels_need_slowly_pass_by_as_they_lie(
+    tmp_path: Path, target: str, threads: int, passing: bool
+) -> None:
+    # an element of each row for four vectors' sums on the one, for two vectors' on the other
+    path = tmp_path / "m.onnx"
+    nodes = [helper.make_node("MatMul", ["a", "b"], ["y"])]
+    write(path, nodes, {n: np.empty((2000, 2000), np.float32) for n in "ab"}, {})
+    texts = api.compile_stages(path, "scheduled", target=target, threads=threads).texts
+    text = "\n".join(v for k, v in texts.items() if k.startswith("trace/"))
+    assert ('sch.compute_at("v1_copy"' in text) == passing
+    assert ('cache_read("v2_block", "v0"' not in text) == passing
+
+
 @pytest.mark.parametrize(("depth", "columns", "copied"), [(1024, 780, True), (1000, 780, False), (1024, 300, False)])
 def test_rows_in_the_same_sets_are_copied_side_by_side(tmp_path: Path, depth: int, columns: int, copied: bool) -> None:
     text = traces(affine(tmp_path / "m.onnx", 67, depth, columns))

@@ -24,11 +24,14 @@ from tcompiler.schedule.rules.plan import Plan, chunked
 from tcompiler.schedule.rules.row_blocks import Blocks, block_rows, from_memory, in_parts
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.model import core, pace
 from tcompiler.target.target import LINE_BYTES, Target
 from tcompiler.target.tile import WAY_BYTES, near_bytes
 
 BLOCK, NARROW = 8, 1 << 15
 """Panels that are packed at once, and bytes of more of them where they are narrow: rows are written in longer runs."""
+PASSING = 0.5
+"""Share of what memory gives one core that all cores' rows may take while they compute."""
 
 
 @dataclass(slots=True)
@@ -158,7 +161,7 @@ def choose_panels(job: Job) -> Panels:
     rows = None if job.inside else rows_copied(plan, job.constants)
     far = rows is not None and from_memory(plan, plan.shared, job.element, target)
     ahead: list[Operand] = []
-    if packs and far and rows is not None and from_memory(plan, rows, job.element, target):
+    if packs and far and rows is not None and _too_much(job, rows):
         ahead, packs = packs, []  # laid out in front, as constants are
     if packs and plan.panel(job.element) > near_bytes(target):
         # two panels of a part stay close, and a tile's rows in the level 1 cache
@@ -169,6 +172,18 @@ def choose_panels(job: Job) -> Panels:
     narrow = min(NARROW // max(size, 1), columns // job.threads)
     at_once = min(columns, room, max(BLOCK, narrow)) if packs else 1
     return Panels(packs, ahead, rows, far, size, columns, room, at_once)
+
+
+def _too_much(job: Job, rows: Operand) -> bool:
+    """Whether rows come from memory, and more of them in a cycle than it gives, where they pass by every panel.
+
+    A step of a tile reads an element of each row, and multiplies it with the vectors of a panel.
+    """
+    if not from_memory(job.plan, rows, job.element, job.target):
+        return False
+    width = job.target.vector_lanes(job.element * 8)
+    cycles = -(-job.plan.lanes // width) * pace(job.target).fma
+    return job.threads * job.element / cycles > PASSING * core(job.target).bytes_per_cycle["DRAM"]
 
 
 def rows_once(job: Job) -> bool:
