@@ -61,6 +61,8 @@ CASES: dict[str, tuple[Callable[..., Any], list[Shape]]] = {
     "a mask for every batch": (attention, [(2, 3, 29, 16), (2, 3, 40, 16), (2, 3, 40, 16), (2, 1, 1, 40)]),
     "heads inside": (heads_inside, [(2, 50, 3, 24), (2, 39, 3, 24), (2, 39, 3, 24)]),
     "a row and a column left over": (attention, [(97, 16), (49, 16), (49, 16)]),
+    "a column that fills no vector": (attention, [(2, 53, 20), (2, 131, 20), (2, 131, 33)]),
+    "two such columns": (attention, [(1, 3, 30, 16), (1, 3, 142, 16), (1, 3, 142, 34)]),
     "numbers alone": (attention, [(2, 30, 1), (2, 40, 1), (2, 40, 1)]),
     "by hand": (shares, [(2, 26, 12), (2, 12, 33), (2, 33, 18)]),
 }
@@ -111,6 +113,13 @@ def test_one_kernel_keeps_a_block_of_rows_and_columns(name: str) -> None:
     columns = CASES[name][1][1][1 if name == "heads inside" else -2]
     kept = [b for b in function.buffers if b.name not in function.inputs and "cache" not in b.name]
     assert all(as_int(e) != columns for b in kept for e in b.shape)
+
+
+def test_a_column_that_fills_no_vector_is_a_dot_product() -> None:
+    fn, shapes = CASES["a column that fills no vector"]
+    (kernel,) = scheduled(fn, shapes, 1).kernels.values()
+    assert kernel.schedule is not None
+    assert any(s.primitive == "peel" and s.args[1:] == ([32],) for s in kernel.schedule.trace.steps)
 
 
 @pytest.mark.parametrize("target", [host, small])

@@ -235,7 +235,8 @@ def _inputs_stay(function: Function, b: Block, around: For, stay: Sequence[For])
                     f"{other.name} writes {name}, which {b.name} reads, in the same iteration of {shared[-1].var.name}",
                     f"move {other.name} after {b.name} has moved",
                 )
-            elif at[other.name] > at[b.name] and (at[other.name] < last or shared_loops(function, other, around)):
+            again = any(s not in stay for s in shared_loops(function, other, around))
+            if at[other.name] > at[b.name] and (at[other.name] < last or again):
                 refuse(
                     AT_INPUTS,
                     other,

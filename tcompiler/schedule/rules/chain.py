@@ -17,6 +17,7 @@ whole rows needs no rescaling.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 
 from tcompiler.ir.loop.analysis import find_block, touched
@@ -125,17 +126,20 @@ def _chain(sch: Schedule, first: str, second: str, target: Target, threads: int,
     lanes: dict[str, int] = {}
     for name in (first, second):
         known = set(sch.blocks())
-        lanes[name], tails = pack_inside(sch, name, target, pack_at)
-        if not lanes[name]:
+        made, tails = pack_inside(sch, name, target, pack_at)
+        if not made:
             return False
-        for copy in [b for b in sch.blocks() if b not in known and not pack_at]:
+        lanes |= made
+        for copy in [b for b in sch.blocks() if b not in known and b not in made and not pack_at]:
             parallelize(sch, copy, sch.own_loops(copy)[:1], 1 << 30, threads)
         for loop in tails:
             if loop:
                 peel_tails(sch, loop)
     if rolled is None and chain and not _gather(sch, first, chain, second):
         return False
-    names = [*before, second, *after] if rolled is None else rolled.names
+    names = sch.blocks_under(blocks)
+    if rolled is not None:
+        rolled = replace(rolled, names=names, inside=sch.blocks_under(rolled.columns))
     # not after the tail is cut off, whose blocks share buffers with the others
     parallelize(sch, second, apart if whole and apart else [blocks], shape.points(), threads, [blocks])
     pieces = [names]
@@ -144,9 +148,9 @@ def _chain(sch: Schedule, first: str, second: str, target: Target, threads: int,
         pieces.append(sch.blocks_under(tail))
     for piece in pieces:
         named = dict(zip(names, piece, strict=True))
-        if rolled is not None and not schedule_rolled(sch, rolled, named, first, second, lanes, target):
+        if rolled is not None and not schedule_rolled(sch, rolled, named, lanes, target):
             return False
-        if rolled is None and not _piece(sch, named, first, second, lanes, target):
+        if rolled is None and not _piece(sch, named, lanes, target):
             return False
     return True
 
@@ -173,27 +177,21 @@ def _gather(sch: Schedule, first: str, chain: Sequence[str], second: str) -> boo
     return sch.blocks_under(around) == chain
 
 
-def _piece(
-    sch: Schedule, named: Mapping[str, str], first: str, second: str, lanes: Mapping[str, int], target: Target
-) -> bool:
+def _piece(sch: Schedule, named: Mapping[str, str], lanes: Mapping[str, int], target: Target) -> bool:
     """Schedules the blocks of one block of rows.
 
     Args:
         sch: The schedule.
         named: What the function's blocks are called in this piece, in order.
-        first: The first contraction.
-        second: The second one.
-        lanes: Lanes of their tiles.
+        lanes: The contractions, and lanes of their tiles.
         target: The machine.
     """
-    if not schedule_inside(sch, named[first], target, lanes[first]):
-        return False
     alive = set(sch.blocks())
-    chain = [b for name, b in named.items() if name not in (first, second) and b in alive]
+    chain = [b for name, b in named.items() if name not in lanes and b in alive]
     if chain:
         shared = [n for n in sch.loops(chain[-1]) if n not in sch.own_loops(chain[-1])]
         schedule_row_blocks(sch, chain[-1], shared, target, 1, chain)
-    return schedule_inside(sch, named[second], target, lanes[second])
+    return all(schedule_inside(sch, named[name], target, n) for name, n in lanes.items())
 
 
 def _chained(sch: Schedule, first: str, second: str, operands: Sequence[Operand]) -> Operand | None:

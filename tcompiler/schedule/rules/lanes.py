@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from math import prod
 
+from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var
 from tcompiler.schedule.rules.accesses import Operand
@@ -79,6 +80,31 @@ def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection
             if found < ahead:
                 best, ahead = other, found
     return best
+
+
+def plan_inside(sch: Schedule, block: str, target: Target) -> Plan | None:
+    """Plans a contraction by the loops that are its own, inside loops that it shares with others.
+
+    Args:
+        sch: The schedule.
+        block: A block with an Update, whose operands are laid out for many turns of the loops around it.
+        target: The machine.
+
+    Returns:
+        The plan, which may leave last columns to dot products; None where it does not fit.
+    """
+    plan = make_plan(sch, block, target, inside=True)
+    if plan is None:
+        return None
+    element = buffer_table(sch.function)[plan.shape.target.buffer].dtype.bytes
+    # sums that go on from block to block of columns cannot be factored
+    left = last_columns(plan, element, target) if find_block(sch.function, block).init is not None else 0
+    other = make_plan(sch, block, target, inside=True, left=left) if left else None
+    if other is None:
+        return plan
+    laid_out = [o.buffer for o in plan.shape.operands]
+    cycles = _cycles(other, target, laid_out, element) + last_cycles(plan, left, element, target, laid_out)
+    return other if cycles < _cycles(plan, target, laid_out, element) * MARGIN else plan
 
 
 def _lighter(

@@ -7,11 +7,15 @@ and its sums are folded in halves together, so that vectors stay full until ther
     for columns …: copy the column
     for rows …: partial[rows, lanes] += x[rows, lanes] · column[lanes], for all steps;
         partial[rows, half] = partial[rows, first half] + partial[rows, second half], until one lane is left
+
+Attention's second product has such columns, too (65 channels of a head): their copy stands where its panels do, and
+their tiles behind those of the other columns, for each block of rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from math import prod
 
 from tcompiler.backends.llvm.linear import linear
@@ -21,12 +25,12 @@ from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var
 from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule.primitives.boxes import bound_indices
-from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
+from tcompiler.schedule.rules.accesses import Operand, Shape
 from tcompiler.schedule.rules.attempt import peel_tails
 from tcompiler.schedule.rules.body import lanes_and_rows, lanes_innermost
 from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.packing import shifted
-from tcompiler.schedule.rules.plan import Plan
+from tcompiler.schedule.rules.plan import Plan, own_shape
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.dots import ROWS, dot_cycles, tall
@@ -104,7 +108,7 @@ def cut_last_columns(sch: Schedule, block: str, plan: Plan, constants: Collectio
                 apart[k] = f"{names[k]} // {columns + plan.left}, {names[k]} % {columns + plan.left}"
         if apart != names:
             sch.transform_layout(plan.shared.buffer, f"lambda {', '.join(names)}: ({', '.join(apart)})", False)
-    sch.reorder(loop_of[plan.lane], *(n for v, n in loop_of.items() if v is not plan.lane))
+    sch.reorder(loop_of[plan.lane], *(n for v, n in loop_of.items() if v is not plan.lane and n))
     _, rest = sch.peel(loop_of[plan.lane], [columns])
     return sch.blocks_under(rest)[0]
 
@@ -119,38 +123,114 @@ def schedule_last_columns(sch: Schedule, block: str, target: Target, threads: in
         threads: Threads that the kernel may use.
         constants: Operands whose layout may be chosen: their columns are copied once.
     """
-    shape = shape_of(sch.function, find_block(sch.function, block))
-    assert shape is not None
-    at = {i.var: k for k, i in enumerate(sch.iters(block))}
-    loop_of = {v: sch.loop_of(block, k) for v, k in at.items()}
-    columns = sch.loops(block)[0]
-    lane = next(v for v, n in loop_of.items() if n == columns)
-    (rows,) = (o for o in shape.operands if not o.moves(lane))
-    (column,) = (o for o in shape.operands if o.moves(lane))
-    run = _run(shape, rows)
-    element = buffer_table(sch.function)[shape.target.buffer].dtype.bytes
-    width = target.vector_lanes(element * 8)
-    row = _row(shape, lane, rows, column)
-    assert row is not None
-    others = sorted((v for v in shape.spatial if v is not lane and v is not row), key=lambda v: not column.moves(v))
-    for name in [loop_of.pop(v) for v in others if loop_of[v] and shape.extents[v] == 1]:
-        sch.elide(name)
-    outer = [n for v in others if (n := loop_of.get(v))]
-    reduced = [n for v in shape.reduce if v not in run and (n := loop_of[v])]
-    inner = [loop_of[v] for v in run]
-    sch.reorder(*outer, loop_of[row], columns, *reduced, *inner)
-    if any(column.strides.get(v) != rows.strides.get(v) for v in run):
-        own = [n for v in others if column.moves(v) and (n := loop_of.get(v)) and column.buffer not in constants]
-        (copy,) = sch.cache_read(block, column.buffer, "local" if own else "global")
-        _along_run(sch, sch.written_by(copy), column, shape, rows)
-        if own:
-            sch.compute_at(copy, own[-1])
-        schedule_map(sch, copy, target, 1)
+    last = _Last.of(sch, block)
+    shape, column, loop_of = last.shape, last.column, last.loop_of
+    others = [v for v in shape.spatial if v in loop_of and v is not last.lane and v is not last.row]
+    for v in others:
+        if shape.extents[v] == 1:
+            sch.elide(loop_of[v])
+    others = sorted((v for v in others if shape.extents[v] > 1), key=lambda v: not column.moves(v))
+    outer = [loop_of[v] for v in others]
+    own = [loop_of[v] for v in others if column.moves(v) and column.buffer not in constants]
+    sch.reorder(*outer, *last.inner())
+    _copy(sch, block, last, target, own[-1] if own else "")
+    outer += _tiles_of(sch, block, last, target)
+    parallelize(sch, block, outer, shape.points(), threads)
+
+
+def copy_last_columns(sch: Schedule, block: str, target: Target, loop: str) -> str:
+    """Copies last columns of a contraction inside shared loops in the order in which rows are read.
+
+    Args:
+        sch: The schedule.
+        block: What `cut_last_columns` returned.
+        target: The machine.
+        loop: The shared loop under which the copy stands; "" for one in front.
+
+    Returns:
+        The block that copies; "" if they lie so.
+    """
+    return _copy(sch, block, _Last.of(sch, block), target, loop)
+
+
+def tile_last_columns(sch: Schedule, block: str, target: Target) -> None:
+    """Makes dot products of last columns of a contraction, by the loops that are its own.
+
+    Args:
+        sch: The schedule.
+        block: What `cut_last_columns` returned, or a piece of it; its columns are copied.
+        target: The machine.
+    """
+    last = _Last.of(sch, block)
+    sch.reorder(*last.inner())
+    _tiles_of(sch, block, last, target)
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """A contraction to a few columns.
+
+    Attributes:
+        shape: How its iter vars move its operands, by its own loops.
+        lane: The axis of the columns.
+        row: The axis of rows that tiles cover.
+        rows: The operand that rows move.
+        column: The other one.
+        run: The axes of the reduction along which rows are read element by element.
+        loop_of: The block's own loops.
+    """
+
+    shape: Shape
+    lane: Var
+    row: Var
+    rows: Operand
+    column: Operand
+    run: list[Var]
+    loop_of: dict[Var, str]
+
+    @staticmethod
+    def of(sch: Schedule, block: str) -> _Last:
+        """Reads what `cut_last_columns` returned."""
+        shape = own_shape(sch, block)
+        assert shape is not None
+        columns = sch.own_loops(block)
+        loops = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
+        loop_of = {v: n for v, n in loops.items() if n}
+        lane = min(loop_of, key=lambda v: columns.index(loop_of[v]))
+        (rows,) = (o for o in shape.operands if not o.moves(lane))
+        (column,) = (o for o in shape.operands if o.moves(lane))
+        row = _row(shape, lane, rows, column)
+        if row is None:
+            raise ScheduleError(f"{block} has no rows for tiles")
+        return _Last(shape, lane, row, rows, column, _run(shape, rows), loop_of)
+
+    def inner(self) -> list[str]:
+        """The loops of a tile in order: rows, columns, steps of the reduction."""
+        reduced = [n for v in self.shape.reduce if v not in self.run and (n := self.loop_of.get(v))]
+        return [self.loop_of[self.row], self.loop_of[self.lane], *reduced, *(self.loop_of[v] for v in self.run)]
+
+
+def _copy(sch: Schedule, block: str, last: _Last, target: Target, loop: str) -> str:
+    """Copies columns under a loop, unless they lie as rows do; returns the block that does."""
+    if all(last.column.strides.get(v) == last.rows.strides.get(v) for v in last.run):
+        return ""
+    (copy,) = sch.cache_read(block, last.column.buffer, "local" if loop else "global")
+    _along_run(sch, sch.written_by(copy), last.column, last.shape, last.rows)
+    if loop:
+        sch.compute_at(copy, loop)
+    schedule_map(sch, copy, target, 1)
+    return copy
+
+
+def _tiles_of(sch: Schedule, block: str, last: _Last, target: Target) -> list[str]:
+    """Cuts the rows of last columns into tiles, its loops in order; returns the loop over the largest tiles."""
+    inner = [last.loop_of[v] for v in last.run]
     if len(inner) > 1:
         sch.fuse(*inner)
-    most = tall(shape.extents[lane], target.vector_registers)
-    outer += _tiles(sch, block, at[row], at[lane], [n for n in ROWS if n <= most], width)
-    parallelize(sch, block, outer, shape.points(), threads)
+    at = {i.var: k for k, i in enumerate(sch.iters(block))}
+    most = tall(last.shape.extents[last.lane], target.vector_registers)
+    width = target.vector_lanes(buffer_table(sch.function)[last.shape.target.buffer].dtype.bytes * 8)
+    return _tiles(sch, block, at[last.row], at[last.lane], [n for n in ROWS if n <= most], width)
 
 
 def _tiles(sch: Schedule, block: str, row: int, lane: int, sizes: Sequence[int], width: int) -> list[str]:
@@ -240,8 +320,8 @@ def _partial(sch: Schedule, block: str, row: int, lanes: str, around: str, width
     sums = sch.written_by(partial)
     sch.compact(sums, around)
     (place,) = accesses(find_block(sch.function, partial)).writes
-    moved = {v.name for i in bound_indices(find_block(sch.function, partial), place.indices) for v in free_vars(i)}
-    if not moved <= set(own):
+    at = bound_indices(find_block(sch.function, partial), place.indices)
+    if not {v.name for i in at for v in free_vars(i) if sch.extent(v.name) != 1} <= set(own):
         raise ScheduleError(f"{sums} does not shrink to a tile of {block}")
     sch.set_scope(sums, "register")
     for name in (partial, init):
@@ -270,7 +350,8 @@ def _rows(plan: Plan) -> Operand | None:
 
 def _row(shape: Shape, lane: Var, rows: Operand, column: Operand) -> Var | None:
     """The axis of rows that tiles cover best: of those, the one closest in memory."""
-    found = [v for v in shape.spatial if v is not lane and rows.strides.get(v) and not column.moves(v)]
+    apart = [v for v in shape.spatial if v is not lane and shape.extents[v] > 1]
+    found = [v for v in apart if rows.strides.get(v) and not column.moves(v)]
     alone = {v: shape.extents[v] % ROWS[0] / shape.extents[v] for v in found}
     return min(found, key=lambda v: (alone[v], rows.strides[v] or 0), default=None)
 

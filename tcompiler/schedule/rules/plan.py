@@ -90,8 +90,17 @@ class Plan:
         return self.tile.rows * self.tile.lines
 
 
-def _own(sch: Schedule, block: str, shape: Shape | None) -> Shape | None:
-    """A block's iterations by its own loops alone: what is bound to loops around others as well stands still."""
+def own_shape(sch: Schedule, block: str) -> Shape | None:
+    """A block's iterations by its own loops alone: what is bound to loops around others as well stands still.
+
+    Args:
+        sch: The schedule.
+        block: The block.
+
+    Returns:
+        The shape; None where `shape_of` has none.
+    """
+    shape = shape_of(sch.function, find_block(sch.function, block))
     if shape is None:
         return None
     loops = [sch.loop_of(block, k) for k in range(len(sch.iters(block)))]
@@ -126,9 +135,7 @@ def make_plan(
     Returns:
         The plan; None where the output is not contiguous along an axis that operands are contiguous or constant in.
     """
-    shape = shape_of(sch.function, find_block(sch.function, block))
-    if inside:
-        shape = _own(sch, block, shape)
+    shape = own_shape(sch, block) if inside else shape_of(sch.function, find_block(sch.function, block))
     if shape is None or not shape.reduce or 0 in shape.extents.values():
         return None
     lane = shape.innermost() if lane is None else lane

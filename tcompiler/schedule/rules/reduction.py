@@ -25,8 +25,13 @@ from tcompiler.schedule.rules.body import (
 )
 from tcompiler.schedule.rules.borders import skip_borders
 from tcompiler.schedule.rules.elementwise import schedule_map
-from tcompiler.schedule.rules.lanes import choose_plan
-from tcompiler.schedule.rules.last_columns import cut_last_columns, schedule_last_columns
+from tcompiler.schedule.rules.lanes import choose_plan, plan_inside
+from tcompiler.schedule.rules.last_columns import (
+    copy_last_columns,
+    cut_last_columns,
+    schedule_last_columns,
+    tile_last_columns,
+)
 from tcompiler.schedule.rules.nest import (
     Job,
     Nest,
@@ -75,12 +80,14 @@ def schedule_inside(sch: Schedule, block: str, target: Target, lanes: int) -> bo
         sch: The schedule.
         block: A block with an Update, whose operands are laid out as they shall be.
         target: The machine.
-        lanes: Lanes of the tile, as of its operand's panels.
+        lanes: Lanes of the tile, as of its operand's panels; 0 for last columns that `pack_inside` cut off.
     """
+    if not lanes:
+        return attempt(sch, tile_last_columns, sch, block, target)
     return _schedule(sch, block, target, 1, (), lanes)
 
 
-def pack_inside(sch: Schedule, block: str, target: Target, loop: str) -> tuple[int, list[str]]:
+def pack_inside(sch: Schedule, block: str, target: Target, loop: str) -> tuple[dict[str, int], list[str]]:
     """Lays out what a contraction inside shared loops reads from outside along its lanes.
 
     Args:
@@ -90,16 +97,23 @@ def pack_inside(sch: Schedule, block: str, target: Target, loop: str) -> tuple[i
         loop: The shared loop under which the copies stand; "" copies whole operands in front.
 
     Returns:
-        Lanes of the tile (0 where the rule does not fit), and the copies' loops over panels.
+        Lanes of the tiles for `schedule_inside`, of the block and of one of its last columns if they are cut off
+        (nothing where the rule does not fit), and the copies' loops over panels.
     """
-    plan = make_plan(sch, block, target, inside=True)
+    plan = plan_inside(sch, block, target)
     if plan is None or plan.row is None:
-        return 0, []
+        return {}, []
+    made = {block: plan.lanes}
+    if plan.left:
+        last = cut_last_columns(sch, block, plan, ())
+        copy_last_columns(sch, last, target, loop)
+        made[last] = 0
+        plan = make_plan(sch, block, target, inside=True) or plan
     outside = set(sch.function.inputs)
     operands = [o for o in plan.shape.operands if o.moves(plan.lane) and o.buffer in outside and packable(o)]
     near = [o for o in operands if o.strides.get(plan.lane) == 1 and plan.shape.extents[plan.lane] <= plan.lanes]
     order = reduce_order(plan.shape, plan)
-    return plan.lanes, [pack(sch, block, plan, o, loop, order) for o in operands if o not in near]
+    return made, [pack(sch, block, plan, o, loop, order) for o in operands if o not in near]
 
 
 def _schedule(

@@ -115,13 +115,7 @@ def _row_loop(sch: Schedule, block: str, columns: str) -> str:
 
 
 def schedule_rolled(
-    sch: Schedule,
-    rolled: Rolled,
-    named: Mapping[str, str],
-    first: str,
-    second: str,
-    lanes: Mapping[str, int],
-    target: Target,
+    sch: Schedule, rolled: Rolled, named: Mapping[str, str], lanes: Mapping[str, int], target: Target
 ) -> bool:
     """Schedules the blocks of one block of rows.
 
@@ -129,12 +123,10 @@ def schedule_rolled(
         sch: The schedule.
         rolled: The blocks.
         named: What they are called in this piece.
-        first: The first contraction.
-        second: The second one.
-        lanes: Lanes of their tiles.
+        lanes: The contractions, and lanes of their tiles.
         target: The machine.
     """
-    loops = sch.loops(named[first])
+    loops = sch.loops(named[rolled.inside[0]])
     columns = loops[loops.index(_around(sch, named, rolled)) + 1]
     pieces = [[named[b] for b in rolled.inside]]
     known = set(sch.loop_names())
@@ -143,14 +135,12 @@ def schedule_rolled(
             pieces.append(sch.blocks_under(loop))
     for piece in pieces:
         now = dict(zip(rolled.inside, piece, strict=True))
-        if not schedule_inside(sch, now[first], target, lanes[first]):
-            return False
         rows = [now[b] for b in rolled.rows]
         shared = [n for n in sch.loops(rows[0]) if set(sch.blocks_under(n)) >= set(rows)]
         for name in rolled.wide:
             _vectors(sch, now[name], shared, target)
         schedule_row_blocks(sch, rows[-1], shared, target, 1, rows)
-        if not schedule_inside(sch, now[second], target, lanes[second]):
+        if not all(schedule_inside(sch, now[name], target, n) for name, n in lanes.items()):
             return False
     for name in rolled.names:
         if name not in rolled.inside and named[name] in sch.blocks():
