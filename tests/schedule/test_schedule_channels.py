@@ -30,6 +30,9 @@ CASES = [
     ((1, 32, 28, 20), (13, 13), 1, (6, 6), 1, True),
     ((1, 31, 1, 400), (1, 201), 1, (0, 100), 1, True),
     ((1, 16, 1, 200), (1, 63), 1, (0, 62), 2, True),
+    ((1, 49, 20, 19), (7, 7), 1, (3, 3), 1, True),
+    ((2, 37, 12, 21), (7, 5), 1, (3, 2), 1, True),
+    ((1, 35, 26, 29), (9, 9), 2, (4, 4), 1, True),
     ((1, 3, 40, 40), (5, 5), 1, (2, 2), 1, False),
     ((1, 32, 14, 14), (3, 3), 1, (1, 1), 1, False),
 ]
@@ -95,3 +98,17 @@ def test_taps_outside_are_left_out(tmp_path: Path) -> None:
     inside = sum(0 <= w + s - 3 < 7 for w in range(7) for s in range(7))
     assert code.count("call <16 x float> @llvm.fmuladd") == 7 * inside  # of every line one tap's line, in a loop
     assert not any("pad = alloc" in v for k, v in texts.items() if k.startswith("scheduled/"))
+
+
+@pytest.mark.parametrize(("channels", "left"), [(48, 0), (49, 1), (51, 3), (63, 0)])
+def test_a_few_channels_behind_full_vectors_take_lanes_along_the_image(
+    tmp_path: Path, channels: int, left: int
+) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model((1, channels, 28, 28), (7, 7), 1, (3, 3), 1))
+    texts = api.compile_stages(path, "scheduled", target="znver5", threads=1).texts
+    (trace,) = [v for k, v in texts.items() if k.startswith("trace/")]
+    (text,) = [v for k, v in texts.items() if k.startswith("scheduled/")]
+    assert (f"[{channels - left}])" in trace) == bool(left)
+    # the bias and what follows it are in the tiles of both nests
+    assert "conv_0_acc = alloc" not in text

@@ -9,7 +9,8 @@ tile of columns slides over that copy, and its sums are transposed in registers 
         for lines …: for strip of columns:
             acc = 0;  for r, s: for columns (unrolled): for lanes: acc += copy[line + r, column + s] · w[r, s]
 
-That takes as many transposed vectors as elements, whatever the window has of taps; it is done where taps are many.
+That takes as many transposed vectors as elements, whatever the window has of taps; it is done where taps are many. A few
+channels behind the last full vector are left to lanes along the image.
 """
 
 from __future__ import annotations
@@ -29,7 +30,15 @@ from tcompiler.schedule.rules.borders import LINES, PIECE, cut_tiles, find_borde
 from tcompiler.schedule.rules.elementwise import schedule_map
 from tcompiler.schedule.rules.lanes import ACROSS, MARGIN
 from tcompiler.schedule.rules.threads import parallelize
-from tcompiler.schedule.rules.windows import Windows, even_tile, find_windows, is_padding, lay_out, tap_order
+from tcompiler.schedule.rules.windows import (
+    Windows,
+    even_tile,
+    find_windows,
+    is_padding,
+    lay_out,
+    schedule_windows,
+    tap_order,
+)
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
@@ -41,7 +50,7 @@ BROUGHT = 3.0
 """Cycles for a vector of elements that are transposed from planes in memory into a copy."""
 SLID = 1.1
 """Loads for a multiply-add whose lanes slide over an image: its weight, and a part of a vector of data."""
-APART = 1.2
+APART = 1.9
 """How much more they take where lanes read every other element, or fewer."""
 STORED = 2.0
 """Cycles around the taps of a vector of such lanes."""
@@ -62,6 +71,7 @@ class _Plan:
         rows: Columns of a tile.
         taps: Taps along a line that are written out one after the other.
         skipped: Axes along which taps that lie outside are left out.
+        left: Channels behind the last full vector that are left to lanes along the image; 0 where all are in vectors.
         cycles: What all takes on one thread, about.
     """
 
@@ -69,6 +79,7 @@ class _Plan:
     rows: int
     taps: int
     skipped: tuple[Var, ...]
+    left: int
     cycles: float
 
 
@@ -88,17 +99,24 @@ def schedule_channels(sch: Schedule, block: str, target: Target, threads: int, c
     slid = find_windows(sch, block)
     if slid is None or slid.lane not in slid.along:
         return False
-    plans = [p for v in slid.shape.spatial if (p := _plan(sch, block, slid, v, target, threads)) is not None]
-    best = min(plans, key=lambda p: p.cycles, default=None)
-    if best is None or best.cycles > MARGIN * _sliding(slid, target):
-        return False
-    return attempt(sch, _schedule, sch, block, best, target, threads, constants)
+    width = target.vector_lanes(BITS)
+    tried = [
+        _plan(sch, block, slid, v, left, target, threads)
+        for v in slid.shape.spatial
+        for left in {0, slid.shape.extents[v] % width}
+    ]
+    plans = sorted((p for p in tried if p is not None), key=lambda p: p.cycles)
+    return any(
+        attempt(sch, _schedule_all, sch, block, p, target, threads, constants)
+        for p in plans
+        if p.cycles <= MARGIN * _sliding(slid, target)
+    )
 
 
-def _plan(sch: Schedule, block: str, slid: Windows, lane: Var, target: Target, threads: int) -> _Plan | None:
-    """A tile with lanes along an axis that no window slides along; None where there is no such tile."""
+def _plan(sch: Schedule, block: str, slid: Windows, lane: Var, left: int, target: Target, threads: int) -> _Plan | None:
+    """A tile with lanes along an axis that no window slides along, but so many; None where there is no such tile."""
     extents, buffers = slid.shape.extents, buffer_table(sch.function)
-    apart = lane not in slid.along and lane in slid.data.indices and extents[lane] > 1
+    apart = lane not in slid.along and lane in slid.data.indices and extents[lane] - left > 1
     found = find_windows(sch, block, lane) if apart else None
     if found is None or found.row is None or {buffers[o].dtype.bits for o in _moved(found)} != {BITS}:
         return None
@@ -116,7 +134,7 @@ def _plan(sch: Schedule, block: str, slid: Windows, lane: Var, target: Target, t
     sizes = buffers[_source(sch, block, found) if whole else found.data.buffer].shape
     places = prod(extents[v] for v in found.along)
     planes = prod(e for v, e in extents.items() if v in found.shape.spatial and v not in found.along and v is not lane)
-    vectors = ceil(extents[lane] / width)
+    vectors = ceil((extents[lane] - left) / width)
     read = prod(
         as_int(e) or 1
         for i, e in zip(found.data.indices, sizes, strict=True)
@@ -127,7 +145,8 @@ def _plan(sch: Schedule, block: str, slid: Windows, lane: Var, target: Target, t
     stored = places // extents[found.row] * ceil(extents[found.row] / rows) * ceil(rows / width) * width
     each = places * inside * pace(target).fma + read * BROUGHT + stored * ACROSS
     uneven = ceil(vectors * planes / threads) * threads / (vectors * planes)
-    return _Plan(found, rows, at_once, tuple(spans), each * vectors * planes * uneven)
+    rest = _sliding(slid, target) * left / extents[lane]
+    return _Plan(found, rows, at_once, tuple(spans), left, each * vectors * planes * uneven + rest)
 
 
 def _moved(found: Windows) -> tuple[str, str]:
@@ -184,8 +203,34 @@ def _most_rows(found: Windows, target: Target) -> int:
     return max((target.vector_registers - 2) // (1 + step), 1)
 
 
+def _schedule_all(
+    sch: Schedule, block: str, plan: _Plan, target: Target, threads: int, constants: Collection[str]
+) -> bool:
+    """Schedules the channels, those behind the last full vector in a nest of their own."""
+    if not plan.left:
+        return _schedule(sch, block, plan, target, threads, constants)
+    for name in sch.producers(block):
+        if is_padding(sch, name, block):
+            sch.compute_inline(name)
+    iters = sch.iters(block)
+    (at,) = (k for k, i in enumerate(iters) if i.var is plan.found.lane)
+    loops = [sch.loop_of(block, k) for k in range(len(iters))]
+    sch.reorder(loops[at], *loops[:at], *loops[at + 1 :])
+    _, behind = sch.peel(loops[at], [plan.found.shape.extents[plan.found.lane] - plan.left])
+    (rest,) = sch.blocks_under(behind)
+    slid = find_windows(sch, block)
+    full = _plan(sch, block, slid, sch.iters(block)[at].var, 0, target, threads) if slid is not None else None
+    # the weights are laid out for the vectors, and read one by one behind them
+    return (
+        full is not None
+        and _schedule(sch, block, full, target, threads, constants)
+        and schedule_windows(sch, rest, target, threads, ())
+    )
+
+
 def _schedule(sch: Schedule, block: str, plan: _Plan, target: Target, threads: int, constants: Collection[str]) -> bool:
     lane = plan.found.lane
+    apart = [n for n in copies_of(block, sch.blocks()) if n != block]
     if not lay_out(sch, plan.found, constants):
         return False
     pads = [n for n in sch.producers(block) if is_padding(sch, n, block)]
@@ -241,7 +286,7 @@ def _schedule(sch: Schedule, block: str, plan: _Plan, target: Target, threads: i
             if name:
                 peel_tails(sch, name)
 
-    if not plan.skipped or not attempt(sch, skip_borders, sch, block, plan.skipped, cut, True):
+    if not plan.skipped or not attempt(sch, skip_borders, sch, block, plan.skipped, cut, True, False, apart):
         cut()
     for name in copies_of(copy, sch.blocks()):
         schedule_map(sch, name, target, 1)
