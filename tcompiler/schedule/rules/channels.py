@@ -9,8 +9,8 @@ tile of columns slides over that copy, and its sums are transposed in registers 
         for lines …: for strip of columns:
             acc = 0;  for r, s: for columns (unrolled): for lanes: acc += copy[line + r, column + s] · w[r, s]
 
-That takes as many transposed vectors as elements, whatever the window has of taps; it is done where taps are many. A few
-channels behind the last full vector are left to lanes along the image.
+That takes as many transposed vectors as elements, whatever the window has of taps; it is done where taps are many. A
+few channels behind the last full vector are left to lanes along the image.
 """
 
 from __future__ import annotations
