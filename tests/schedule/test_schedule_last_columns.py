@@ -110,6 +110,16 @@ def test_columns_of_constants_are_copied_once(tmp_path: Path) -> None:
     assert [a[0] for a in calls[0]["args"]].count("const") == 2  # the panels, and the last column
 
 
+@pytest.mark.parametrize(("columns", "copies"), [(65, 1), (129, 2)])
+def test_rows_that_a_panel_fills_but_for_a_part_of_a_vector_are_no_panels(
+    tmp_path: Path, columns: int, copies: int
+) -> None:
+    a, b = normal(400, 300), normal(300, columns)
+    path = write(tmp_path / "m.onnx", [helper.make_node("MatMul", ["a", "b"], ["y"])], {"a": a, "b": b}, {})
+    check(path, {"a": a, "b": b}, a.astype(np.float64) @ b.astype(np.float64))
+    assert traces(path, "znver5").count("sch.cache_read(") == copies
+
+
 def part(where: str, bounds: str) -> Function:
     """Sums of rows whose lanes are a split that does not come out even, and what adds the lanes up."""
     return parse_function(f"""

@@ -83,14 +83,16 @@ def runtime_packs(sch: Schedule, plan: Plan, constants: Collection[str], target:
     for o in shape.operands:
         if not o.moves(plan.lane) or o.buffer in constants or not packable(o):
             continue
-        if stays_near(plan, o, buffer_table(sch.function)[o.buffer].dtype.bytes, target):
+        element = buffer_table(sch.function)[o.buffer].dtype.bytes
+        if stays_near(plan, o, element, target):
             continue
         reuse = 1
         for v in shape.spatial:
             if not o.moves(v):
                 reuse *= shape.extents[v]
         apart = max((abs(o.strides.get(v) or 0) for v in shape.reduce), default=0)
-        if o.strides.get(plan.lane) != 1 or (reuse >= REUSE * plan.rows and apart > plan.lanes):
+        side_by_side = apart < plan.lanes + target.vector_lanes(element * 8)  # but for a part of a vector
+        if o.strides.get(plan.lane) != 1 or (reuse >= REUSE * plan.rows and not side_by_side):
             result.append(o)
     return result
 
