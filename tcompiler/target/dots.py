@@ -8,8 +8,6 @@ ROWS = (8, 4)
 """Rows of a tile: as many as registers allow, and of what is left."""
 FOLD = 4.0
 """Cycles in which the lanes of a sum in a tile are added up, and the sum is stored."""
-NARROW = 2.0
-"""How many times as long a vector takes of which less than half is in use: it is put into a longer one."""
 
 
 def tall(columns: int, vector_registers: int) -> int:
@@ -34,6 +32,5 @@ def dot_cycles(results: int, columns: int, run: int, times: int, registers: Regi
     """
     rows = tall(columns, registers.count)
     step = step_cycles(rows, columns, True, 0, registers) / rows
-    whole, rest = divmod(run, registers.width)
-    vectors = whole + (0 if not rest else 1 if 2 * rest > registers.width else NARROW)
+    vectors = -(-run // registers.width)
     return results * (times * vectors * step + columns * FOLD)

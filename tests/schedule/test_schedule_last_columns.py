@@ -1,4 +1,4 @@
-"""Last columns of a contraction that fill no vector: dot products along the reduction, in tiles of rows."""
+"""Last columns of a contraction that fill no vector: lanes along the reduction, or along the places of rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tcompiler.ir.loop.evaluate import evaluate
 from tcompiler.ir.loop.grammar import Function
 from tcompiler.ir.loop.text import parse_function
 from tcompiler.schedule.schedule import Schedule
-from tests.schedule.test_schedule_contractions import check, normal, traces, write
+from tests.schedule.test_schedule_contractions import check, normal, product, traces, write
 
 
 def cut(trace: str, columns: int) -> bool:
@@ -61,6 +61,7 @@ CONVOLUTIONS: dict[str, tuple[tuple[int, int], int, int, int, dict[str, Any]]] =
     "groups": ((5, 9), 132, 132, 3, {"group": 4, "pads": [1, 1, 1, 1]}),
     "one place after the other": ((7, 31), 50, 49, 1, {}),
     "apart": ((15, 10), 24, 34, 3, {"dilations": [2, 2], "pads": [2, 2, 2, 2]}),
+    "a channel over": ((9, 12), 68, 132, 3, {"group": 4, "pads": [1, 1, 1, 1]}),
 }
 
 
@@ -75,6 +76,49 @@ def test_convolutions(tmp_path: Path, name: str) -> None:
     )
     (expected,) = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
     check(path, {"x": x}, expected)
+
+
+PLACES: dict[str, tuple[tuple[int, ...], int, int, int, dict[str, Any]]] = {
+    # image, channels, filters, kernel, other attributes
+    "a first layer": ((47, 81), 3, 65, 7, {"strides": [2, 2], "pads": [3, 3, 3, 3]}),
+    "four filters": ((48, 65), 3, 36, 5, {"strides": [2, 2], "pads": [2, 2, 2, 2]}),
+    "taps apart": ((41, 99), 3, 33, 7, {"strides": [2, 2], "pads": [3, 3, 3, 3], "dilations": [2, 2]}),
+    "strides of three": ((40, 140), 5, 33, 5, {"strides": [1, 3], "pads": [0, 1, 2, 3]}),
+    "a line": ((1999,), 4, 33, 9, {"strides": [2], "pads": [4, 4]}),
+    "a volume": ((5, 23, 70), 3, 49, 3, {"strides": [2, 2, 2], "pads": [1, 1, 1, 1, 1, 1]}),
+    "side by side": ((30, 36), 12, 65, 3, {"pads": [1, 1, 1, 1]}),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_lanes_along_places(tmp_path: Path, name: str) -> None:
+    image, channels, filters, kernel, given = PLACES[name]
+    x, w = normal(2, channels, *image), normal(filters, channels, *(kernel for _ in image)) / np.float32(kernel * 5)
+    node = helper.make_node("Conv", ["x", "w", "b"], ["c"], **given)
+    path = write(
+        tmp_path / "m.onnx", [node, helper.make_node("Relu", ["c"], ["y"])], {"x": x}, {"w": w, "b": normal(filters)}
+    )
+    (expected,) = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    check(path, {"x": x}, expected)
+    text = traces(path, "znver5")
+    assert f"[{filters // 16 * 16}])" in text and "sch.rfactor(" not in text
+
+
+@pytest.mark.parametrize(("equation", "rows", "columns"), [("ji,jk->ik", 513, 33), ("bji,bjk->bik", 200, 65)])
+def test_rows_that_lie_side_by_side(tmp_path: Path, equation: str, rows: int, columns: int) -> None:
+    path = product(tmp_path / "m.onnx", equation, {"b": 3, "i": rows, "j": 203, "k": columns}, None)
+    text = traces(path, "znver5")
+    assert f"[{columns // 16 * 16}])" in text and "sch.rfactor(" not in text
+
+
+def test_infinities_beside_a_narrow_vector_of_channels_stay_where_they_are(tmp_path: Path) -> None:
+    # less than half a vector of a group's channels is in use: the next group's are not multiplied by zero
+    x, w = normal(1, 68, 6, 6), normal(132, 17, 1, 1)
+    x[:, 17] = np.inf
+    node = helper.make_node("Conv", ["x", "w"], ["y"], group=4)
+    path = write(tmp_path / "m.onnx", [node], {"x": x}, {"w": w})
+    found = np.asarray(tc.compile(path, threads=1)(x))
+    assert np.isfinite(found[:, :33]).all() and np.isinf(found[:, 33:66]).all()
 
 
 def test_transposed_convolutions(tmp_path: Path) -> None:

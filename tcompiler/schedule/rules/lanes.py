@@ -9,13 +9,15 @@ vectors save.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from math import prod
 
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var
 from tcompiler.schedule.rules.accesses import Operand
-from tcompiler.schedule.rules.last_columns import last_columns, last_cycles
+from tcompiler.schedule.rules.last_columns import last_columns
+from tcompiler.schedule.rules.last_places import SCATTER
 from tcompiler.schedule.rules.packing import packable, rows_apart, stays_near
 from tcompiler.schedule.rules.plan import Plan, make_plan
 from tcompiler.schedule.schedule import Schedule
@@ -34,8 +36,6 @@ TURN = 4.0
 """Cycles for a vector of elements that are interleaved and then stored side by side."""
 FAR = 3.0
 """Cycles for an element of rows from memory, if each step of the reduction reads another line: nothing foresees it."""
-SCATTER = 2.5
-"""Cycles for an element of a vector that is stored by itself."""
 
 
 def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection[str], cut: bool = True) -> Plan | None:
@@ -72,13 +72,14 @@ def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection
             best, cycles, ahead = other, found, found
     ahead = cycles * MARGIN
     for plan in plans if cut else ():
-        left = last_columns(plan, element, target)
-        other = make_plan(sch, block, target, constants=constants, lane=plan.lane, left=left) if left else None
+        last = last_columns(plan, element, target, constants)
+        if last is None:
+            continue
+        other = make_plan(sch, block, target, constants=constants, lane=plan.lane, left=last.columns)
         if other is not None and _shares(other):
             other, found = _lighter(sch, block, target, constants, other, element)
-            found += last_cycles(plan, left, element, target, constants)
-            if found < ahead:
-                best, ahead = other, found
+            if found + last.cycles < ahead:
+                best, ahead = replace(other, places=last.places), found + last.cycles
     return best
 
 
@@ -97,13 +98,14 @@ def plan_inside(sch: Schedule, block: str, target: Target) -> Plan | None:
     if plan is None:
         return None
     element = buffer_table(sch.function)[plan.shape.target.buffer].dtype.bytes
-    # sums that go on from block to block of columns cannot be factored
-    left = last_columns(plan, element, target) if find_block(sch.function, block).init is not None else 0
-    other = make_plan(sch, block, target, inside=True, left=left) if left else None
-    if other is None:
-        return plan
     laid_out = [o.buffer for o in plan.shape.operands]
-    cycles = _cycles(other, target, laid_out, element) + last_cycles(plan, left, element, target, laid_out)
+    # sums that go on from block to block of columns cannot be factored
+    whole = find_block(sch.function, block).init is not None
+    last = last_columns(plan, element, target, laid_out, inside=True) if whole else None
+    other = make_plan(sch, block, target, inside=True, left=last.columns) if last is not None else None
+    if last is None or other is None:
+        return plan
+    cycles = _cycles(other, target, laid_out, element) + last.cycles
     return other if cycles < _cycles(plan, target, laid_out, element) * MARGIN else plan
 
 

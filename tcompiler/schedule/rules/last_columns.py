@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 
 from tcompiler.backends.llvm.linear import linear
 from tcompiler.errors import ScheduleError
@@ -29,6 +29,7 @@ from tcompiler.schedule.rules.accesses import Operand, Shape
 from tcompiler.schedule.rules.attempt import peel_tails
 from tcompiler.schedule.rules.body import lanes_and_rows, lanes_innermost
 from tcompiler.schedule.rules.elementwise import schedule_map
+from tcompiler.schedule.rules.last_places import places_cycles
 from tcompiler.schedule.rules.packing import shifted
 from tcompiler.schedule.rules.plan import Plan, own_shape
 from tcompiler.schedule.rules.threads import parallelize
@@ -41,47 +42,62 @@ COPY = 1.0
 """Cycles for an element of a column that is copied."""
 
 
-def last_columns(plan: Plan, element: int, target: Target) -> int:
-    """How many columns of a plan fill no vector and could be dot products.
+@dataclass(frozen=True, slots=True)
+class Last:
+    """Last columns that fill no vector.
+
+    Attributes:
+        columns: How many.
+        cycles: What they take in a nest of their own.
+        places: Whether its lanes run along places, and not along the reduction.
+    """
+
+    columns: int
+    cycles: float
+    places: bool
+
+
+def last_columns(
+    plan: Plan, element: int, target: Target, constants: Collection[str], inside: bool = False
+) -> Last | None:
+    """The columns of a plan that fill no vector, if they could be a nest of their own.
 
     Args:
         plan: The plan.
         element: Bytes of an element.
         target: The machine.
+        constants: Operands whose columns are copied once.
+        inside: Whether they share loops with others, and are dot products or nothing.
     """
     width = target.vector_lanes(element * 8)
     extent, rows = plan.shape.extents[plan.lane], _rows(plan)
-    if extent <= width or rows is None or not tall(extent % width, target.vector_registers):
-        return 0
-    if _row(plan.shape, plan.lane, rows, plan.shared) is None:
-        return 0
-    alone = [shifted(i) for i in plan.shared.indices]
-    if any(plan.shared.moves(v) and v not in alone for v in plan.shape.reduce):
-        return 0
-    return extent % width if prod(plan.shape.extents[v] for v in _run(plan.shape, rows)) >= width else 0
+    columns = extent % width
+    if extent <= width or rows is None or not columns:
+        return None
+    near = near_bytes(target)
+    registers = Registers.of(target, width, near, near)
+    dots = _cycles(plan, columns, registers, constants)
+    places = inf if inside else places_cycles(plan.shape, plan.lane, columns, registers)
+    cycles = min(dots, places)
+    return Last(columns, cycles, places < dots) if cycles < inf else None
 
 
-def last_cycles(plan: Plan, columns: int, element: int, target: Target, constants: Collection[str]) -> float:
-    """Cycles that dot products for so many columns take.
-
-    Args:
-        plan: A plan that has last columns.
-        columns: How many.
-        element: Bytes of an element.
-        target: The machine.
-        constants: Operands whose columns are copied once.
-    """
+def _cycles(plan: Plan, columns: int, registers: Registers, constants: Collection[str]) -> float:
+    """Cycles that dot products for so many columns take; infinite where a plan's rows are read in no order for them."""
     shape, rows = plan.shape, _rows(plan)
     assert rows is not None
+    run = prod(shape.extents[v] for v in _run(shape, rows))
+    alone = [shifted(i) for i in plan.shared.indices]
+    if any(plan.shared.moves(v) and v not in alone for v in shape.reduce) or run < registers.width:
+        return inf
+    if not tall(columns, registers.count) or _row(shape, plan.lane, rows, plan.shared) is None:
+        return inf
     copied = 0 if plan.shared.buffer in constants else columns
     for v, extent in shape.extents.items():
         if plan.shared.moves(v) and v is not plan.lane:
             copied *= extent
-    run = prod(shape.extents[v] for v in _run(shape, rows))
     depth = prod(shape.extents[v] for v in shape.reduce)
     results = prod(shape.extents[v] for v in shape.spatial if v is not plan.lane)
-    near = near_bytes(target)
-    registers = Registers.of(target, target.vector_lanes(element * 8), near, near)
     return dot_cycles(results, columns, run, depth // run, registers) + copied * COPY
 
 
@@ -113,7 +129,7 @@ def cut_last_columns(sch: Schedule, block: str, plan: Plan, constants: Collectio
     return sch.blocks_under(rest)[0]
 
 
-def schedule_last_columns(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str]) -> None:
+def schedule_last_dots(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str]) -> None:
     """Schedules a contraction to a few columns, in a nest of its own, as dot products.
 
     Args:
@@ -273,9 +289,10 @@ def _tile(sch: Schedule, block: str, row: int, around: str, columns: str, width:
     """
     rows = sch.loop_of(block, row)
     *others, run = sch.loops(block)[sch.loops(block).index(columns) + 1 :]
+    narrow = 0 < (sch.extent(run) or 1) % width <= width // 2
     steps, lanes = sch.split(run, [None, width])
     sch.reorder(around, columns, rows, *others, steps, lanes)
-    combining = _partial(sch, block, row, lanes, around, 0)
+    combining = _partial(sch, block, row, lanes, around, 0, narrow)
     half = width // 2
     while half > 1:
         _, lanes = sch.split(combining, [None, half])
@@ -294,7 +311,7 @@ def _tile(sch: Schedule, block: str, row: int, around: str, columns: str, width:
     lanes_and_rows(sch, write)
 
 
-def _partial(sch: Schedule, block: str, row: int, lanes: str, around: str, width: int) -> str:
+def _partial(sch: Schedule, block: str, row: int, lanes: str, around: str, width: int, narrow: bool = False) -> str:
     """Makes partial results for every iteration of a loop, for all rows and columns of a tile.
 
     Args:
@@ -304,6 +321,8 @@ def _partial(sch: Schedule, block: str, row: int, lanes: str, around: str, width
         lanes: The loop.
         around: The loop over tiles.
         width: Lanes of a vector that several rows share; 0 where each row has vectors of its own.
+        narrow: Whether less than half of the last vector is in use: it stays one, under a mask, as it would have to be
+            put into a longer one otherwise, to be added to those before it.
 
     Returns:
         The loop that combines them.
@@ -337,6 +356,10 @@ def _partial(sch: Schedule, block: str, row: int, lanes: str, around: str, width
     if width:
         for n in steps:
             sch.unroll(n)
+    elif narrow:
+        count = sch.extent(steps[-1]) or 1
+        (*_, masked) = sch.peel(steps[-1], [count - 2]) if count > 2 else steps[-1:]
+        sch.unroll(masked)
     else:
         peel_tails(sch, steps[-1])
     return combining

@@ -42,6 +42,7 @@ class Plan:
         written: Steps of the reduction that may be written out in each of the pieces of tiles that these make.
         asked: Whether taps outside along axes that tiles have no rows of are asked for as they come, in the same code.
         left: Last columns, which fill no vector, that are scheduled by themselves.
+        places: Whether the lanes of these run along places.
     """
 
     shape: Shape
@@ -58,6 +59,7 @@ class Plan:
     written: float = inf
     asked: bool = False
     left: int = 0
+    places: bool = False
 
     @property
     def extents(self) -> dict[Var, int]:

@@ -29,9 +29,10 @@ from tcompiler.schedule.rules.lanes import choose_plan, plan_inside
 from tcompiler.schedule.rules.last_columns import (
     copy_last_columns,
     cut_last_columns,
-    schedule_last_columns,
+    schedule_last_dots,
     tile_last_columns,
 )
+from tcompiler.schedule.rules.last_places import schedule_last_places
 from tcompiler.schedule.rules.nest import (
     Job,
     Nest,
@@ -164,9 +165,12 @@ def _schedule(
 
 
 def _but_last(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str], plan: Plan) -> bool:
-    """Schedules the columns of a contraction that fill vectors, and the last ones as dot products."""
+    """Schedules the columns of a contraction that fill vectors, and the last ones with lanes along another axis."""
     last = cut_last_columns(sch, block, plan, constants)
-    schedule_last_columns(sch, last, target, threads, constants)
+    if plan.places:
+        schedule_last_places(sch, last, target, threads)
+    else:
+        schedule_last_dots(sch, last, target, threads, constants)
     return _schedule(sch, block, target, threads, constants)
 
 
