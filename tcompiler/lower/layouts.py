@@ -88,13 +88,14 @@ def _contracted(scope: Compute, fold: Fold | None, table: Mapping[str, Tensor]) 
     for n in postorder(*scope.values):
         if not isinstance(n, Load) or len(n.indices) != len(parts):
             continue
-        other: list[tuple[frozenset[Var], Scalar]] = []
-        for i, dims, extent in zip(n.indices, parts, table[n.buffer].shape, strict=True):
+        other: list[frozenset[Var]] = []
+        for i, dims in zip(n.indices, parts, strict=True):
             used, mine = free_vars(i), [scope.axes[p] for p in dims]
             if mine[-1] not in used and as_int(mine[-1].extent) != 1 and not _slides(i, mine[0], len(dims)):
-                other.append((used - {mine[0]}, extent))
-        if len(other) == 1 and len(other[0][0]) == 1 and other[0][0] <= set(scope.reduce_axes):
-            size = as_int(other[0][1])
+                other.append(used - {mine[0]})
+        if len(other) == 1 and len(other[0]) == 1 and other[0] <= set(scope.reduce_axes):
+            (channels,) = other[0]
+            size = as_int(channels.extent)
             if size is None or size >= _LINE:
                 found.append(n)
     return found

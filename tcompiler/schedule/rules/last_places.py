@@ -149,7 +149,7 @@ def _find(shape: Shape, column: Var, columns: int, registers: Registers) -> _Pla
         return None
     lane, row = along[0], along[1] if len(along) > 1 else None
     apart = abs(read.strides[lane] or 0)
-    if shape.extents[lane] < registers.width or 2 * apart > registers.width:
+    if 2 * apart > registers.width:
         return None
     length = shape.extents[row] if row is not None else -(-shape.extents[lane] // registers.width)
     tall = even_tile(length, max(1, min(ROWS, (registers.count - 1) // (columns + 1))))
