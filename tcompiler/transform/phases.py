@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from tcompiler.ir.graph.grammar import Attr, ConstantStore, Graph, Node
 from tcompiler.ops.planes import planes
 from tcompiler.ops.residues import VECTOR, Residues, aligned, combinations, kernel_classes, tap_places
+from tcompiler.target.dots import dot_cycles, tall
 from tcompiler.target.target import Target
+from tcompiler.target.tile import NEVER, Registers
 from tcompiler.transform.editing import Editor, ints, rewrite_nodes
 
 DEPTH = 8
@@ -98,7 +100,7 @@ def _split(editor: Editor, node: Node, target: Target) -> str | None:
     taps, filters = weight.shape[2:], weight.shape[1]
     shape = _Geometry(dims[2:], sizes, dims[1] // groups, filters, groups, taps, strides, dilations, pads)
     bias = [b] if b else []
-    if _by_planes(shape, target.vector_lanes(node.outputs[0].type.dtype.bits)):
+    if _by_planes(shape, _registers(target, node.outputs[0].type.dtype.bits)):
         at = aligned(strides, pads, sizes)
         rows = [
             editor.constant(_rows(_deal(weight, classes, strides, dilations, at.pads, groups)))
@@ -128,20 +130,28 @@ def _rows(weight: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(moved).reshape(filters * prod(rest[:rank]), channels, *rest[rank:])
 
 
-def _by_planes(shape: _Geometry, lanes: int) -> bool:
+def _registers(target: Target, bits: int) -> Registers:
+    """What tiles of elements of so many bits have to fit into."""
+    return Registers.of(target, target.vector_lanes(bits), NEVER, NEVER)
+
+
+def _by_planes(shape: _Geometry, registers: Registers) -> bool:
     """Whether sums over planes of the data fill vectors better than sums along the filters, or along rows."""
-    filters, depth = shape.filters, shape.channels
+    filters, depth, lanes = shape.filters, shape.channels, registers.width
     for t, s in zip(shape.taps, shape.strides, strict=True):
         depth *= -(-t // s)
     if shape.channels == 1 or depth < DEPTH:
         return False
     if filters < VECTOR and not shape.alike:
         return True
-    others = [_whole(filters, lanes) / filters] if filters >= VECTOR else []
-    if shape.alike or set(shape.strides) == {1}:
+    # taps that are not dealt out to phases stay in reverse order, which no dot products walk
+    dealt = set(shape.strides) != {1}
+    columns = _columns(filters, shape.channels, depth, registers) if dealt else _whole(filters, lanes)
+    others = [columns / filters] if filters >= VECTOR else []
+    if shape.alike or not dealt:
         row = -(-shape.sizes[-1] // shape.strides[-1])
         others.append(_whole(row, lanes) / row)
-    if set(shape.strides) == {1}:
+    if not dealt:
         others = [o * _inside(shape) for o in others]
     at = aligned(shape.strides, shape.pads, shape.sizes)
     axes = kernel_classes(shape.taps, shape.strides, shape.dilations, at.pads, at.sizes)
@@ -150,6 +160,15 @@ def _by_planes(shape: _Geometry, lanes: int) -> bool:
     if shape.alike:
         taken *= 1 + BEHIND / depth + BEFORE / (filters * prod(shape.strides))
     return taken < GAIN * min(others)
+
+
+def _columns(filters: int, channels: int, depth: int, registers: Registers) -> float:
+    """Lanes that filters take: those that fill no vector may be dot products along the channels."""
+    left, whole = filters % registers.width, _whole(filters, registers.width)
+    if filters <= registers.width or channels < registers.width or not left or not tall(left, registers.count):
+        return whole
+    dots = dot_cycles(1, left, channels, depth // channels, registers) / (depth * registers.pace.fma)
+    return min(whole, filters - left + dots * registers.width)
 
 
 def _inside(shape: _Geometry) -> float:

@@ -22,7 +22,7 @@ from tcompiler.backends.llvm.linear import linear
 from tcompiler.errors import ScheduleError
 from tcompiler.ir.loop.analysis import accesses, find_block
 from tcompiler.ir.loop.grammar import buffer_table
-from tcompiler.ir.scalar.grammar import Var
+from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule.primitives.boxes import bound_indices
 from tcompiler.schedule.rules.accesses import Operand, Shape
@@ -328,6 +328,7 @@ def _partial(sch: Schedule, block: str, row: int, lanes: str, around: str, width
         The loop that combines them.
     """
     partial, combining = sch.rfactor(block, lanes)
+    _deal_out(sch, partial)
     sch.compute_at(partial, around)
     kinds = {sch.loop_of(partial, k): i.kind for k, i in enumerate(sch.iters(partial))}
     own = [n for n in sch.own_loops(partial) if n != around]
@@ -363,6 +364,22 @@ def _partial(sch: Schedule, block: str, row: int, lanes: str, around: str, width
     else:
         peel_tails(sch, steps[-1])
     return combining
+
+
+def _deal_out(sch: Schedule, partial: str) -> None:
+    """Gives the phases of positions, of which results have one axis together, axes of their own in partial results."""
+    node = find_block(sch.function, partial)
+    extents = {i.var: as_int(i.var.extent) for i in node.iters}
+    (place,) = accesses(node).writes
+    names = [f"d{k}" for k in range(len(place.indices))]
+    apart = list(names)
+    for k, i in enumerate(place.indices):
+        steps = {c: v for v, c in linear(i, {}).terms.items() if isinstance(v, Var)}
+        size = max(steps, default=1)
+        if len(steps) == 2 and 1 in steps and extents.get(steps[1]) == size:
+            apart[k] = f"{names[k]} // {size}, {names[k]} % {size}"
+    if apart != names:
+        sch.transform_layout(place.buffer, f"lambda {', '.join(names)}: ({', '.join(apart)})", False)
 
 
 def _rows(plan: Plan) -> Operand | None:
