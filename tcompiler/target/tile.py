@@ -171,7 +171,7 @@ def choose_tile(
             if together and lines <= most and mr * lines > most:
                 continue
             for ml in range(lines if together and lines <= most else 1, min(lines, most // mr) + 1):
-                if mr * ml > room(apart, registers.ways):
+                if mr * ml > max(room(apart, registers.ways), 1):
                     continue
                 cost = weighed = 0.0
                 for (many, v), (tall, lined), (count, r) in product(
