@@ -11,13 +11,24 @@ FOLD = 4.0
 
 
 def tall(columns: int, vector_registers: int) -> int:
-    """Rows of a tile, 0 if columns are too many: every sum takes a register, and so does each column's vector.
+    """Rows of a tile, 0 if columns are too many.
 
     Args:
         columns: Columns.
         vector_registers: Vector registers of the machine.
     """
-    return next((n for n in ROWS if n * columns + columns < vector_registers), 0)
+    return next((n for n in ROWS if fits(n, columns, vector_registers)), 0)
+
+
+def fits(rows: int, columns: int, vector_registers: int) -> bool:
+    """Whether registers hold the sums of a tile: every one takes a register, and so does each column's vector.
+
+    Args:
+        rows: Rows.
+        columns: Columns.
+        vector_registers: Vector registers of the machine.
+    """
+    return rows * columns + columns < vector_registers
 
 
 def dot_cycles(results: int, columns: int, run: int, times: int, registers: Registers) -> float:

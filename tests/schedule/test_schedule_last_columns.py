@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tcompiler.ir.loop.evaluate import evaluate
 from tcompiler.ir.loop.grammar import Function
 from tcompiler.ir.loop.text import parse_function
 from tcompiler.schedule.schedule import Schedule
-from tests.schedule.test_schedule_contractions import check, normal, product, traces, write
+from tests.schedule.test_schedule_contractions import affine, check, normal, product, traces, write
 
 
 def cut(trace: str, columns: int) -> bool:
@@ -23,6 +24,7 @@ def cut(trace: str, columns: int) -> bool:
     return f"[{columns}])" in trace and "sch.rfactor(" in trace
 
 
+MATMUL = helper.make_node("MatMul", ["a", "b"], ["y"])
 MATMULS = [
     # batch, rows, depth, columns, whether the second factor is a constant
     ((), 511, 63, 33, False),
@@ -161,6 +163,22 @@ def test_columns_of_constants_are_copied_once(tmp_path: Path) -> None:
     (kernel,) = (k for k in model.kernels if k["name"].startswith("conv"))
     calls = [c for c in model.manifest["calls"] if c["kernel"] == kernel["symbol"]]
     assert [a[0] for a in calls[0]["args"]].count("const") == 2  # the panels, and the last column
+
+
+@pytest.mark.parametrize("rows", [128, 129, 130, 133, 135, 137, 139])
+def test_last_columns_of_a_tile_of_rows_stand_behind_its_others(tmp_path: Path, rows: int) -> None:
+    path = affine(tmp_path / "m.onnx", rows, 99, 33)
+    a, b = normal(3, rows, 99), normal(3, 99, 33)
+    check(batch := write(tmp_path / "b.onnx", [MATMUL], {"a": a, "b": b}, {}), {"a": a, "b": b}, np.matmul(a, b))
+    for model in path, batch:
+        tiles, _ = traces(model, "znver5").split("[32])", 1)
+        assert re.search(r'sch.split\("\w+_m", \[None, 1[34]\]\)', tiles)
+
+
+def test_last_columns_of_a_deep_reduction_stand_behind_all_others(tmp_path: Path) -> None:
+    text = traces(affine(tmp_path / "m.onnx", 60, 12000, 17), "znver5")
+    assert cut(text, 16)
+    assert text.index("sch.peel(") < text.index("sch.split(")
 
 
 @pytest.mark.parametrize(("columns", "copies"), [(65, 1), (129, 2)])

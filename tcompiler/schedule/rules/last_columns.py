@@ -8,8 +8,9 @@ and its sums are folded in halves together, so that vectors stay full until ther
     for rows …: partial[rows, lanes] += x[rows, lanes] · column[lanes], for all steps;
         partial[rows, half] = partial[rows, first half] + partial[rows, second half], until one lane is left
 
-Attention's second product has such columns, too (65 channels of a head): their copy stands where its panels do, and
-their tiles behind those of the other columns, for each block of rows.
+Where one panel holds the other columns, or all panels of a constant stay near, both share a loop over tiles of rows, so
+that rows are read once from where they are (`reduction.py`). Attention's second product has such columns, too (65
+channels of a head): their copy stands where its panels do, their tiles behind the others of each block of rows.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from tcompiler.schedule.rules.packing import shifted
 from tcompiler.schedule.rules.plan import Plan, own_shape
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
-from tcompiler.target.dots import ROWS, dot_cycles, tall
+from tcompiler.target.dots import ROWS, dot_cycles, fits, tall
 from tcompiler.target.target import Target
 from tcompiler.target.tile import Registers, near_bytes
 
@@ -87,16 +88,19 @@ def _cycles(plan: Plan, columns: int, registers: Registers, constants: Collectio
     shape, rows = plan.shape, _rows(plan)
     assert rows is not None
     run = prod(shape.extents[v] for v in _run(shape, rows))
+    depth = prod(shape.extents[v] for v in shape.reduce)
     alone = [shifted(i) for i in plan.shared.indices]
-    if any(plan.shared.moves(v) and v not in alone for v in shape.reduce) or run < registers.width:
+    if any(plan.shared.moves(v) and v not in alone for v in shape.reduce):
         return inf
-    if not tall(columns, registers.count) or _row(shape, plan.lane, rows, plan.shared) is None:
+    if run < registers.width or depth == registers.width:  # one vector is all there is to fold
+        return inf
+    others = [v for v in shape.spatial if v is not plan.lane]
+    if not tall(columns, registers.count) or _row(others, shape, rows, plan.shared) is None:
         return inf
     copied = 0 if plan.shared.buffer in constants else columns
     for v, extent in shape.extents.items():
         if plan.shared.moves(v) and v is not plan.lane:
             copied *= extent
-    depth = prod(shape.extents[v] for v in shape.reduce)
     results = prod(shape.extents[v] for v in shape.spatial if v is not plan.lane)
     return dot_cycles(results, columns, run, depth // run, registers) + copied * COPY
 
@@ -215,7 +219,7 @@ class _Last:
         lane = min(loop_of, key=lambda v: columns.index(loop_of[v]))
         (rows,) = (o for o in shape.operands if not o.moves(lane))
         (column,) = (o for o in shape.operands if o.moves(lane))
-        row = _row(shape, lane, rows, column)
+        row = _row([v for v in shape.spatial if v in loop_of and v is not lane], shape, rows, column)
         if row is None:
             raise ScheduleError(f"{block} has no rows for tiles")
         return _Last(shape, lane, row, rows, column, _run(shape, rows), loop_of)
@@ -244,9 +248,10 @@ def _tiles_of(sch: Schedule, block: str, last: _Last, target: Target) -> list[st
     if len(inner) > 1:
         sch.fuse(*inner)
     at = {i.var: k for k, i in enumerate(sch.iters(block))}
-    most = tall(last.shape.extents[last.lane], target.vector_registers)
+    rows, columns = (last.shape.extents[v] for v in (last.row, last.lane))
+    sizes = [n for n in ((rows, *ROWS) if rows < 2 * ROWS[0] else ROWS) if fits(n, columns, target.vector_registers)]
     width = target.vector_lanes(buffer_table(sch.function)[last.shape.target.buffer].dtype.bytes * 8)
-    return _tiles(sch, block, at[last.row], at[last.lane], [n for n in ROWS if n <= most], width)
+    return _tiles(sch, block, at[last.row], at[last.lane], sizes, width)
 
 
 def _tiles(sch: Schedule, block: str, row: int, lane: int, sizes: Sequence[int], width: int) -> list[str]:
@@ -388,12 +393,11 @@ def _rows(plan: Plan) -> Operand | None:
     return others[0] if len(others) == 1 and len(plan.shape.operands) == 2 else None
 
 
-def _row(shape: Shape, lane: Var, rows: Operand, column: Operand) -> Var | None:
-    """The axis of rows that tiles cover best: of those, the one closest in memory."""
-    apart = [v for v in shape.spatial if v is not lane and shape.extents[v] > 1]
-    found = [v for v in apart if rows.strides.get(v) and not column.moves(v)]
+def _row(axes: Sequence[Var], shape: Shape, rows: Operand, column: Operand) -> Var | None:
+    """Of some axes that of rows that tiles cover best: of those, the one closest in memory."""
+    found = [v for v in axes if rows.strides.get(v) and not column.moves(v)]
     alone = {v: shape.extents[v] % ROWS[0] / shape.extents[v] for v in found}
-    return min(found, key=lambda v: (alone[v], rows.strides[v] or 0), default=None)
+    return min(found, key=lambda v: (shape.extents[v] == 1, alone[v], rows.strides[v] or 0), default=None)
 
 
 def _run(shape: Shape, rows: Operand) -> list[Var]:

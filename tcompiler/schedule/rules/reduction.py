@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from math import prod
 
+from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.schedule.rules.attempt import attempt, copies_of, peel_tails
 from tcompiler.schedule.rules.body import (
     begin_by_storing,
@@ -43,7 +44,7 @@ from tcompiler.schedule.rules.nest import (
     rows_once,
     spread_rows,
 )
-from tcompiler.schedule.rules.packing import pack, packable, stays_near
+from tcompiler.schedule.rules.packing import pack, pack_constants, packable, rows_apart, stays_near
 from tcompiler.schedule.rules.placement import order_as_read
 from tcompiler.schedule.rules.plan import Plan, make_plan
 from tcompiler.schedule.rules.threads import WORTH, parallelize, share_tails
@@ -54,6 +55,8 @@ from tcompiler.target.tile import near_bytes
 
 TURNS = 40
 """Tiles up to which a panel is asked for ahead: among more of them, the first one's waiting does not show."""
+SHARES = 4
+"""Tiles of rows for each thread from which on it does not matter that they do not come out even."""
 SWIFT = 12.0
 """Bytes per cycle from beyond the level 2 cache at which waiting costs less than losing the panel that is in use."""
 
@@ -88,7 +91,9 @@ def schedule_inside(sch: Schedule, block: str, target: Target, lanes: int) -> bo
     return _schedule(sch, block, target, 1, (), lanes)
 
 
-def pack_inside(sch: Schedule, block: str, target: Target, loop: str) -> tuple[dict[str, int], list[str]]:
+def pack_inside(
+    sch: Schedule, block: str, target: Target, loop: str, lanes: int = 0
+) -> tuple[dict[str, int], list[str]]:
     """Lays out what a contraction inside shared loops reads from outside along its lanes.
 
     Args:
@@ -96,12 +101,13 @@ def pack_inside(sch: Schedule, block: str, target: Target, loop: str) -> tuple[d
         block: A block with an Update.
         target: The machine.
         loop: The shared loop under which the copies stand; "" copies whole operands in front.
+        lanes: Lanes that the tile has to have; 0 for those that take the fewest cycles.
 
     Returns:
         Lanes of the tiles for `schedule_inside`, of the block and of one of its last columns if they are cut off
         (nothing where the rule does not fit), and the copies' loops over panels.
     """
-    plan = plan_inside(sch, block, target)
+    plan = make_plan(sch, block, target, lanes, True) if lanes else plan_inside(sch, block, target)
     if plan is None or plan.row is None:
         return {}, []
     made = {block: plan.lanes}
@@ -126,6 +132,8 @@ def _schedule(
         order_as_read(sch, block)
     plan = make_plan(sch, block, target, lanes, True) if lanes else choose_plan(sch, block, target, constants)
     if plan is not None and plan.left:
+        if attempt(sch, _tile_by_tile, sch, block, target, threads, constants, plan):
+            return True
         if attempt(sch, _but_last, sch, block, target, threads, constants, plan):
             return True
         plan = choose_plan(sch, block, target, constants, cut=False)
@@ -172,6 +180,45 @@ def _but_last(sch: Schedule, block: str, target: Target, threads: int, constants
     else:
         schedule_last_dots(sch, last, target, threads, constants)
     return _schedule(sch, block, target, threads, constants)
+
+
+def _tile_by_tile(
+    sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str], plan: Plan
+) -> bool:
+    """Schedules the last columns of each tile of rows behind the others, while its rows are near."""
+    shape, row, shared, columns = plan.shape, plan.row, plan.shared, plan.shape.extents[plan.lane]
+    loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
+    lead = [v for v in shape.spatial if v is not plan.lane and v is not row and loop_of[v]]
+    alike = all(shared.moves(v) for v in lead) and all(o.buffer in sch.function.inputs for o in shape.operands)
+    if row is None or not alike or plan.rows > plan.tile.rows or plan.flat or plan.turn or plan.borders or plan.places:
+        return False
+    once = shared.buffer in constants
+    element = buffer_table(sch.function)[shape.target.buffer].dtype.bytes
+    panels = near_bytes(target) // plan.panel(element)
+    panels = panels if once else min(panels, 1)
+    if columns > panels * plan.lanes or not packable(shared) or rows_apart(plan, target, constants) is not None:
+        return False
+    if threads > 1 and prod(shape.extents[v] for v in lead) * shape.extents[row] < SHARES * threads * plan.rows:
+        return False
+    outer, order = [loop_of[v] for v in lead], reduce_order(shape, plan)
+    tiles, inner = sch.split(loop_of[row], [None, plan.rows])
+    sch.reorder(*outer, tiles, loop_of[plan.lane], inner, *(loop_of[v] for v in order))
+    _, rest = sch.peel(loop_of[plan.lane], [columns])
+    (last,) = sch.blocks_under(rest)
+    pack_constants(sch, plan, constants, order)
+    around = outer[-1] if outer else ""
+    copy_last_columns(sch, last, target, "" if once else around)
+    lanes, _ = pack_inside(sch, block, target, around, plan.lanes)
+    if not lanes:
+        return False
+    parallelize(sch, block, [*outer, tiles], shape.points(), threads, [tiles])
+    pieces = [[block, last]]
+    if shape.extents[row] % plan.rows:
+        _, tail = sch.peel(tiles)
+        pieces.append(sch.blocks_under(tail))
+    # an epilogue goes into all of them with the last one
+    turns = [*((b, 0) for _, b in reversed(pieces)), *((b, plan.lanes) for b, _ in reversed(pieces))]
+    return all(schedule_inside(sch, name, target, n) for name, n in turns)
 
 
 def _in_two(job: Job, even: int) -> bool:
