@@ -8,7 +8,7 @@ import pytest
 import tcompiler as tc
 from tcompiler.frontend.tensor import SymbolicTensor
 from tcompiler.ir.loop.evaluate import evaluate
-from tcompiler.ir.loop.grammar import For, Seq, buffer_table, walk
+from tcompiler.ir.loop.grammar import For, Seq, Stmt, buffer_table, walk
 from tcompiler.ir.loop.teams import teams
 from tcompiler.ir.loop.text import parse_function
 from tcompiler.ir.scalar.grammar import as_int
@@ -186,3 +186,29 @@ def test_what_is_cut_off_is_shared_together_with_the_rest(channels: int, filters
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(x[0], ((0, 0), (1, 1), (1, 1))), (3, 3), axis=(1, 2))
     expected = np.einsum("chwrs,kcrs->khw", windows, w, optimize=True)
     np.testing.assert_allclose(tc.compile(graph, threads=2)(x)[0], expected, rtol=1e-3, atol=1e-3 * channels**0.5)
+
+
+def test_lines_inside_a_panel_are_shared_rather_than_tiles_inside_these() -> None:
+    # blocks of lines do not come out even, panels write too little side by side; each tile of a line is a fork
+    w = RNG.standard_normal((65, 3, 3, 3), dtype=np.float32)
+
+    def model(x: SymbolicTensor) -> SymbolicTensor:
+        return tc.conv(x, w, strides=(2, 2), pads=(1, 1, 1, 1))
+
+    trace = tc.trace(model, x=tc.spec("f32", (1, 3, 224, 224)))
+    compiled = tc.compile(trace, threads=2, target="znver5")
+    x = RNG.standard_normal((1, 3, 224, 224), dtype=np.float32)
+    found, expected = (np.asarray(tc.compile(trace, threads=n)(x)) for n in (2, 1))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    for kernel in compiled.kernels:
+        function = parse_function(compiled.text("scheduled", kernel=kernel["name"]))
+        forks: list[tuple[Stmt, int]] = [(function.body, 1)]
+        while forks:
+            s, times = forks.pop()
+            match s:
+                case For(kind="parallel"):
+                    assert times <= 14
+                case For():
+                    forks.append((s.body, times * (as_int(s.var.extent) or 1)))
+                case Seq():
+                    forks += [(x, times) for x in s.stmts]

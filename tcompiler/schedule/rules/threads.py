@@ -81,10 +81,12 @@ def parallelize(
     """
     if threads < 2 or not outer:
         return
-    cost = max(work * STEP, _cost(loop_named(sch.function, outer[0])))
+    around = sch.loops(block)[: sch.loops(block).index(outer[0])]
+    runs = prod(sch.extent(n) or 1 for n in around)
+    cost = max(work * STEP, runs * _cost(loop_named(sch.function, outer[0])))
     choices: list[_Choice] = []
     chain: list[str] = []
-    forks = 1
+    forks = runs
     for position, name in enumerate(outer):
         extent = sch.extent(name) or 1
         if not chain and _interleaved(sch, name, threads):
@@ -95,9 +97,11 @@ def parallelize(
         elif len(chain) == position:
             chain.append(name)
             count = prod(sch.extent(n) or 1 for n in chain)
-            choices.append(_Choice(tuple(chain), _time(cost, count, 0, threads, 1)))
+            choices.append(_Choice(tuple(chain), _time(cost, count, 0, threads, runs)))
             if count >= SHARES * threads and (_even(count, threads) or count >= MOST * threads):
                 break
+        else:
+            choices.append(_Choice((name,), _time(cost, extent, 0, threads, forks)))
         forks *= extent
     _share_by_best(sch, choices, cost)
 
