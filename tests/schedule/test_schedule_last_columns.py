@@ -109,6 +109,32 @@ def test_lanes_along_places(tmp_path: Path, name: str) -> None:
     assert f"[{filters // group // 16 * 16}])" in text and "sch.rfactor(" not in text
 
 
+LINES = [
+    # image, channels, filters, kernel, and the places of a line behind full vectors that have lanes along the filters
+    ((13, 33), 8, 24, 5, 1),
+    ((9, 97), 16, 12, 3, 1),
+    ((5, 50), 11, 40, 3, 2),
+    ((6, 47), 11, 40, 3, 0),
+]
+
+
+@pytest.mark.parametrize(("image", "channels", "filters", "kernel", "left"), LINES)
+def test_last_places_of_a_line_have_lanes_along_the_filters(
+    tmp_path: Path, image: tuple[int, int], channels: int, filters: int, kernel: int, left: int
+) -> None:
+    x, w = normal(2, channels, *image), normal(filters, channels, kernel, kernel) / np.float32(kernel * 5)
+    node = helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[kernel // 2] * 4)
+    path = write(
+        tmp_path / "m.onnx", [node, helper.make_node("Relu", ["c"], ["y"])], {"x": x}, {"w": w, "b": normal(filters)}
+    )
+    (expected,) = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    check(path, {"x": x}, expected)
+    text = traces(path, "znver5")
+    assert (f"[{image[1] - left}])" in text) == bool(left)
+    # the weights are laid out a second time, filters side by side
+    assert (', "c0", "global")' in text) == bool(left)
+
+
 @pytest.mark.parametrize(("equation", "rows", "columns"), [("ji,jk->ik", 513, 33), ("bji,bjk->bik", 200, 65)])
 def test_rows_that_lie_side_by_side(tmp_path: Path, equation: str, rows: int, columns: int) -> None:
     path = product(tmp_path / "m.onnx", equation, {"b": 3, "i": rows, "j": 203, "k": columns}, None)

@@ -3,26 +3,27 @@
 49 pixels fill six vectors and leave a lane over that costs as much as a vector; 512 filters beside them fill 64. With
 lanes along an axis in which the output is not contiguous, what a tile wrote is transposed in registers, or stored
 element by element, and an operand that is not a constant is laid out first: all that is counted here against what full
-vectors save.
+vectors save. The columns behind the last full vector may be left to a nest of their own: dot products along the
+reduction, lanes along places, or tiles with lanes along another axis than the columns before them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from math import prod
 
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var
-from tcompiler.schedule.rules.accesses import Operand
-from tcompiler.schedule.rules.last_columns import last_columns
-from tcompiler.schedule.rules.last_places import SCATTER
+from tcompiler.schedule.rules.accesses import Operand, shape_of
+from tcompiler.schedule.rules.last_columns import Last, last_columns
+from tcompiler.schedule.rules.last_places import SCATTER, streamed_cycles
 from tcompiler.schedule.rules.packing import packable, rows_apart, stays_near
 from tcompiler.schedule.rules.plan import Plan, make_plan
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import LINE_BYTES, Target
-from tcompiler.target.tile import Tile, cache_ways, far_bytes, near_bytes, room
+from tcompiler.target.tile import Registers, Tile, cache_ways, far_bytes, near_bytes, room
 
 MARGIN = 0.955
 """What another axis must not exceed of the cycles along the contiguous one."""
@@ -51,36 +52,68 @@ def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection
     Returns:
         The plan; None where no axis fits.
     """
-    first = make_plan(sch, block, target, constants=constants)
+    first = _first(sch, block, target, constants)
     if first is None or not _shares(first) or len(first.shape.operands) != 2:
         return first
     element = buffer_table(sch.function)[first.shape.target.buffer].dtype.bytes
+    width, extents = target.vector_lanes(element * 8), first.shape.extents
     best, cycles = _lighter(sch, block, target, constants, first, element)
     plans, ahead = [first], cycles * MARGIN
-    extents = first.shape.extents
-    width = target.vector_lanes(element * 8)
+    registers = Registers.of(target, width, near_bytes(target), near_bytes(target))
     for v in first.shape.spatial:
-        fuller = extents[v] >= width or extents[v] > extents[first.lane]
-        if v is first.lane or not fuller or not first.shape.target.strides.get(v):
-            continue
-        other = make_plan(sch, block, target, constants=constants, lane=v)
-        if other is None or not _shares(other) or not _readable(other):
+        other = _turned(sch, block, target, constants, v) if v is not first.lane else None
+        if other is None:
             continue
         plans.append(other)
         other, found = _lighter(sch, block, target, constants, other, element)
-        if found < ahead:
+        if found < ahead and (extents[v] >= width or extents[v] > extents[first.lane]):
             best, cycles, ahead = other, found, found
     ahead = cycles * MARGIN
     for plan in plans if cut else ():
-        last = last_columns(plan, element, target, constants)
-        if last is None:
+        columns = extents[plan.lane] % width
+        if not columns or extents[plan.lane] < width:
             continue
-        other = make_plan(sch, block, target, constants=constants, lane=plan.lane, left=last.columns)
-        if other is not None and _shares(other):
-            other, found = _lighter(sch, block, target, constants, other, element)
-            if found + last.cycles < ahead:
-                best, ahead = replace(other, places=last.places), found + last.cycles
+        whole = {plan.lane: extents[plan.lane] - columns}
+        other = make_plan(sch, block, target, constants=constants, lane=plan.lane, extents=whole)
+        if other is None or not _shares(other):
+            continue
+        other, found = _lighter(sch, block, target, constants, other, element)
+        lasts = [last_columns(plan, element, target, constants)]
+        for v in (q.lane for q in plans if q is not plan):
+            last = _turned(sch, block, target, constants, v, {plan.lane: columns})
+            if last is not None:
+                tiles, each = _lighter(sch, block, target, constants, last, element)
+                each += sum(streamed_cycles(tiles.shape, o, registers) for o in tiles.shape.operands)
+                lasts.append(Last(columns, each, "tiles"))
+        for n in lasts:
+            if n is not None and found + n.cycles < ahead:
+                best, ahead = replace(other, left=columns, rest=n.kind), found + n.cycles
     return best
+
+
+def _first(sch: Schedule, block: str, target: Target, constants: Collection[str]) -> Plan | None:
+    """A plan along the axis that the output is contiguous in, or along any where it is in none."""
+    shape = shape_of(sch.function, find_block(sch.function, block))
+    if shape is None or shape.innermost() is not None:
+        return make_plan(sch, block, target, constants=constants)
+    plans = (_turned(sch, block, target, constants, v) for v in shape.spatial)
+    return next((p for p in plans if p is not None), None)
+
+
+def _turned(
+    sch: Schedule,
+    block: str,
+    target: Target,
+    constants: Collection[str],
+    lane: Var,
+    extents: Mapping[Var, int] | None = None,
+) -> Plan | None:
+    """A plan along an axis that the output need not be contiguous in; None where none fits."""
+    shape = shape_of(sch.function, find_block(sch.function, block))
+    if shape is None or shape.extents[lane] == 1 or not shape.target.strides.get(lane):
+        return None
+    plan = make_plan(sch, block, target, constants=constants, lane=lane, extents=extents)
+    return plan if plan is not None and _shares(plan) and _readable(plan) else None
 
 
 def plan_inside(sch: Schedule, block: str, target: Target) -> Plan | None:
@@ -100,11 +133,15 @@ def plan_inside(sch: Schedule, block: str, target: Target) -> Plan | None:
     element = buffer_table(sch.function)[plan.shape.target.buffer].dtype.bytes
     laid_out = [o.buffer for o in plan.shape.operands]
     # sums that go on from block to block of columns cannot be factored
-    whole = find_block(sch.function, block).init is not None
-    last = last_columns(plan, element, target, laid_out, inside=True) if whole else None
-    other = make_plan(sch, block, target, inside=True, left=last.columns) if last is not None else None
-    if last is None or other is None:
+    at_once = find_block(sch.function, block).init is not None
+    last = last_columns(plan, element, target, laid_out, inside=True) if at_once else None
+    if last is None:
         return plan
+    whole = {plan.lane: plan.shape.extents[plan.lane] - last.columns}
+    other = make_plan(sch, block, target, inside=True, extents=whole)
+    if other is None:
+        return plan
+    other = replace(other, left=last.columns)
     cycles = _cycles(other, target, laid_out, element) + last.cycles
     return other if cycles < _cycles(plan, target, laid_out, element) * MARGIN else plan
 
@@ -120,7 +157,7 @@ def _lighter(
     cycles = _cycles(plan, target, constants, element)
     if plan.shared.buffer not in constants:
         return plan, cycles
-    other = make_plan(sch, block, target, constants=constants, lane=plan.lane, loaded=False, left=plan.left)
+    other = make_plan(sch, block, target, constants=constants, lane=plan.lane, loaded=False, extents=plan.shape.extents)
     assert other is not None
     found = _cycles(other, target, constants, element)
     return (other, found) if found < cycles else (plan, cycles)

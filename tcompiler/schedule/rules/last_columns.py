@@ -50,12 +50,12 @@ class Last:
     Attributes:
         columns: How many.
         cycles: What they take in a nest of their own.
-        places: Whether its lanes run along places, and not along the reduction.
+        kind: "dots" along the reduction, or lanes along "places".
     """
 
     columns: int
     cycles: float
-    places: bool
+    kind: str
 
 
 def last_columns(
@@ -80,7 +80,7 @@ def last_columns(
     dots = _cycles(plan, columns, registers, constants)
     places = inf if inside else places_cycles(plan.shape, plan.lane, columns, registers)
     cycles = min(dots, places)
-    return Last(columns, cycles, places < dots) if cycles < inf else None
+    return Last(columns, cycles, "places" if places < dots else "dots") if cycles < inf else None
 
 
 def _cycles(plan: Plan, columns: int, registers: Registers, constants: Collection[str]) -> float:

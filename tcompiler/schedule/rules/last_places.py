@@ -81,7 +81,21 @@ def places_cycles(shape: Shape, column: Var, columns: int, registers: Registers)
     times = prod(extents[v] for v in shape.reduce) // taps * (vectors if found.row is not None else 1)
     results = columns * prod(extents[v] for v in shape.spatial if v is not column)
     stored = 1 / registers.width if shape.target.strides.get(found.lane) == 1 else SCATTER
-    return total * lines * times + results * stored + _streamed(shape, rows, registers)
+    return total * lines * times + results * stored + streamed_cycles(shape, rows, registers)
+
+
+def streamed_cycles(shape: Shape, read: Operand, registers: Registers) -> float:
+    """Cycles in which all that is read comes from a cache, once.
+
+    Args:
+        shape: A contraction.
+        read: One of its operands.
+        registers: The machine.
+    """
+    size = registers.vector_bytes // registers.width
+    for i in read.indices:
+        size *= 1 + sum(abs(c) * (shape.extents[v] - 1) for v, c in linear(i, {}).terms.items() if v in shape.extents)
+    return size / (registers.pace.near_bytes if size <= registers.near_bytes else registers.pace.far_bytes)
 
 
 def schedule_last_places(sch: Schedule, block: str, target: Target, threads: int) -> None:
@@ -154,14 +168,6 @@ def _find(shape: Shape, column: Var, columns: int, registers: Registers) -> _Pla
     length = shape.extents[row] if row is not None else -(-shape.extents[lane] // registers.width)
     tall = even_tile(length, max(1, min(ROWS, (registers.count - 1) // (columns + 1))))
     return _Places(lane, row, _tap(shape, read, row), apart, tall)
-
-
-def _streamed(shape: Shape, read: Operand, registers: Registers) -> float:
-    """Cycles in which all that is read comes from a cache, once."""
-    size = registers.vector_bytes // registers.width
-    for i in read.indices:
-        size *= 1 + sum(abs(c) * (shape.extents[v] - 1) for v, c in linear(i, {}).terms.items() if v in shape.extents)
-    return size / (registers.pace.near_bytes if size <= registers.near_bytes else registers.pace.far_bytes)
 
 
 def _tap(shape: Shape, read: Operand, row: Var | None) -> Var | None:

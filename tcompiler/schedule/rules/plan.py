@@ -42,7 +42,7 @@ class Plan:
         written: Steps of the reduction that may be written out in each of the pieces of tiles that these make.
         asked: Whether taps outside along axes that tiles have no rows of are asked for as they come, in the same code.
         left: Last columns, which fill no vector, that are scheduled by themselves.
-        places: Whether the lanes of these run along places.
+        rest: What these are: "dots" along the reduction, lanes along "places", or "tiles" along another axis.
     """
 
     shape: Shape
@@ -59,7 +59,7 @@ class Plan:
     written: float = inf
     asked: bool = False
     left: int = 0
-    places: bool = False
+    rest: str = "dots"
 
     @property
     def extents(self) -> dict[Var, int]:
@@ -119,7 +119,7 @@ def make_plan(
     constants: Collection[str] = (),
     lane: Var | None = None,
     loaded: bool = True,
-    left: int = 0,
+    extents: Mapping[Var, int] | None = None,
 ) -> Plan | None:
     """Plans a reduction's nest.
 
@@ -132,19 +132,19 @@ def make_plan(
         constants: Operands that are laid out for the tile once, whatever it is.
         lane: The axis of lanes; None for the one that the output is contiguous in.
         loaded: Whether a tile with fewer loads is taken where several do as many multiply-adds.
-        left: Last columns that the plan is not for.
+        extents: Iterations along axes of which the plan is not for all.
 
     Returns:
         The plan; None where the output is not contiguous along an axis that operands are contiguous or constant in.
     """
     shape = own_shape(sch, block) if inside else shape_of(sch.function, find_block(sch.function, block))
+    if shape is not None and extents is not None:
+        shape = replace(shape, extents={**shape.extents, **extents})
     if shape is None or not shape.reduce or 0 in shape.extents.values():
         return None
     lane = shape.innermost() if lane is None else lane
     if lane is None:
         return None
-    if left:
-        shape = replace(shape, extents={**shape.extents, lane: shape.extents[lane] - left})
     bits = buffer_table(sch.function)[shape.target.buffer].dtype.bytes * 8
     moved = [o for o in shape.operands if o.moves(lane)]
     if not moved:
@@ -245,7 +245,6 @@ def make_plan(
         borders=borders,
         written=written(borders, asked),
         asked=asked,
-        left=left,
     )
 
 

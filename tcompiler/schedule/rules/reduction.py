@@ -15,6 +15,7 @@ from collections.abc import Collection
 from math import prod
 
 from tcompiler.ir.loop.grammar import buffer_table
+from tcompiler.ir.loop.analysis import find_block, touched
 from tcompiler.schedule.rules.attempt import attempt, copies_of, peel_tails
 from tcompiler.schedule.rules.body import (
     begin_by_storing,
@@ -175,10 +176,12 @@ def _schedule(
 def _but_last(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str], plan: Plan) -> bool:
     """Schedules the columns of a contraction that fill vectors, and the last ones with lanes along another axis."""
     last = cut_last_columns(sch, block, plan, constants)
-    if plan.places:
+    if plan.rest == "places":
         schedule_last_places(sch, last, target, threads)
-    else:
+    elif plan.rest == "dots":
         schedule_last_dots(sch, last, target, threads, constants)
+    elif not _schedule(sch, last, target, threads, _copied(sch, last, constants)):
+        return False
     return _schedule(sch, block, target, threads, constants)
 
 
@@ -190,7 +193,7 @@ def _tile_by_tile(
     loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
     lead = [v for v in shape.spatial if v is not plan.lane and v is not row and loop_of[v]]
     alike = all(shared.moves(v) for v in lead) and all(o.buffer in sch.function.inputs for o in shape.operands)
-    if row is None or not alike or plan.rows > plan.tile.rows or plan.flat or plan.turn or plan.borders or plan.places:
+    if row is None or not alike or plan.rows > plan.tile.rows or plan.flat or plan.turn or plan.borders or plan.rest != "dots":
         return False
     once = shared.buffer in constants
     element = buffer_table(sch.function)[shape.target.buffer].dtype.bytes
@@ -219,6 +222,12 @@ def _tile_by_tile(
     # an epilogue goes into all of them with the last one
     turns = [*((b, 0) for _, b in reversed(pieces)), *((b, plan.lanes) for b, _ in reversed(pieces))]
     return all(schedule_inside(sch, name, target, n) for name, n in turns)
+
+
+def _copied(sch: Schedule, block: str, constants: Collection[str]) -> list[str]:
+    """Reads constants through copies, which can have another layout; returns these."""
+    operands = sorted({o for o in touched(find_block(sch.function, block)).reads if o in constants})
+    return [sch.written_by(sch.cache_read(block, name, "global")[0]) for name in operands]
 
 
 def _in_two(job: Job, even: int) -> bool:
