@@ -163,9 +163,21 @@ class Costs:
         cost = tile.cost * sums.batches * sums.depth * sums.lines
         if not sums.walked:
             return cost * UNFIT
+        left = sums.last % self._registers.width
         if sums.slides:
+            left = sums.last % self._registers.width
+            if 0 < left < sums.last and sums.batches == 1:
+                cost = min(cost, self._but_last_places(sums, left))
             cost *= SLID * (CROWDED if self._crowds(sums) else 1.0)
         return cost if in_order else cost + self.scattered(data) / 2
+
+    def _but_last_places(self, sums: Sums, left: int) -> float:
+        """A contraction without groups along the lines of a result whose last places have lanes along the columns."""
+        tile = choose_tile(sums.columns, sums.last - left, sums.depth, self._registers, True)
+        last = choose_tile(left * sums.lines, sums.columns, sums.depth, self._registers, True)
+        pace, size = self._registers.pace, 4 * sums.columns * sums.depth
+        streamed = size / (pace.near_bytes if size <= self._registers.near_bytes else pace.far_bytes)
+        return sums.depth * (tile.cost * sums.lines + last.cost) + streamed
 
     def _crowds(self, sums: Sums) -> bool:
         """Whether a line of each row of data, and a panel of the constant, are more than stays close to the core."""
