@@ -97,6 +97,16 @@ def test_few_channels_are_walked_along_rows() -> None:
     assert set(orders(graph).values()) == {None} and not copies(graph)
 
 
+def halves(x: Any) -> Any:
+    return tc.relu(conv(x, 24, 24, 3))
+
+
+def test_a_place_behind_full_vectors_is_no_reason_to_walk_channels() -> None:
+    """33 places are two vectors and one place, whose filters fill vectors: no copies around half empty ones."""
+    graph = laid(halves, 1, 24, 33, 33)
+    assert set(orders(graph).values()) == {None} and not copies(graph)
+
+
 def in_groups(x: Any) -> Any:
     return tc.relu(conv(x, 64, 16, 3, groups=4))
 

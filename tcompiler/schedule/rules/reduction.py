@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from math import prod
 
-from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.loop.analysis import find_block, touched
+from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.schedule.rules.attempt import attempt, copies_of, peel_tails
 from tcompiler.schedule.rules.body import (
     begin_by_storing,
@@ -193,7 +193,8 @@ def _tile_by_tile(
     loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
     lead = [v for v in shape.spatial if v is not plan.lane and v is not row and loop_of[v]]
     alike = all(shared.moves(v) for v in lead) and all(o.buffer in sch.function.inputs for o in shape.operands)
-    if row is None or not alike or plan.rows > plan.tile.rows or plan.flat or plan.turn or plan.borders or plan.rest != "dots":
+    plain = not (plan.flat or plan.turn or plan.borders) and plan.rest == "dots"
+    if row is None or not alike or not plain or plan.rows > plan.tile.rows:
         return False
     once = shared.buffer in constants
     element = buffer_table(sch.function)[shape.target.buffer].dtype.bytes
