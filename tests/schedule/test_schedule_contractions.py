@@ -443,6 +443,20 @@ def test_rows_that_wide_panels_need_slowly_pass_by_as_they_lie(
     assert ('cache_read("v2_block", "v0"' not in text) == passing
 
 
+@pytest.mark.parametrize(("image", "at_once"), [((127, 129), 10), ((63, 65), 8), ((64, 96), 8)])
+def test_panels_that_are_packed_at_once_make_the_shares_of_threads_alike(
+    tmp_path: Path, image: tuple[int, int], at_once: int
+) -> None:
+    # eleven panels fit at once: 256 are 26 turns of ten, about, and need no nest for what is left of them
+    x, w = normal(1, 11, *image), normal(57, 11, 1, 1)
+    path = write(tmp_path / "m.onnx", [helper.make_node("Conv", ["x", "w"], ["y"])], {"x": x}, {"w": w})
+    (expected,) = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    check(path, {"x": x}, expected)
+    texts = api.compile_stages(path, "scheduled", target="znver5", threads=2).texts
+    (text,) = (v for k, v in texts.items() if k.startswith("trace/"))
+    assert f'_hw_0", [None, {at_once}])' in text and not re.search(r'sch\.peel\("\w+_hw", ', text)
+
+
 @pytest.mark.parametrize(("depth", "columns", "copied"), [(1024, 780, True), (1000, 780, False), (1024, 300, False)])
 def test_rows_in_the_same_sets_are_copied_side_by_side(tmp_path: Path, depth: int, columns: int, copied: bool) -> None:
     text = traces(affine(tmp_path / "m.onnx", 67, depth, columns))

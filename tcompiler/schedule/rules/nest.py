@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
+from math import ceil, prod
 
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import buffer_table
@@ -30,6 +30,8 @@ from tcompiler.target.tile import WAY_BYTES, near_bytes
 
 BLOCK, NARROW = 8, 1 << 15
 """Panels that are packed at once, and bytes of more of them where they are narrow: rows are written in longer runs."""
+EVEN = 1.03
+"""How much of its panels a thread may have more than others."""
 PASSING = 0.5
 """Share of what memory gives one core that all cores' rows may take while they compute."""
 
@@ -98,6 +100,7 @@ class Panels:
         columns: How many there are.
         room: How many half of the level 2 cache holds.
         at_once: How many are packed at once.
+        even: Whether threads that pack panels of their own have shares that are alike, about.
     """
 
     packs: list[Operand]
@@ -108,6 +111,7 @@ class Panels:
     columns: int
     room: int
     at_once: int
+    even: bool
 
 
 @dataclass(slots=True)
@@ -170,8 +174,20 @@ def choose_panels(job: Job) -> Panels:
     columns = -(-plan.shape.extents[plan.lane] // plan.lanes)
     room = max(1, target.l2_bytes // 2 // max(size, 1))
     narrow = min(NARROW // max(size, 1), columns // job.threads)
-    at_once = min(columns, room, max(BLOCK, narrow)) if packs else 1
-    return Panels(packs, ahead, rows, far, size, columns, room, at_once)
+    parts = plan.shape.extents[plan.lane] / plan.lanes
+    at_once = _at_once(parts, min(columns, room, max(BLOCK, narrow)), job.threads) if packs else 1
+    return Panels(packs, ahead, rows, far, size, columns, room, at_once, _even(parts, at_once, job.threads))
+
+
+def _at_once(columns: float, most: int, threads: int) -> int:
+    """Panels to pack at once: as many as may be, or up to a third fewer where threads' shares are alike so."""
+    return next((n for n in range(most, most * 2 // 3, -1) if _even(columns, n, threads)), most)
+
+
+def _even(columns: float, at_once: int, threads: int) -> bool:
+    """Whether threads that pack so many panels at a time have shares that are alike, about."""
+    share = ceil(columns / (at_once * threads)) * at_once
+    return share * threads <= EVEN * columns
 
 
 def _too_much(job: Job, rows: Operand) -> bool:

@@ -144,7 +144,7 @@ def _schedule(
     panels = choose_panels(job)
     by_rows = False
     apart = panels.packs and not job.running(job.lead) and not rows_once(job)
-    if apart and threads > 1 and plan.shape.points() >= WORTH:
+    if apart and threads > 1 and plan.shape.points() >= WORTH and not panels.even:
         # every thread packs panels of its own, so columns have to come out even; the rest is shared by rows
         extent, chunk = plan.shape.extents[plan.lane], plan.lanes * panels.at_once * threads
         even = extent // chunk * chunk
