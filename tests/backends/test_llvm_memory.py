@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.backends.cases import MACHINES, Cases
+from tests.backends.kernels import check
 
 CASES = Cases()
 case = CASES.add
@@ -557,3 +559,34 @@ def f(A: i64[3], B: out(i64[3, 5])):
 @pytest.mark.parametrize("name", CASES.named)
 def test_memory(name: str, machine: str) -> None:
     CASES.check(name, machine)
+
+
+GIVEN_AND_WRITTEN = """
+@loop.function
+def f(X: f32[4, 20000], Y: out(f32[4])):
+    T = alloc(f32[2, 20000], scope="local")
+    for a in parallel(4):
+        for b in range(5000):
+            with block("ahead"):
+                va = spatial(4, a)
+                vb = spatial(5000, b)
+                T[1, va * 5000 + vb] = f32(7.0)
+    for c in range(20000):
+        with block("given"):
+            vc = spatial(20000, c)
+            T[0, vc] = X[0, vc]
+    for d in parallel(4):
+        for e in range(20000):
+            with block("sums"):
+                vd = spatial(4, d)
+                ve = reduce(20000, e)
+                with init():
+                    Y[vd] = f32(0.0)
+                Y[vd] += T[0, ve] * X[vd, ve]
+"""
+
+
+def test_threads_find_what_was_written_before_in_a_buffer_that_others_write() -> None:
+    # what the first loop writes is its iterations' own, and nobody reads it
+    x = np.random.default_rng(0).integers(-7, 8, (4, 20000)).astype(np.float32)
+    check(GIVEN_AND_WRITTEN, {"X": x}, threads=(1, 2, 3, 4))

@@ -7,7 +7,7 @@ function of its own. No LLVM pass is needed for speed. Text is emitted, as it is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from itertools import accumulate
 from typing import assert_never
@@ -98,20 +98,21 @@ class _Kernel(Tiles):
                 "code is generated for constant extents; give the model's dimensions as integers"
             )
         outside = {*f.inputs, *f.outputs}
-        given = _given_to_threads(f.body)
+        given, private = _given_and_private(f.body)
         shared = [b for b in f.buffers if b.name not in outside and (b.scope == "global" or b.name in given)]
         self.passed = (*f.inputs, *f.outputs, *(b.name for b in shared))
         for b in shared:
             self.buffers[b.name] = replace(b, scope="global")
         for b in f.buffers:
-            if b.name not in self.passed and b.scope != "register":
+            own = b.name not in self.passed or (b.scope != "global" and b.name in private)
+            if own and b.scope != "register":
                 self.scratch[b.name] = self.scratch_bytes
                 self.scratch_bytes += -(-buffer_bytes(b) // ALIGNMENT) * ALIGNMENT
         written = _written(f.body)
         self.read_only = frozenset(n for n in self.buffers if n not in written)
         for k, name in enumerate(self.passed):
             self.pointers[name] = f"%p{k}"
-        self._scratch_pointers("0")
+        self._scratch_pointers("0", frozenset())
         self.statement(f.body)
         parameters = ", ".join(f"ptr noalias %p{k}" for k in range(len(self.passed)))
         signature = f"ptr %ctx{', ' if parameters else ''}{parameters}"
@@ -145,9 +146,15 @@ class _Kernel(Tiles):
         lines += [f"  call void @{self.symbol}.body(ptr %ctx{arguments})", "  ret void", "}"]
         return "\n".join(lines)
 
-    def _scratch_pointers(self, thread: str) -> None:
-        """Computes this thread's scratch buffers at the function's entry."""
-        if not self.scratch:
+    def _scratch_pointers(self, thread: str, written: Set[str]) -> None:
+        """Computes this thread's scratch buffers at the function's entry.
+
+        Args:
+            thread: Its number.
+            written: What the function writes, which of a buffer that other threads are given elsewhere is its own.
+        """
+        scratch = {n: offset for n, offset in self.scratch.items() if n not in self.passed or n in written}
+        if not scratch:
             return
         w = self.w
         place = w.instruction("getelementptr i8, ptr %ctx, i64 16", 0)
@@ -157,7 +164,7 @@ class _Kernel(Tiles):
             stride = w.effect(f"load i64, ptr {stride_place}, align 8")
             shift = w.effect(f"mul i64 {stride}, {thread}")
             base = w.effect(f"getelementptr i8, ptr {base}, i64 {shift}")
-        for name, offset in self.scratch.items():
+        for name, offset in scratch.items():
             self.pointers[name] = w.effect(f"getelementptr i8, ptr {base}, i64 {offset}")
 
     # -- statements ------------------------------------------------------------------------------------------------
@@ -373,8 +380,8 @@ class _Kernel(Tiles):
             self.pointers[n] = self._field("ptr", k)
         for k, (v, _) in enumerate(live):
             self.loop_values[v] = (self._field("i64", len(passed) + k), 0)
-        self._scratch_pointers("%thread")
         written = frozenset[str]().union(*(self._writes(s.body) for s in team))
+        self._scratch_pointers("%thread", written)
 
         def piece(first: str, stop: str) -> None:
             self.w.forget_loads(written)
@@ -550,22 +557,24 @@ def _vectors(extent: int, width: int) -> list[int]:
     return [*sizes[:-1], extent - sum(sizes[:-1])] if extent else []
 
 
-def _given_to_threads(s: Stmt) -> frozenset[str]:
-    """Buffers that threads read and no thread writes: whatever their scope, all threads find what was written before.
+def _given_and_private(s: Stmt) -> tuple[frozenset[str], frozenset[str]]:
+    """Buffers that a parallel loop reads and does not write, and those that one writes.
 
-    What is written under a parallel loop is private to the iteration if its scope is not global.
+    Whatever their scope, all threads find in the former what was written before. What a parallel loop writes is private
+    to the iteration if its scope is not global; of one buffer, another loop may be given what stands outside.
     """
-    read: set[str] = set()
-    written: set[str] = set()
+    given: set[str] = set()
+    private: set[str] = set()
     stack = [s]
     while stack:
         x = stack.pop()
         if isinstance(x, For) and x.kind == "parallel":
-            read |= touched(x).reads
-            written |= touched(x).writes
+            found = touched(x)
+            given |= found.reads - found.writes
+            private |= found.writes
         else:
             stack.extend(children(x))
-    return frozenset(read - written)
+    return frozenset(given), frozenset(private)
 
 
 def _function(header: str, w: Writer) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tcompiler.ir.loop.analysis import Access, accesses, loops, region
+from tcompiler.ir.loop.analysis import Access, accesses, loops, region, touched
 from tcompiler.ir.loop.grammar import Block, For, Function, Stmt, children
 from tcompiler.ir.scalar.grammar import Scalar, as_int
 
@@ -44,7 +44,8 @@ def independent(function: Function, first: Stmt, second: Stmt) -> bool:
     """Whether two parallel loops may run at the same time: neither writes an element that the other touches.
 
     Boxes around what is touched are compared, so the answer may be no where it could be yes. Buffers of other scopes
-    than "global" are private to iterations.
+    than "global" are private to the iterations of a loop that writes them, and one for all of a loop that reads them
+    only.
 
     Args:
         function: Where both stand.
@@ -52,6 +53,10 @@ def independent(function: Function, first: Stmt, second: Stmt) -> bool:
         second: Another one.
     """
     if not all(isinstance(s, For) and s.kind == "parallel" for s in (first, second)):
+        return False
+    one, other = touched(first), touched(second)
+    given = (one.reads - one.writes) & other.writes | (other.reads - other.writes) & one.writes
+    if any(b.name in given and b.scope != "global" for b in function.buffers):
         return False
     (reads, writes), (other_reads, other_writes) = _touched(function, first), _touched(function, second)
     return _apart(writes, other_writes) and _apart(writes, other_reads) and _apart(reads, other_writes)
