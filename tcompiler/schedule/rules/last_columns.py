@@ -50,7 +50,7 @@ class Last:
     Attributes:
         columns: How many.
         cycles: What they take in a nest of their own.
-        kind: "dots" along the reduction, or lanes along "places".
+        kind: "dots" along the reduction, lanes along "places", or "tiles" with lanes along another axis.
     """
 
     columns: int

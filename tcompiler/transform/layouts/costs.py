@@ -163,7 +163,6 @@ class Costs:
         cost = tile.cost * sums.batches * sums.depth * sums.lines
         if not sums.walked:
             return cost * UNFIT
-        left = sums.last % self._registers.width
         if sums.slides:
             left = sums.last % self._registers.width
             if 0 < left < sums.last and sums.batches == 1:
