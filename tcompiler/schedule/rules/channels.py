@@ -114,7 +114,7 @@ def schedule_channels(sch: Schedule, block: str, target: Target, threads: int, c
 
 
 def _plan(sch: Schedule, block: str, slid: Windows, lane: Var, left: int, target: Target, threads: int) -> _Plan | None:
-    """A tile with lanes along an axis that no window slides along, but so many; None where there is no such tile."""
+    """A tile with lanes along an axis that no window slides along, its last `left` apart; None where there is none."""
     extents, buffers = slid.shape.extents, buffer_table(sch.function)
     apart = lane not in slid.along and lane in slid.data.indices and extents[lane] - left > 1
     found = find_windows(sch, block, lane) if apart else None
