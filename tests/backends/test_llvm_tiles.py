@@ -51,7 +51,7 @@ def f(A: {dtype}[{lanes}, {rows * count}], B: out({dtype}[{rows * count}, {lanes
 
 for dtype in ("f32", "f64", "f16", "u8", "bool"):
     for count in (2, 3, 7, 16):
-        for lanes in (2, 3, 13):
+        for lanes in (2, 3, 8, 13, 16):
             case(f"{dtype} {count} x {lanes}", copy(dtype, count, lanes))
 case("more lanes than a register has", copy("f32", 4, 32))
 case("arithmetic on it", copy("f32", 4, 8, "max(A[vj, vi] * f32(2.0), f32(30.0)) + A[vj, vi]"))
@@ -263,6 +263,13 @@ def test_rows_are_loaded_whole(dtype: str, unit: int) -> None:
     loads = re.findall(r"= load (\S+ x \S+|\w+), ptr %v", text)
     assert len([x for x in loads if x.startswith(f"<{unit} x")]) == 16
     assert "insertelement" not in text and "gather" not in text
+
+
+@pytest.mark.parametrize("count", [16, 13, 9])
+def test_rows_as_long_as_a_wide_vector_are_loaded_whole(count: int) -> None:
+    text = generate(parsed("@loop.function" + copy("f32", count, 16)), get("znver5"), "k").text
+    assert len(re.findall(r"= (?:load <16 x float>, ptr %v|call <16 x float> @llvm.masked.load)", text)) == 16
+    assert "<4 x float>" not in text and "insertelement" not in text
 
 
 def test_a_guard_of_the_whole_tile_is_asked_once() -> None:

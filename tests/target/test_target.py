@@ -9,7 +9,9 @@ import pytest
 
 from tcompiler.errors import UserError
 from tcompiler.target import named, probe
+from tcompiler.target.named import get
 from tcompiler.target.target import KIB, MIB, Target, widest_vector
+from tcompiler.target.turned import turns_vectors
 
 
 @pytest.mark.parametrize("target", [named.host(), *named.NAMED.values()], ids=lambda t: t.name)
@@ -173,3 +175,13 @@ def test_cpu_quota(tmp_path, text: str, quota: int | None) -> None:
     file.write_text(text)
     assert probe.cpu_quota(file) == quota
     assert probe.cpu_quota(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(
+    "machine, turned",
+    [("znver5", {4: 16, 8: 8}), ("znver3", {}), ("x86-64-v2", {})],
+)
+def test_which_tiles_are_turned_from_whole_vectors(machine: str, turned: dict[int, int]) -> None:
+    target = get(machine)
+    found = {e: rows for e in (1, 2, 4, 8) for rows in range(2, 65) if turns_vectors(target, rows, e)}
+    assert found == turned

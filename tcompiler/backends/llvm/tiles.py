@@ -19,9 +19,7 @@ from tcompiler.ir import dtypes as dt
 from tcompiler.ir.loop.grammar import Block, For, Seq, Stmt, Store, Update
 from tcompiler.ir.scalar.grammar import TRUE, Const, Load, Scalar, Select, Var, children, postorder
 from tcompiler.ir.scalar.rewrite import free_vars
-
-LANE_BYTES = 16
-"""Bytes within which vectors are shuffled at full speed, on every target that has vectors."""
+from tcompiler.target.turned import LANE_BYTES, turns_vectors
 
 
 class Tiles(Values):
@@ -133,7 +131,8 @@ class Tiles(Values):
             one = self.constant(node)
             return [Value(f"splat ({one.typed})", one.dtype, next_power(constant(inner.var.extent)))] * count
         rows = [self._row(node, outer.var, inner.var, k, block) for k in range(constant(inner.var.extent))]
-        if isinstance(node, Load) and self.buffers[node.buffer].scope == "register":
+        whole = rows[0].lanes == len(rows) and turns_vectors(self.target, len(rows), rows[0].dtype.bytes)
+        if whole or (isinstance(node, Load) and self.buffers[node.buffer].scope == "register"):
             return self.turn(rows, count)
         return self.transpose(rows, count)
 
@@ -182,7 +181,7 @@ class Tiles(Values):
         return [self._shuffled(c, c, list(range(lanes)), lanes) for c in columns]
 
     def turn(self, rows: Sequence[Value], count: int) -> list[Value]:
-        """Columns of a matrix whose rows are in registers.
+        """Columns of a matrix whose rows are in registers, or are loaded whole.
 
         Elements of as many rows as 16 bytes hold are interleaved first, as those of `transpose` are but at the full
         width of registers, and then the 16 bytes that belong together, as elements before.

@@ -22,9 +22,9 @@ from tcompiler.schedule.rules.placement import CHEAP, operations
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import LINE_BYTES, Target
+from tcompiler.target.tile import cache_ways, room
+from tcompiler.target.turned import LANE_BYTES, turns_vectors
 
-SHUFFLED_BYTES = 16
-"""Bytes of a row that a tile reads at once: vectors are shuffled within as many at full speed."""
 STREAMS = 64
 """Rows that are read side by side, each from its beginning to its end: more of them crowd a cache."""
 SHORT = 8
@@ -302,8 +302,11 @@ def _tiled(
     """Tiles of a few elements along the read and a vector along the write, as many as share cache lines in a row."""
     buffers = buffer_table(sch.function)
     width = min(max(target.vector_lanes(buffers[shape.target.buffer].dtype.bytes * 8), 2), lane.extent)
-    read = max(buffers[o.buffer].dtype.bytes for o in shape.operands if o.strides.get(across.var) == 1)
-    unit = max(SHUFFLED_BYTES // read, 2)
+    along = [o for o in shape.operands if o.strides.get(across.var) == 1]
+    read = max(buffers[o.buffer].dtype.bytes for o in along)
+    # where more rows lie in a set of the cache than it holds, whole vectors of them took 1.2 times as long
+    crowded = any(room((o.strides.get(lane.var) or 0) * read, cache_ways(target)) < width for o in along)
+    unit = width if not crowded and turns_vectors(target, width, read) else max(LANE_BYTES // read, 2)
     line = min(LINE_BYTES // read, -(-across.extent // unit) * unit)
     first, lanes = sch.split(lane.loop, [None, width])
     blocks = []
