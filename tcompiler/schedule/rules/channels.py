@@ -28,7 +28,7 @@ from tcompiler.schedule.rules.attempt import attempt, copies_of, peel_tails
 from tcompiler.schedule.rules.body import inline_epilogues, lanes_and_rows, lanes_innermost
 from tcompiler.schedule.rules.borders import LINES, PIECE, cut_tiles, find_borders, inside_share, skip_borders
 from tcompiler.schedule.rules.elementwise import schedule_map
-from tcompiler.schedule.rules.lanes import ACROSS, MARGIN
+from tcompiler.schedule.rules.lanes import MARGIN
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.rules.windows import (
     Windows,
@@ -46,14 +46,16 @@ from tcompiler.target.tile import Spans
 
 BITS = 32
 """Of an element: how long others take to be transposed was not measured."""
-BROUGHT = 3.0
-"""Cycles for a vector of elements that are transposed from planes in memory into a copy."""
-SLID = 1.1
-"""Loads for a multiply-add whose lanes slide over an image: its weight, and a part of a vector of data."""
-APART = 1.9
-"""How much more they take where lanes read every other element, or fewer."""
-STORED = 2.0
-"""Cycles around the taps of a vector of such lanes."""
+BROUGHT = 2.0
+"""Cycles for a vector of elements that are transposed from planes in memory into a copy that stays in the level 1 cache
+with what it is made of."""
+RETURNED = 4.3
+"""Cycles for each line of a copy that does not."""
+STORED = 1.5
+"""Cycles for a vector of sums that are transposed in registers and then stored, rows side by side."""
+SLID, APART, CROSSED = (1.2, 0.0), (1.6, 0.0), (1.8, 8.0)
+"""Loads for a multiply-add whose lanes slide over an image (its weight and a part of a vector of data), and cycles
+around all taps of a vector: where lanes read elements side by side, every other one of one vector, and of several."""
 WRITTEN_OUT = 256
 """Multiply-adds of a tile that are written out."""
 LONG = 1024
@@ -140,10 +142,12 @@ def _plan(sch: Schedule, block: str, slid: Windows, lane: Var, left: int, target
         for i, e in zip(found.data.indices, sizes, strict=True)
         if any(v in linear(i, {}).terms for v in found.along)
     )
-    if read * width * BITS // 8 > target.l2_bytes // 2:
+    size = read * width * BITS // 8
+    if size > target.l2_bytes // 2:
         return None
     stored = places // extents[found.row] * ceil(extents[found.row] / rows) * ceil(rows / width) * width
-    each = places * inside * pace(target).fma + read * BROUGHT + stored * ACROSS
+    gone = max(1 - target.l1_bytes / (2 * size), 0.0) * width * BITS / 8 / target.line_bytes
+    each = places * inside * pace(target).fma + read * (BROUGHT + gone * RETURNED) + stored * STORED
     uneven = ceil(vectors * planes / threads) * threads / (vectors * planes)
     rest = _sliding(slid, target) * left / extents[lane]
     return _Plan(found, rows, at_once, tuple(spans), left, each * vectors * planes * uneven + rest)
@@ -168,9 +172,10 @@ def _sliding(slid: Windows, target: Target) -> float:
     extents = slid.shape.extents
     taps = prod(extents[v] for v in slid.shape.reduce)
     places = prod(extents[v] for v in slid.shape.spatial) // extents[slid.lane]
-    strips = ceil(extents[slid.lane] / target.vector_lanes(BITS))
-    apart = APART if (slid.data.strides.get(slid.lane) or 0) > 1 else 1.0
-    return places * strips * (taps * SLID * pace(target).load * apart + STORED)
+    width, step = target.vector_lanes(BITS), abs(slid.data.strides.get(slid.lane) or 1)
+    strips, lanes = ceil(extents[slid.lane] / width), min(extents[slid.lane], width)
+    loads, around = SLID if step == 1 else APART if lanes * step <= width else CROSSED
+    return places * strips * (taps * loads * pace(target).load + around)
 
 
 def _lines(found: Windows, rows: int, at_once: int, borders: Mapping[Var, Spans]) -> float:
