@@ -332,6 +332,12 @@ def test_a_tile_that_fills_the_registers_takes_some_steps_to_a_jump(tmp_path: Pa
     assert 'sch.split("gemm_t1_acc_k", [None, 4])' in text, text
 
 
+@pytest.mark.parametrize("depth, split", [(11, False), (63, False), (12, True), (67, True)])
+def test_wide_steps_of_a_short_reduction_leave_no_tail(tmp_path: Path, depth: int, split: bool) -> None:
+    text = traces(affine(tmp_path / "m.onnx", 96, depth, 128), "znver5")
+    assert ('sch.split("gemm_t1_acc_k", [None, 4])' in text) == split, text
+
+
 def test_a_short_reduction_writes_its_result_in_blocks_of_rows(tmp_path: Path) -> None:
     # 1001 columns of 300 rows are more than the level 2 cache, and every other panel shares lines with the next one
     a, b = normal(300, 8), normal(8, 1001)

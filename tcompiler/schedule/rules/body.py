@@ -20,6 +20,10 @@ UNROLL = 8
 """Innermost reduce loops up to this extent are expanded."""
 BODY = 192
 """FMAs that an innermost loop may hold."""
+STEP = 24
+"""FMAs of a step that is worth a jump by itself where a few at once would leave a tail."""
+FEW = 64
+"""Steps among which such a tail weighs; of more, a few at once let what is asked for ahead come in time."""
 EARLY = 3
 """Registers for what LLVM loads early where taps that lanes slide along are written out."""
 
@@ -91,7 +95,7 @@ def unroll_steps(
             continue
         if k == 0 and spare >= 1:
             steps = next((n for n in (8, 4, 2) if extent % n == 0 and extent > n and body * n <= most), 0)
-            if steps < 4 and extent > UNROLL and plan.written >= 4:
+            if steps < 4 and extent > UNROLL and plan.written >= 4 and (body < STEP or extent > FEW):
                 steps = 4  # a tail is worth more than two steps to a jump, or one
             if steps:
                 outer, inner = sch.split(name, [None, steps])
