@@ -50,7 +50,7 @@ def test_channels_are_brought_last(channels: int, dtype: str) -> None:
     np.testing.assert_array_equal(model(x), x.transpose(0, 2, 3, 1))
 
 
-@pytest.mark.parametrize("channels, joined", [(8, True), (16, False), (32, False)])
+@pytest.mark.parametrize("channels, joined", [(8, True), (16, True), (32, False)])
 def test_rows_that_would_be_put_together_from_short_pieces_are_tiles(channels: int, joined: bool) -> None:
     module = tc.trace(lambda x: tc.transpose(x, (0, 2, 3, 1)), x=tc.spec("u8", (1, channels, 9, 37)))
     c = Compilation(module, get("znver5"), 1)
@@ -68,7 +68,7 @@ def test_rows_that_would_be_put_together_from_short_pieces_are_tiles(channels: i
 
 @pytest.mark.parametrize("shape", [(1, 128, 96), (3, 61, 50), (2, 7, 130)])
 def test_normalized_rows_that_are_written_across_go_in_tiles(shape: tuple[int, int, int]) -> None:
-    """Four rows are read side by side and transposed in registers, rather than gathered element by element."""
+    """Four rows, or all of a few, are read side by side and turned in registers, not gathered element by element."""
     scale, shift = np.linspace(0.5, 1.5, 2 * shape[-1], dtype=np.float32).reshape(2, -1)
     module = tc.trace(
         lambda x, s, t: tc.transpose(tc.layer_norm(x, s, t, axis=-1), (0, 2, 1)),
@@ -88,4 +88,4 @@ def test_normalized_rows_that_are_written_across_go_in_tiles(shape: tuple[int, i
     last = [
         n for n in walk(kernel.schedule.function.body) if isinstance(n, For) and n.kind in ("unrolled", "vectorized")
     ]
-    assert [n.kind for n in last[-2:]] == ["unrolled", "vectorized"] and as_int(last[-2].var.extent) in (2, 3, 4)
+    assert [n.kind for n in last[-2:]] == ["unrolled", "vectorized"] and as_int(last[-2].var.extent) in (2, 3, 4, 7)

@@ -33,7 +33,8 @@ def test_every_part_has_a_nest_of_its_own(axis: int, sizes: tuple[int, ...]) -> 
 
     model = compiled(function, arrays)
     np.testing.assert_array_equal(model(*arrays), np.maximum(np.concatenate(arrays, axis) * 2, 0))
-    assert "select(" not in model.text("scheduled")
+    woven = axis == 2 and sizes == (1, 1)  # elements that lie in turn are interleaved in registers
+    assert ("select(" in model.text("scheduled")) == woven
 
 
 def test_parts_along_two_axes() -> None:

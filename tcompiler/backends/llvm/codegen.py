@@ -209,7 +209,9 @@ class _Kernel(Tiles):
                 raise CompileError(f"loop {s.var.name} is bound to {s.kind}, which a CPU does not have")
 
     def _unrolled(self, s: For, extent: int) -> None:
-        tile = self.transposed(s)
+        tile, target = self.transposed(s), self.woven(s)
+        if target is not None:
+            self.kept = []
         for k in range(extent):
             self.env[s.var] = Linear(k, {})
             if tile is not None:
@@ -218,12 +220,17 @@ class _Kernel(Tiles):
         if tile is not None:
             self.given = {}
         self.env.pop(s.var, None)
+        if target is not None and self.kept is not None:
+            streams, self.kept = self.kept, None
+            inner = s.body
+            assert isinstance(inner, For)
+            self.write_streams(*target, streams, constant(inner.var.extent))
 
     def _vectorized(self, s: For, extent: int) -> None:
         if self.lane is not None:
             sizes = [1] * extent  # a vector loop inside another: lanes of the inner one follow each other
-        elif self.given:
-            sizes = [extent] if extent else []  # a tile's values come as one vector
+        elif self.given or self.kept is not None:
+            sizes = [extent] if extent else []  # a tile's values are one vector each
         else:
             sizes = _vectors(extent, self.target.vector_lanes(32))
         start = 0

@@ -29,11 +29,13 @@ class Memory(RegisterAccess):
 
     Attributes:
         read_only: Buffers that nothing in the function writes.
+        kept: What stores would write, in order, where it is not written yet; None where it is.
     """
 
     def __init__(self, target: Target, buffers: dict[str, Buffer]) -> None:
         super().__init__(target, buffers)
         self.read_only: frozenset[str] = frozenset()
+        self.kept: list[Value] | None = None
 
     def load(self, node: Load) -> Value:
         """The value of an element, or of one element per lane."""
@@ -280,6 +282,9 @@ class Memory(RegisterAccess):
 
     def store(self, buffer: str, indices: tuple[Scalar, ...], x: Value, update: bool = False) -> None:
         """Writes an element, or one element per lane; `update` says that the old value was read for it."""
+        if self.kept is not None:
+            self.kept.append(self.splat(x))
+            return
         place = self.offset(buffer, indices)
         if self.buffers[buffer].scope == "register":
             self.write_register(buffer, place, x, update)

@@ -14,15 +14,16 @@ from contextlib import contextmanager
 from tcompiler.backends.llvm.addresses import constant, has_load
 from tcompiler.backends.llvm.linear import Linear
 from tcompiler.backends.llvm.ssa import Value, next_power
-from tcompiler.backends.llvm.values import Values
+from tcompiler.backends.llvm.streams import Streams, are_streams
 from tcompiler.ir import dtypes as dt
+from tcompiler.ir.loop.analysis import touched
 from tcompiler.ir.loop.grammar import Block, For, Seq, Stmt, Store, Update
 from tcompiler.ir.scalar.grammar import TRUE, Const, Load, Scalar, Select, Var, children, postorder
 from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.target.turned import LANE_BYTES, turns_vectors
 
 
-class Tiles(Values):
+class Tiles(Streams):
     """Emits the values of tiles."""
 
     def transposed(self, outer: For) -> list[dict[Scalar, Value]] | None:
@@ -130,11 +131,58 @@ class Tiles(Values):
         if isinstance(node, Const):
             one = self.constant(node)
             return [Value(f"splat ({one.typed})", one.dtype, next_power(constant(inner.var.extent)))] * count
+        if isinstance(node, Load) and (streams := self._as_streams(node, outer, inner, block)):
+            return streams
         rows = [self._row(node, outer.var, inner.var, k, block) for k in range(constant(inner.var.extent))]
         whole = rows[0].lanes == len(rows) and turns_vectors(self.target, len(rows), rows[0].dtype.bytes)
         if whole or (isinstance(node, Load) and self.buffers[node.buffer].scope == "register"):
             return self.turn(rows, count)
         return self.transpose(rows, count)
+
+    def _as_streams(self, node: Load, outer: For, inner: For, block: Block) -> list[Value]:
+        """The same of an element of memory whose rows lie side by side, or almost; nothing where they do not."""
+        count, rows = constant(outer.var.extent), constant(inner.var.extent)
+        with self._inside(block):
+            x = self.offset(node.buffer, node.indices)
+        step = x.terms.get(inner.var, 0)
+        if (
+            self.buffers[node.buffer].scope == "register"
+            or x.terms.get(outer.var) != 1
+            or any(inner.var in free_vars(a) for a in x.terms if a is not inner.var)
+            or not self.deals_out(node.dtype, count, step, rows)
+        ):
+            return []
+        first = Linear(x.const, {a: c for a, c in x.terms.items() if a not in (outer.var, inner.var)})
+        return self.read_streams(node.buffer, first, count, step, rows)
+
+    def woven(self, outer: For) -> tuple[str, Linear] | None:
+        """Where a tile writes whose iterations of the unrolled loop write in turn, so that together they fill memory.
+
+        Args:
+            outer: An unrolled loop, before it is expanded.
+
+        Returns:
+            The buffer and the place of the first element; None where the loop is no such tile.
+        """
+        inner = outer.body
+        if not isinstance(inner, For) or inner.kind != "vectorized" or self.lane is not None:
+            return None
+        block = inner.body
+        if not isinstance(block, Block) or block.predicate is not TRUE or block.init is not None:
+            return None
+        store, count = block.body, constant(outer.var.extent)
+        if not isinstance(store, Store) or not are_streams(count) or constant(inner.var.extent) < 2:
+            return None
+        if self.buffers[store.buffer].scope == "register" or store.buffer in touched(block).reads:
+            return None
+        with self._inside(block):
+            x = self.offset(store.buffer, store.indices)
+        own = (outer.var, inner.var)
+        if x.terms.get(outer.var) != 1 or x.terms.get(inner.var) != count:
+            return None
+        if any(v in free_vars(a) for v in own for a in x.terms if a is not v):
+            return None
+        return store.buffer, Linear(x.const, {a: c for a, c in x.terms.items() if a not in own})
 
     def _row(self, node: Scalar, outer: Var, inner: Var, k: int, block: Block) -> Value:
         """The values of one lane for all iterations of the outer loop, as one vector."""

@@ -20,6 +20,7 @@ from tcompiler.schedule.rules.residues import align_residues, cut_residues
 from tcompiler.schedule.rules.rows import schedule_row_blocks
 from tcompiler.schedule.rules.scans import schedule_scan
 from tcompiler.schedule.rules.shares import has_long_rows, reduce_in_parts, write_over_rows
+from tcompiler.schedule.rules.streams import weaves
 from tcompiler.schedule.rules.threads import parallelize, share_rest
 from tcompiler.schedule.rules.windows import schedule_windows
 from tcompiler.schedule.schedule import Schedule
@@ -83,7 +84,7 @@ def _schedule(sch: Schedule, target: Target, threads: int, constants: Collection
                 done |= set(sch.blocks_under(sch.loops(outputs[0])[0]))
     for name in [b for b in sch.blocks() if b not in done]:
         if find_block(sch.function, name).init is None:
-            for part in cut_parts(sch, name):
+            for part in [name] if weaves(sch, name, target) else cut_parts(sch, name):
                 for piece in align_residues(sch, part):
                     schedule_map(sch, piece, target, threads)
         else:

@@ -19,6 +19,7 @@ from tcompiler.ir.scalar.grammar import Binary, Load, Scalar, Select, Var, as_in
 from tcompiler.schedule.rules.accesses import Shape, moduli, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.placement import CHEAP, operations
+from tcompiler.schedule.rules.streams import deal_out, find_streams, loops_by_iter
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import LINE_BYTES, Target
@@ -58,7 +59,7 @@ def _take_apart(sch: Schedule, block: str, target: Target) -> bool:
     shape = shape_of(sch.function, node)
     if shape is None or shape.reduce:
         return False
-    lane, loop_of = shape.innermost(), _loops_by_iter(sch, block)
+    lane, loop_of = shape.innermost(), loops_by_iter(sch, block)
     width = target.vector_lanes(buffer_table(sch.function)[shape.target.buffer].dtype.bytes * 8)
     changed = False
     for var, units in _units(shape).items():
@@ -119,7 +120,7 @@ def _schedule(
     shape = shape_of(sch.function, node)
     if shape is None or shape.reduce or 0 in shape.extents.values():
         return False
-    loop_of = _loops_by_iter(sch, block)
+    loop_of = loops_by_iter(sch, block)
     var = shape.innermost()
     if var is None or var not in loop_of:
         parallelize(sch, block, [*above, *loop_of.values()], shape.points(), threads)
@@ -128,12 +129,16 @@ def _schedule(
     width = target.vector_lanes(bytes_ * 8)
     axes = [[var]]
     other = _across(shape, var)
-    around = _short_rows(shape, var, loop_of, width, bytes_)
+    streams = find_streams(sch, shape, loop_of, target)
+    around = _short_rows(shape, var, loop_of, width, bytes_) if streams is None else None
     if around is not None:
         axes[0].insert(0, around)
+    elif streams is not None:
+        axes = [[streams.along], [streams.among]]
+        var = streams.along
     elif other is not None and other in loop_of:
         axes.append([other])
-    for vars_ in axes if around is None else ():
+    for vars_ in () if around is not None else axes if streams is None else axes[:1]:
         _in_step(sch, node, shape, vars_, [v for a in axes for v in a], loop_of)
     merged = {v for a in axes for v in a}
     kept = {n for v, n in loop_of.items() if v not in merged}
@@ -146,6 +151,8 @@ def _schedule(
     width = _whole_steps(shape, var, extent, max(width, target.vector_lanes(32)))
     whole = len(inner) == 1 and _strips(node, shape, var, extent, width) * width >= extent
     for k, name in enumerate(wanted):
+        if streams is not None and name == loop_of[streams.among]:
+            continue  # it is written out, so that its conditions are decided
         places = not (whole and name == loop_of[var])  # where all of a row is written out, every lane's are known
         points = _turns(node, [v for v, n in loop_of.items() if n == name], shape, sch.extent(name), places)
         if 0 < len(points) < pieces:
@@ -159,7 +166,9 @@ def _schedule(
     loops = [names[0] if len(names) == 1 else sch.fuse(*names)[0] for names in inner]
     lane, *across = [_Axis(a[-1], n, sch.extent(n) or 1) for a, n in zip(axes, reversed(loops), strict=True)]
     outer = [n for n in (*above, *outer) if sch.extent(n) != 1]
-    if across:
+    if streams is not None:
+        deal_out(sch, block, lane.loop, across[0].loop, outer, streams.lanes, shape.points(), threads)
+    elif across:
         _tiled(sch, block, shape, lane, across[0], outer, target, threads)
     else:
         _straight(sch, block, lane, shape, outer, target, threads)
@@ -171,12 +180,6 @@ def turns_rows(sch: Schedule, block: str) -> bool:
     shape = shape_of(sch.function, find_block(sch.function, block))
     lane = shape.innermost() if shape is not None else None
     return shape is not None and lane is not None and _across(shape, lane) is not None
-
-
-def _loops_by_iter(sch: Schedule, block: str) -> dict[Var, str]:
-    """The loop that each iter var is, in the order of the iter vars."""
-    names = [sch.loop_of(block, k) for k in range(len(sch.iters(block)))]
-    return {i.var: name for i, name in zip(sch.iters(block), names, strict=True) if name}
 
 
 def _across(shape: Shape, lane: Var) -> Var | None:
