@@ -53,7 +53,7 @@ RETURNED = 4.3
 """Cycles for each line of a copy that does not."""
 STORED = 1.5
 """Cycles for a vector of sums that are transposed in registers and then stored, rows side by side."""
-SLID, APART, CROSSED = (1.2, 0.0), (1.6, 0.0), (1.8, 8.0)
+SLID, APART, CROSSED = (1.05, 0.0), (1.6, 0.0), (1.6, 8.0)
 """Loads for a multiply-add whose lanes slide over an image (its weight and a part of a vector of data), and cycles
 around all taps of a vector: where lanes read elements side by side, every other one of one vector, and of several."""
 WRITTEN_OUT = 256
@@ -173,9 +173,12 @@ def _sliding(slid: Windows, target: Target) -> float:
     taps = prod(extents[v] for v in slid.shape.reduce)
     places = prod(extents[v] for v in slid.shape.spatial) // extents[slid.lane]
     width, step = target.vector_lanes(BITS), abs(slid.data.strides.get(slid.lane) or 1)
-    strips, lanes = ceil(extents[slid.lane] / width), min(extents[slid.lane], width)
-    loads, around = SLID if step == 1 else APART if lanes * step <= width else CROSSED
-    return places * strips * (taps * loads * pace(target).load + around)
+    whole, rest = divmod(extents[slid.lane], width)
+    total = 0.0
+    for count, lanes in (n for n in ((whole, width), (1, rest)) if all(n)):
+        loads, around = SLID if step == 1 else APART if lanes * step <= width else CROSSED
+        total += count * (taps * loads * pace(target).load + around)
+    return places * total
 
 
 def _lines(found: Windows, rows: int, at_once: int, borders: Mapping[Var, Spans]) -> float:
