@@ -242,6 +242,45 @@ def f(A: {dtype}[4, 16], B: out({dtype}[{2 * lanes}])):
 """,
             )
 
+# Elements of rows at places that are read: the same in every row, the same in some, and written in between.
+for dtype in ("f32", "f64", "u8", "bool"):
+    for lanes in (3, 16):
+        for name, place in (("all rows", "C[v]"), ("each row", "D[vi, v]"), ("each two rows", "D[vi // 2, v]")):
+            case(
+                f"{dtype} picked from {name} in {lanes} lanes",
+                f"""
+def f(A: {dtype}[5, 9], C: i64[{2 * lanes}], D: i64[5, {2 * lanes}], B: out({dtype}[5, {2 * lanes}])):
+    for i in range(5):
+        for o in range(2):
+            for j in vectorized({lanes}):
+                with block("b"):
+                    vi = spatial(5, i)
+                    v = spatial({2 * lanes}, o * {lanes} + j)
+                    B[vi, v] = A[vi, {place}]
+""",
+                C=np.random.default_rng(5).integers(0, 9, 2 * lanes),
+                D=np.random.default_rng(6).integers(0, 9, (5, 2 * lanes)),
+            )
+case(
+    "picked by places that are written from row to row",
+    """
+def f(A: f32[5, 8], C: i64[5, 8], B: out(f32[5, 8])):
+    R = alloc(i64[8])
+    for i in range(5):
+        for k in range(8):
+            with block("places"):
+                vi = spatial(5, i)
+                vk = spatial(8, k)
+                R[vk] = C[vi, vk]
+        for j in vectorized(8):
+            with block("b"):
+                vi = spatial(5, i)
+                vj = spatial(8, j)
+                B[vi, vj] = select(A[vi, vj] < f32(50.0), A[vi, min(max(R[vj], 0), 7)], f32(0.5))
+""",
+    C=np.random.default_rng(7).integers(-3, 12, (5, 8)),
+)
+
 
 @cache
 def results(machine: str) -> Mapping[str, Result]:

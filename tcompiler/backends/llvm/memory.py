@@ -13,7 +13,7 @@ from tcompiler.ir import dtypes as dt
 from tcompiler.ir.dtypes import DType
 from tcompiler.ir.loop.grammar import Buffer
 from tcompiler.ir.scalar.grammar import Load, Scalar, const
-from tcompiler.ir.scalar.rewrite import loads
+from tcompiler.ir.scalar.rewrite import free_vars, loads
 from tcompiler.target.target import Target
 
 Key = tuple[int, frozenset[tuple[Scalar, int]]]
@@ -267,6 +267,9 @@ class Memory(RegisterAccess):
         return self.w.effect(f"getelementptr i8, ptr {base}, <{self.lanes} x i64> {scaled.ssa}")
 
     def _gather(self, buffer: str, x: Linear, d: DType) -> Value:
+        active = self._known_mask()
+        if active is not None and (apart := self._rows(x)) is not None:
+            return Value(self._load_picked(buffer, *apart, d, active), d, self.lanes)
         n, vector = self.lanes, memory_type(d, self.lanes)
         name = f"llvm.masked.gather.{_memory_suffix(d, n)}.v{n}p0"
         self.declarations.add(f"declare {vector} @{name}(<{n} x ptr>, <{n} x i1>, {vector})")
@@ -279,6 +282,34 @@ class Memory(RegisterAccess):
         if d is dt.bool_:
             ssa = self.w.effect(f"icmp ne {vector} {ssa}, zeroinitializer")
         return Value(ssa, d, n)
+
+    def _rows(self, x: Linear) -> tuple[Linear, Linear] | None:
+        """An offset as one of rows and one within them, if a loop goes from row to row that the latter is the same in.
+
+        Rows side by side come from afar in time only if they are read by loads: nothing foresees what gathers read.
+        """
+        assert self.lane is not None
+        within = {a: c for a, c in x.terms.items() if self.lane in free_vars(a)}
+        rows = {a: c for a, c in x.terms.items() if a not in within}
+        loops = [{v for a in part for v in free_vars(a)} for part in (rows, within)]
+        return (Linear(x.const, rows), Linear(0, within)) if loops[0] - loops[1] else None
+
+    def _load_picked(self, buffer: str, row: Linear, within: Linear, d: DType, active: list[bool]) -> str:
+        """Elements of a row, one load each, at places that are computed out of the loops that they are the same in."""
+        depth = self.w.depth
+        if all(n.buffer in self.read_only for a in within.terms for n in loads(a)):
+            loops = [self.loop_values[v][1] for a in within.terms for v in free_vars(a)]
+            depth = max([*loops, self.w.guard_depth()])
+        with self.w.at(depth):
+            places = self.vector_index(within).typed
+        at, vector = self.pointer(buffer, row), value_type(d, self.lanes)
+        result = "poison" if all(active[: self.extent()]) else "zeroinitializer"
+        for k in (k for k, on in enumerate(active) if on):
+            place = self.w.instruction(f"extractelement {places}, i64 {k}", depth)
+            address = self.w.effect(f"getelementptr {memory_type(d)}, ptr {at}, i64 {place}")
+            one = self._load_instruction(d, address, self.w.depth)
+            result = self.w.effect(f"insertelement {vector} {result}, {value_type(d)} {one}, i64 {k}")
+        return result
 
     def store(self, buffer: str, indices: tuple[Scalar, ...], x: Value, update: bool = False) -> None:
         """Writes an element, or one element per lane; `update` says that the old value was read for it."""
