@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tcompiler.backends.llvm.codegen import generate
+from tcompiler.target.named import get
 from tests.backends.cases import MACHINES, Cases
-from tests.backends.kernels import check
+from tests.backends.kernels import check, parsed
 
 CASES = Cases()
 case = CASES.add
@@ -554,6 +556,55 @@ def f(A: i64[3], B: out(i64[3, 5])):
 """,
 )
 
+case(
+    "lanes that were stored are read in other loops",
+    """
+def f(A: f32[3, 45], B: out(f32[3, 45]), C: out(f32[3, 45]), D: out(f32[3, 45])):
+    for i in range(3):
+        for j in range(2):
+            for k in vectorized(16):
+                with block("made"):
+                    vi = spatial(3, i)
+                    vj = spatial(32, j * 16 + k)
+                    B[vi, vj] = A[vi, vj] * f32(3.0)
+            for k1 in vectorized(16):
+                with block("same"):
+                    vi = spatial(3, i)
+                    vj = spatial(32, j * 16 + k1)
+                    C[vi, vj] = B[vi, vj] + f32(1.0)
+            for k2 in vectorized(15):
+                with block("fewer"):
+                    vi = spatial(3, i)
+                    vj = ordered(2, j)
+                    vk = spatial(15, k2)
+                    D[vi, vj * 16 + vk] = B[vi, vj * 16 + vk] + B[vi, vj * 16 + vk + 1]
+            with block("last"):
+                vi = spatial(3, i)
+                vj = spatial(2, j)
+                D[vi, vj * 16 + 15] = B[vi, vj * 16 + 15]
+        for t in vectorized(13):
+            with block("made_t"):
+                vi = spatial(3, i)
+                vj = spatial(13, t)
+                B[vi, vj + 32] = A[vi, vj + 32] * f32(3.0)
+        for t1 in vectorized(13):
+            with block("same_t"):
+                vi = spatial(3, i)
+                vj = spatial(13, t1)
+                C[vi, vj + 32] = B[vi, vj + 32] + f32(1.0)
+        for t2 in vectorized(13):
+            with block("some_t", where=t2 % 3 == i):
+                vi = ordered(3, i)
+                vj = spatial(13, t2)
+                B[vi, vj + 32] = A[vi, vj] + f32(5.0)
+        for t3 in vectorized(13):
+            with block("again_t"):
+                vi = ordered(3, i)
+                vj = spatial(13, t3)
+                D[vi, vj + 32] = B[vi, vj + 32] + f32(1.0)
+""",
+)
+
 
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("name", CASES.named)
@@ -590,3 +641,20 @@ def test_threads_find_what_was_written_before_in_a_buffer_that_others_write() ->
     # what the first loop writes is its iterations' own, and nobody reads it
     x = np.random.default_rng(0).integers(-7, 8, (4, 20000)).astype(np.float32)
     check(GIVEN_AND_WRITTEN, {"X": x}, threads=(1, 2, 3, 4))
+
+
+def test_what_a_masked_store_wrote_is_not_read_from_memory() -> None:
+    text = """
+@loop.function
+def f(A: f32[13], B: out(f32[13]), C: out(f32[13])):
+    for k in vectorized(13):
+        with block("made"):
+            v = spatial(13, k)
+            B[v] = A[v] * f32(3.0)
+    for j in vectorized(13):
+        with block("read"):
+            v = spatial(13, j)
+            C[v] = B[v] + f32(1.0)
+"""
+    code = generate(parsed(text), get("x86-64-v4"), "f").text
+    assert code.count("@llvm.masked.load.v16f32.p0(ptr align") == 1

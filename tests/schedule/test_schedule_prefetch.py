@@ -75,3 +75,14 @@ def test_what_an_epilogue_reads_is_asked_for_before_the_sum() -> None:
     text = print_function(check(start, sch))
     assert 'intrinsic("prefetch", reads=(bias[span(v_j_0 * 16, 1)],))' in text
     assert text.index('block("bias_prefetch")') < text.index("for k in range(48)")
+
+
+def test_where_the_next_row_is_stored_is_asked_for_before_lanes() -> None:
+    start = PROGRAMS["softmax"]()
+    sch = Schedule(start, debug=True)
+    *_, row, lane = sch.loops(sch.blocks()[-1])
+    steps, lanes = sch.split(lane, [None, 4])
+    sch.vectorize(lanes)
+    assert sch.prefetch(sch.blocks()[-1], "Y", lanes, row) == ("Y_prefetch",)
+    text = print_function(check(start, sch))
+    assert f'intrinsic("prefetch", reads=(Y[span(min(v_{row} + 1, 4), 1), span(v_{steps} * 4, 1)],))' in text

@@ -46,10 +46,11 @@ class Memory(RegisterAccess):
         uniform, c = self.split_lane(x)
         mask = self.mask
         key: Hashable = (node.buffer, linear_key(x), self.lanes if c != 0 else 0, mask.ssa if mask else None)
+        stored = self._store_key(node.buffer, uniform) if c == 1 and mask is None else key
         # what it must be read again after a write of: its own buffer, and those that its index is read from
         sources = frozenset({node.buffer, *(n.buffer for a in x.terms for n in loads(a))})
         for level in reversed(self.w.levels):
-            known = level.loads.get(key)
+            known = level.loads.get(key) or level.loads.get(stored)
             if known is not None:
                 return Value(known[0], d, self.lanes if c != 0 else 0)
         if c == 0:
@@ -79,6 +80,10 @@ class Memory(RegisterAccess):
             self.w.top.loads[key] = (ssa, sources)
             return Value(ssa, d, self.lanes)
         return self._gather(node.buffer, x, d)
+
+    def _store_key(self, buffer: str, first: Linear) -> Hashable:
+        """What is remembered of a vector that was stored, for a load of the same lanes in another loop over them."""
+        return buffer, linear_key(first), self.lanes, self.extent(), "stored"
 
     def _load_depth(self, buffer: str, x: Linear) -> int:
         """Where a load may stand: out of the loops that it does not depend on, if nobody writes its buffer."""
@@ -333,6 +338,10 @@ class Memory(RegisterAccess):
         n, vector = self.lanes, memory_type(d, self.lanes)
         ssa = w.effect(f"zext {x.typed} to {vector}") if d is dt.bool_ else x.ssa
         mask = self._lane_mask(self.mask)
+        if c == 1 and self.mask is None:
+            # what is read again has not to come from memory: a masked store would have to be done first
+            sources = frozenset({buffer, *(n.buffer for a in place.terms for n in loads(a))})
+            w.top.loads[self._store_key(buffer, uniform)] = (x.ssa, sources)
         if c == 1 and mask is None:
             w.line(f"store {vector} {ssa}, ptr {self.pointer(buffer, uniform)}, align {d.bytes}")
         elif c == 1 and (pieces := self._pieces(mask)):

@@ -227,7 +227,7 @@ class Machine:
         reads = []
         for r in s.reads:
             box = self._box(r, env, block)
-            if not self.defined[r.buffer][box].all():
+            if s.writes and not self.defined[r.buffer][box].all():  # one that writes nothing makes nothing of them
                 raise VerifyError(f"intrinsic {s.name!r} reads undefined elements of {r.buffer}", block)
             reads.append(self.arrays[r.buffer][box])
         boxes = [self._box(r, env, block) for r in s.writes]

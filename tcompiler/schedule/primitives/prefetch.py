@@ -32,10 +32,10 @@ from tcompiler.target.target import LINE_BYTES
 NEST = condition("prefetch.nest", "all loops around the given one surround the block as well")
 AROUND = condition("prefetch.around", "ahead and turn are loops around the given one")
 EXTENT = condition("prefetch.extent", "the loops that the lines are counted by have constant extents")
-LANES = condition("prefetch.lanes", "neither the loop nor one around it is vectorized")
+LANES = condition("prefetch.lanes", "no loop around the given one is vectorized")
 READ = condition(
     "prefetch.read",
-    "the block reads the buffer by one plain load, and the buffer is an input; or it updates the buffer there",
+    "the block reads the buffer by one plain load, and the buffer is an input; or it writes the buffer there",
 )
 MANY = condition("prefetch.many", "an iteration asks for no more lines than a processor has under way")
 MOST = 32
@@ -67,9 +67,9 @@ def prefetch(
     all lines of the lanes of a vectorized loop. With `ahead`, for what it reads in that loop's next iteration. With
     `turn`, the iterations of the outermost of the block's own loops are shared out: each iteration of `turn` asks for
     some, so that all is asked for once it has run as often as they are many; several loops take turns as one. Of a
-    block that adds to what others began, it can be what it adds to, too. What would lie outside the buffer is clamped
-    into it, and no result changes. That panels wait in the cache is what Goto and van de Geijn, "Anatomy of
-    High-Performance Matrix Multiplication" (2008), assume.
+    block that adds to what others began, it can be what it adds to, too, and of one that stores, where it does. What
+    would lie outside the buffer is clamped into it, and no result changes. That panels wait in the cache is what Goto
+    and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), assume.
 
     Args:
         function: The function.
@@ -90,7 +90,8 @@ def prefetch(
     if list(above[: len(running)]) != list(running):
         names = ", ".join(s.var.name for s in above) or "none"
         refuse(NEST, b, f"the loops around {block} are {names}", f"choose one of them, or one beside {block}")
-    lanes_above(LANES, function, place, "loops")
+    for around in running:
+        lanes_above(LANES, function, around, "loops")
     shared = [turn] if isinstance(turn, str) else turn
     for name in (ahead, *shared):
         if name and loop_named(function, name) not in running:
@@ -142,6 +143,8 @@ def _read(function: Function, b: Block, buffer: str, ahead: str) -> tuple[Scalar
         for target in b.body.targets:
             if target.buffer == buffer:
                 return target.indices
+    if isinstance(b.body, Store) and b.body.buffer == buffer:
+        return b.body.indices
     found = [r for r in accesses(b).reads if r.buffer == buffer]
     plain = isinstance(b.body, Store | Update)
     if len(found) != 1 or buffer not in function.inputs or not plain:

@@ -33,21 +33,23 @@ LAST = 4
 """Lanes that are combined one by one at the end."""
 
 
-def reduce_in_lanes(sch: Schedule, block: str, target: Target) -> bool:
+def reduce_in_lanes(sch: Schedule, block: str, target: Target, source: str = "") -> bool:
     """Vectorizes a reduction along its contiguous axis.
 
     Args:
         sch: The schedule; the block's reduce loops surround it alone.
         block: A block with an Update.
         target: The machine.
+        source: A map in vectors, whose tail is not peeled yet, that makes what is reduced: each of its vectors is
+            taken up where it is made, and need not be read again.
 
     Returns:
         False, with nothing changed, where no operand is contiguous along a reduce axis or the axis is too short.
     """
-    return attempt(sch, _reduce, sch, block, target)
+    return (source and attempt(sch, _reduce, sch, block, target, source)) or attempt(sch, _reduce, sch, block, target)
 
 
-def _reduce(sch: Schedule, block: str, target: Target) -> bool:
+def _reduce(sch: Schedule, block: str, target: Target, source: str = "") -> bool:
     shape = shape_of(sch.function, find_block(sch.function, block))
     if shape is None or 0 in shape.extents.values():
         return False
@@ -74,11 +76,14 @@ def _reduce(sch: Schedule, block: str, target: Target) -> bool:
     vectors = VECTORS if operations(find_block(sch.function, block)) <= CHEAP else FEW
     if extent < width * vectors:
         vectors = 1
-    lanes = lanes_at_once = width * vectors
+    beside = sch.loops(source)[-2:] if source else []
+    lanes = lanes_at_once = (sch.extent(beside[-1]) or 0) if source else width * vectors
     steps, lane = sch.split(loop, [None, lanes])
     combining = _factored(sch, block, lane, [*others, steps], spatial)
     _fold(sch, block, combining, lanes, width, spatial)
-    if extent % lanes_at_once:
+    if source:
+        sch.compute_with(beside[0], steps)
+    elif extent % lanes_at_once:
         peel_tails(sch, steps)
     return True
 

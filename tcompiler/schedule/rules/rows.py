@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tcompiler.ir.loop.analysis import accesses, find_block
+from tcompiler.ir.loop.analysis import accesses, find_block, touched
 from tcompiler.ir.loop.grammar import Buffer, buffer_table
 from tcompiler.ir.scalar.grammar import Scalar
 from tcompiler.ir.scalar.rewrite import loads
@@ -18,6 +18,11 @@ from tcompiler.target.target import Target
 
 UNROLLED = 4
 """Vectors of a cheap map that are computed between two jumps."""
+PAGE_BYTES = 4096
+"""Memory side by side within which processors find out by themselves what is read next."""
+WAITING = 8
+"""The part of the level 2 cache that a row may fill for the next one to wait there: this one and that of an operand and
+of the result are half of it."""
 
 
 def schedule_row_blocks(
@@ -46,14 +51,52 @@ def schedule_row_blocks(
     work = 1
     for loop in sch.loops(last):
         work *= sch.extent(loop) or 1
+    maps: list[str] = []
     for name in blocks:
         own = [n for n in sch.loops(name) if n not in shared]
-        if own and find_block(sch.function, name).init is None:
-            attempt(sch, _vectors, sch, name, own, target)
-        elif own:
-            reduce_in_lanes(sch, name, target)
+        if own and find_block(sch.function, name).init is not None:
+            read = touched(find_block(sch.function, name)).reads
+            sources = [m for m in maps if sch.written_by(m) in read]
+            reduce_in_lanes(sch, name, target, sources[-1] if sources else "")
+        elif own and attempt(sch, _vectors, sch, name, own, target):
+            maps.append(name)
+    for loop in [n for m in maps for n in sch.loops(m) if n not in shared]:
+        peel_tails(sch, loop)
     common = [n for n in shared if set(sch.blocks_under(n)) >= set(blocks)]
     parallelize(sch, last, common, work, threads)
+    if among is None:
+        _ask_for_next_row(sch, last, target)
+
+
+def _ask_for_next_row(sch: Schedule, last: str, target: Target) -> None:
+    """Asks for the next row while there is most to compute, where rows come from far and go there.
+
+    A processor finds out by itself what is read next, but within a page, and looks ahead by fewer vectors than such a
+    row has: without being asked, memory is idle while later passes over a row compute. What is read is asked for in the
+    pass with the most operations before the last one, which has the result to write; where the result goes, in the pass
+    that writes there first.
+
+    Args:
+        sch: The schedule, complete.
+        last: The block that writes the result.
+        target: The machine.
+    """
+    own = set(sch.own_loops(last))
+    row = next((n for n in reversed(sch.loops(last)) if n not in own), "")
+    passes = [n for n in sch.blocks_under(row) if sch.loops(n)[-3:-2] == [row]] if row else []
+    touches = {n: touched(find_block(sch.function, n)) for n in passes}
+    buffers = buffer_table(sch.function)
+    for name in (*sch.function.inputs, *sch.function.outputs):
+        written = name in sch.function.outputs
+        users = [n for n, t in touches.items() if name in (t.writes if written else t.reads)]
+        if not users or len(passes) == 1 or bytes_of(sch, name) <= target.l2_bytes // 2:
+            continue
+        before = [n for n in users if n != last] or users
+        user = users[0] if written else max(before, key=lambda n: operations(find_block(sch.function, n)))
+        _, steps, lanes = sch.loops(user)[-3:]
+        size = (sch.extent(steps) or 0) * (sch.extent(lanes) or 0) * buffers[name].dtype.bytes
+        if PAGE_BYTES < size <= target.l2_bytes // WAITING and sch.kind(lanes) == "vectorized":
+            attempt(sch, sch.prefetch, user, name, lanes, row)
 
 
 def _write_over(sch: Schedule, last: str, shared: Sequence[str]) -> None:
@@ -106,8 +149,6 @@ def _vectors(sch: Schedule, name: str, own: Sequence[str], target: Target) -> bo
     at_once = UNROLLED if operations(find_block(sch.function, name)) <= CHEAP else FEW
     if extent >= at_once * width:
         width *= at_once
-    first, lanes = sch.split(loop, [None, width])
+    _, lanes = sch.split(loop, [None, width])
     sch.vectorize(lanes)
-    if extent % width:
-        peel_tails(sch, first)
     return True
