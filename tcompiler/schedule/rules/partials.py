@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from math import prod
 
 from tcompiler.ir.loop.analysis import find_block
-from tcompiler.ir.loop.grammar import buffer_table
+from tcompiler.ir.loop.grammar import Block, buffer_table
 from tcompiler.ir.scalar.grammar import Var
 from tcompiler.schedule.rules.accesses import Shape, shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
@@ -24,9 +24,9 @@ from tcompiler.target.target import Target
 from tcompiler.target.tile import far_bytes
 
 VECTORS = 4
-"""Vectors of partial results: as many as hide the latency of an addition at two a cycle, about."""
-FEW = 2
-"""The same where an element takes many operations (an exponential), which hide it too and need registers themselves."""
+"""Vectors of partial results: as many as hide the latency of an addition at two a cycle, about; and of a cheap map."""
+NEEDED = 8
+"""Registers for a vector whose elements take many operations (an exponential), with its part of the constants."""
 ROWS = 8
 """Rows that are multiplied by a vector at once."""
 LAST = 4
@@ -47,6 +47,11 @@ def reduce_in_lanes(sch: Schedule, block: str, target: Target, source: str = "")
         False, with nothing changed, where no operand is contiguous along a reduce axis or the axis is too short.
     """
     return (source and attempt(sch, _reduce, sch, block, target, source)) or attempt(sch, _reduce, sch, block, target)
+
+
+def vectors_at_once(block: Block, target: Target) -> int:
+    """Vectors of a map or a reduction that are computed side by side, between two jumps."""
+    return VECTORS if operations(block) <= CHEAP else max(1, min(VECTORS, target.vector_registers // NEEDED))
 
 
 def _reduce(sch: Schedule, block: str, target: Target, source: str = "") -> bool:
@@ -73,10 +78,10 @@ def _reduce(sch: Schedule, block: str, target: Target, source: str = "") -> bool
     if extent >= width * VECTORS and _far_with_vector(sch, shape, spatial, block, target):
         _reduce_rows(sch, block, [*spatial, loop], width, target)
         return True
-    vectors = VECTORS if operations(find_block(sch.function, block)) <= CHEAP else FEW
-    if extent < width * vectors:
-        vectors = 1
+    vectors = min(vectors_at_once(find_block(sch.function, block), target), extent // width)
     beside = sch.loops(source)[-2:] if source else []
+    if source and vectors_at_once(find_block(sch.function, source), target) < VECTORS:
+        return False  # it has no registers left for partial results
     lanes = lanes_at_once = (sch.extent(beside[-1]) or 0) if source else width * vectors
     steps, lane = sch.split(loop, [None, lanes])
     combining = _factored(sch, block, lane, [*others, steps], spatial)

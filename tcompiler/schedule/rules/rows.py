@@ -10,14 +10,12 @@ from tcompiler.ir.scalar.grammar import Scalar
 from tcompiler.ir.scalar.rewrite import loads
 from tcompiler.schedule.rules.accesses import shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
-from tcompiler.schedule.rules.partials import FEW, reduce_in_lanes
-from tcompiler.schedule.rules.placement import CHEAP, bytes_of, operations
+from tcompiler.schedule.rules.partials import reduce_in_lanes, vectors_at_once
+from tcompiler.schedule.rules.placement import bytes_of, operations
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
 
-UNROLLED = 4
-"""Vectors of a cheap map that are computed between two jumps."""
 PAGE_BYTES = 4096
 """Memory side by side within which processors find out by themselves what is read next."""
 WAITING = 8
@@ -146,9 +144,7 @@ def _vectors(sch: Schedule, name: str, own: Sequence[str], target: Target) -> bo
     if extent <= width:
         sch.vectorize(loop)
         return True
-    at_once = UNROLLED if operations(find_block(sch.function, name)) <= CHEAP else FEW
-    if extent >= at_once * width:
-        width *= at_once
-    _, lanes = sch.split(loop, [None, width])
+    together = min(vectors_at_once(find_block(sch.function, name), target), extent // width)
+    _, lanes = sch.split(loop, [None, together * width])
     sch.vectorize(lanes)
     return True
