@@ -191,6 +191,17 @@ def test_columns_of_constants_are_copied_once(tmp_path: Path) -> None:
     assert [a[0] for a in calls[0]["args"]].count("const") == 2  # the panels, and the last column
 
 
+def test_columns_with_lanes_along_a_line_are_copied_once(tmp_path: Path) -> None:
+    x, w = normal(1, 134, 33, 30), normal(77, 134, 3, 3) / np.float32(35)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
+    path = write(tmp_path / "m.onnx", [node], {"x": x}, {"w": w})
+    (expected,) = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    check(path, {"x": x}, expected)
+    text = traces(path, "znver5")
+    assert 'sch.cache_read("v1_block_t", "c0", "global")' in text
+    assert 'sch.compute_at("c0_copy"' not in text
+
+
 @pytest.mark.parametrize("rows", [128, 129, 130, 133, 135, 137, 139])
 def test_last_columns_of_a_tile_of_rows_stand_behind_its_others(tmp_path: Path, rows: int) -> None:
     path = affine(tmp_path / "m.onnx", rows, 99, 33)

@@ -224,7 +224,7 @@ def make_nest(job: Job, panels: Panels, by_rows: bool) -> Nest:
     if in_blocks:
         copied = panels.rows if panels.far else None
         others = job.running(job.others)
-        job.plan = in_parts(sch, job.plan, job.order, others, job.target, job.threads, copied)
+        job.plan = in_parts(sch, job.plan, job.order, others, job.target, job.threads, job.constants, copied)
         panels.bytes = job.plan.panel(job.element)
         if apart is None and panels.rows is not None:
             close = job.plan.chunks > 1 or crowded(job.plan, panels.rows, job.element)
@@ -233,7 +233,7 @@ def make_nest(job: Job, panels: Panels, by_rows: bool) -> Nest:
     blocks = None
     if in_blocks:
         others = job.running(job.others)
-        job.plan, blocks = block_rows(sch, job.plan, others, job.loop_of, job.target, job.threads)
+        job.plan, blocks = block_rows(sch, job.plan, others, job.loop_of, job.target, job.threads, job.constants)
     if job.plan.once and not panels.packs and not job.inside and job.running(job.others):
         # a few rows read what streams by: as much of it at a time as the level 1 cache holds
         job.plan = chunked(job.plan, job.order, job.element, job.target.l1_bytes // 2 // panels.columns)

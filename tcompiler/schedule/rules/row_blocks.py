@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -74,6 +74,7 @@ def in_parts(
     others: Sequence[Var],
     target: Target,
     threads: int,
+    constants: Collection[str],
     rows: Operand | None,
 ) -> Plan:
     """Does a reduction in the parts that cost least: panels close to the core, against sums that go and come again.
@@ -85,6 +86,7 @@ def in_parts(
         others: Row axes beside those of the tile, outermost first.
         target: The machine.
         threads: Threads that the kernel may use.
+        constants: Operands that are laid out once, in front.
         rows: The operand of the rows, where parts of it can be copied; without, parts are made only where a panel
             is more than stays close at all.
     """
@@ -99,11 +101,17 @@ def in_parts(
         each = [replace(chunked(replace(plan, tile=t), order, element, limit), flat=None) for t in _tiles(plan)]
         alike = all(p.chunk == each[0].chunk for p in each)
         plans += [replace(plan, chunk=each[0].chunk)] if alike else each
-    return min(plans, key=lambda p: _choose(sch, p, others, target, threads, rows, plan.tile.cost).cost)
+    return min(plans, key=lambda p: _choose(sch, p, others, target, threads, constants, rows, plan.tile.cost).cost)
 
 
 def block_rows(
-    sch: Schedule, plan: Plan, others: Sequence[Var], loop_of: Mapping[Var, str], target: Target, threads: int
+    sch: Schedule,
+    plan: Plan,
+    others: Sequence[Var],
+    loop_of: Mapping[Var, str],
+    target: Target,
+    threads: int,
+    constants: Collection[str],
 ) -> tuple[Plan, Blocks]:
     """Makes tiles of rows, and blocks of tiles where that keeps what passes the level 2 cache small.
 
@@ -114,11 +122,12 @@ def block_rows(
         loop_of: The loops of the iter vars.
         target: The machine.
         threads: Threads that the kernel may use.
+        constants: Operands that are laid out once, in front.
 
     Returns:
         The plan with the tile that was taken, and the loops; those of the row axes stand in no order yet.
     """
-    best = _choose(sch, plan, others, target, threads, None, plan.tile.cost)
+    best = _choose(sch, plan, others, target, threads, constants, None, plan.tile.cost)
     tile, problem, chosen = best.tile, best.problem, best.blocking
     plan = replace(plan, tile=tile)
     loops, inner, cut = [], [], []
@@ -155,6 +164,7 @@ def _choose(
     others: Sequence[Var],
     target: Target,
     threads: int,
+    constants: Collection[str],
     copied: Operand | None,
     cycles: float,
 ) -> _Choice:
@@ -166,6 +176,7 @@ def _choose(
         others: Row axes beside those of the tile, outermost first.
         target: The machine.
         threads: Threads that the kernel may use.
+        constants: Operands that are laid out once, in front.
         copied: The operand of the rows, where it would be copied if the reduction is done in parts.
         cycles: The cost of the tile that others are compared with.
     """
@@ -174,7 +185,7 @@ def _choose(
         lines = [(plan.line, tile.lines)] if plan.line is not None else []
         rows = [(v, 1) for v in others if v is not plan.line]
         rows += [(v, n) for v, n in (*lines, (plan.row, tile.rows)) if v is not None]
-        producer, problem = _problem(sch, plan, tile, rows, target, threads)
+        producer, problem = _problem(sch, plan, tile, rows, target, threads, constants)
         if copied is not None and plan.chunks > 1:
             problem = replace(problem, copied=True)
         cost, blocking = choose_blocking(replace(problem, slowness=tile.cost / cycles, fused=tile.flat))
@@ -183,14 +194,20 @@ def _choose(
 
 
 def _problem(
-    sch: Schedule, plan: Plan, tile: Tile, rows: Sequence[tuple[Var, int]], target: Target, threads: int
+    sch: Schedule,
+    plan: Plan,
+    tile: Tile,
+    rows: Sequence[tuple[Var, int]],
+    target: Target,
+    threads: int,
+    constants: Collection[str],
 ) -> tuple[str, Problem]:
     """What blocking depends on, and the block that computes the row operand ("" if there is none)."""
     shape = plan.shape
     streamed = tuple(o for o in shape.operands if any(o.moves(v) for v, _ in rows))
     buffers = buffer_table(sch.function)
     element = buffers[shape.target.buffer].dtype.bytes
-    producer = _row_producer(sch, streamed)
+    producer = _row_producer(sch, streamed, constants)
     width = target.vector_lanes(element * 8)
     return producer, Problem(
         extents={v: e for v, e in plan.extents.items() if not (plan.shared.moves(v) and v in shape.spatial)}
@@ -216,12 +233,13 @@ def _problem(
     )
 
 
-def _row_producer(sch: Schedule, streamed: Sequence[Operand]) -> str:
+def _row_producer(sch: Schedule, streamed: Sequence[Operand], constants: Collection[str]) -> str:
     """The elementwise block that writes the one row operand, for this reduction alone; "" if there is none.
 
-    One that reads by a quotient and a remainder is none: it runs along memory only where it stands for itself.
+    The copy of a constant is none, as it is made once; nor is one that reads by a quotient and a remainder, as it runs
+    along memory only where it stands for itself.
     """
-    if len(streamed) != 1 or streamed[0].buffer in {*sch.function.inputs, *sch.function.outputs}:
+    if len(streamed) != 1 or streamed[0].buffer in {*sch.function.inputs, *sch.function.outputs, *constants}:
         return ""
     writers = [b for b in sch.blocks() if streamed[0].buffer in touched(find_block(sch.function, b)).writes]
     if (
