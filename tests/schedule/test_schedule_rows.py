@@ -75,3 +75,12 @@ def test_other_rows_are_not(rows: int, length: int) -> None:
     # a processor sees the next short row coming; a cache has few rows already, and of long ones it has no room for two
     text = tc.compile(_model("softmax", rows, length), target="znver3").text("scheduled")
     assert "prefetch" not in text
+
+
+@pytest.mark.parametrize(("length", "written_out"), [(96, True), (128, True), (129, False), (1000, False)])
+def test_reductions_of_a_few_vectors_are_written_out(length: int, written_out: bool) -> None:
+    model = tc.compile(traced(lambda x: tc.max(x, -1), (300, length)), target="x86-64-v4")
+    loops = re.findall(r"for \w+ in (?:parallel|range)\((\d+)\)", model.text("scheduled"))
+    assert (loops == ["300"]) == written_out
+    x = np.random.default_rng(0).standard_normal((300, length)).astype(np.float32)
+    np.testing.assert_array_equal(model(x), x.max(-1))

@@ -27,6 +27,8 @@ VECTORS = 4
 """Vectors of partial results: as many as hide the latency of an addition at two a cycle, about; and of a cheap map."""
 NEEDED = 8
 """Registers for a vector whose elements take many operations (an exponential), with its part of the constants."""
+SHORT = 8
+"""Vectors of a row that are written out, if they are cheap: a loop of a few rounds costs as much as what it does."""
 ROWS = 8
 """Rows that are multiplied by a vector at once."""
 LAST = 4
@@ -78,6 +80,7 @@ def _reduce(sch: Schedule, block: str, target: Target, source: str = "") -> bool
     if extent >= width * VECTORS and _far_with_vector(sch, shape, spatial, block, target):
         _reduce_rows(sch, block, [*spatial, loop], width, target)
         return True
+    short = extent <= SHORT * width and operations(find_block(sch.function, block)) <= CHEAP
     vectors = min(vectors_at_once(find_block(sch.function, block), target), extent // width)
     beside = sch.loops(source)[-2:] if source else []
     if source and vectors_at_once(find_block(sch.function, source), target) < VECTORS:
@@ -88,8 +91,11 @@ def _reduce(sch: Schedule, block: str, target: Target, source: str = "") -> bool
     _fold(sch, block, combining, lanes, width, spatial)
     if source:
         sch.compute_with(beside[0], steps)
-    elif extent % lanes_at_once:
+        return True
+    if extent % lanes_at_once:
         peel_tails(sch, steps)
+    if short and steps in sch.loop_names():
+        sch.unroll(steps)
     return True
 
 
