@@ -67,8 +67,9 @@ for dtype in ("f32", "f64", "f16", "u8", "bool"):
             case(f"{count} {dtype} streams woven from {lanes} lanes", woven(dtype, count, lanes))
 for count in (7, 13):
     for lanes in (4, 13, 32):
-        case(f"{count} streams dealt out to {lanes} lanes", dealt("f32", count, lanes))
-        case(f"{count} streams woven from {lanes} lanes", woven("f32", count, lanes))
+        for dtype in ("f32", "u8"):
+            case(f"{count} {dtype} streams dealt out to {lanes} lanes", dealt(dtype, count, lanes))
+            case(f"{count} {dtype} streams woven from {lanes} lanes", woven(dtype, count, lanes))
 for count, step in ((3, 4), (2, 3), (5, 9)):
     for lanes in (3, 16):
         case(f"{count} of {step} streams dealt out to {lanes} lanes", dealt("u8", count, lanes, step))

@@ -39,7 +39,7 @@ def tiles(module: Any, target: str) -> set[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("dtype", list(DTYPES))
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 17])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 16, 17])
 @pytest.mark.parametrize("target", ["host", "x86-64-v3"])
 def test_channels_first_and_last(dtype: str, channels: int, target: str) -> None:
     for size in ((9, 37), (1, 5), (16, 16)):

@@ -17,14 +17,17 @@ from tcompiler.ir.dtypes import DType
 MOST = 16
 """Streams: more of them are read row by row."""
 FACTOR = 7
-"""The largest prime factor of a number of streams: a vector takes as many shuffles as its factors' sum, or so."""
+"""The largest prime factor of a number of streams: a vector takes as many shuffles as its factors' sum, or so.
+
+Of bytes any number up to MOST will do: rows of them are many, and each would take a load of its own.
+"""
 WORD_BYTES = 8
 """Bytes of a row that are as good as one element where rows are transposed."""
 
 
-def are_streams(count: int) -> bool:
-    """Whether so many streams take fewer shuffles than tiles that are transposed."""
-    return 2 <= count <= MOST and max(_factors(count)) <= FACTOR
+def are_streams(count: int, d: DType) -> bool:
+    """Whether so many streams take less than tiles that are transposed."""
+    return 2 <= count <= MOST and (d.bytes == 1 or max(_factors(count)) <= FACTOR)
 
 
 class Streams(Values):
@@ -44,7 +47,7 @@ class Streams(Values):
         feature, row = {1: "avx512vbmi", 2: "avx512bw"}.get(d.bytes), step * d.bytes
         if feature is not None and not self.target.has(feature) and (row >= 2 * WORD_BYTES or row % WORD_BYTES == 0):
             return False
-        return count <= step < 2 * count and count <= rows and are_streams(step)
+        return count <= step < 2 * count and count <= rows and are_streams(step, d)
 
     def read_streams(self, buffer: str, first: Linear, count: int, step: int, rows: int) -> list[Value]:
         """The elements at `first + k + step * row`, a vector over the rows for each k.

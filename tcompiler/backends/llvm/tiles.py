@@ -171,7 +171,7 @@ class Tiles(Streams):
         if not isinstance(block, Block) or block.predicate is not TRUE or block.init is not None:
             return None
         store, count = block.body, constant(outer.var.extent)
-        if not isinstance(store, Store) or not are_streams(count) or constant(inner.var.extent) < 2:
+        if not isinstance(store, Store) or not are_streams(count, store.value.dtype) or constant(inner.var.extent) < 2:
             return None
         if self.buffers[store.buffer].scope == "register" or store.buffer in touched(block).reads:
             return None

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tcompiler.backends.llvm.streams import are_streams
+from tcompiler.ir.dtypes import DType
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var
@@ -56,9 +57,11 @@ def loops_by_iter(sch: Schedule, block: str) -> dict[Var, str]:
 def find_streams(sch: Schedule, shape: Shape, loop_of: Mapping[Var, str], target: Target) -> Dealt | None:
     """The axes of a map that reads or writes streams; None where it does neither, or lies in rows that will do."""
     whole = [v for v in shape.spatial if v in loop_of and sch.extent(loop_of[v]) == shape.extents[v]]
+    buffers = buffer_table(sch.function)
     held = target.vector_registers // 2  # as many again are needed while they are dealt out
     for o in (shape.target, *shape.operands):
-        for among in [v for v in whole if o.strides.get(v) == 1 and are_streams(shape.extents[v])]:
+        dtype = buffers[o.buffer].dtype
+        for among in [v for v in whole if o.strides.get(v) == 1 and are_streams(shape.extents[v], dtype)]:
             count = shape.extents[among]
             steps = range(count, count + 1 if o is shape.target else 2 * count)
             along = next((v for v in whole if o.strides.get(v) in steps and shape.extents[v] > count), None)
@@ -71,21 +74,21 @@ def find_streams(sch: Schedule, shape: Shape, loop_of: Mapping[Var, str], target
 
 def _fits(sch: Schedule, shape: Shape, among: Var, along: Var, lanes: int) -> bool:
     """Whether all accesses are of vectors along the streams, and some that are read are not of the rows written."""
-    count = shape.extents[among]
-    rows: list[tuple[str, int]] = []
+    buffers, count = buffer_table(sch.function), shape.extents[among]
+    rows: list[tuple[DType, int]] = []
     for a in (shape.target, *shape.operands):
         step = a.strides.get(along, 0)
         if step == 1 or (step == 0 and a is not shape.target):
             continue
-        if step is None or a.strides.get(among) != 1 or not are_streams(step):
+        dtype = buffers[a.buffer].dtype
+        if step is None or a.strides.get(among) != 1 or not are_streams(step, dtype):
             return False
         if a is shape.target and step != count:
             return False
-        rows.append((a.buffer, step))
+        rows.append((dtype, step))
     if shape.target.strides.get(along) == 1:
         return True
-    buffers = buffer_table(sch.function)
-    short = all(step * buffers[name].dtype.bytes <= ROW_BYTES for name, step in rows[1:])
+    short = all(step * dtype.bytes <= ROW_BYTES for dtype, step in rows[1:])
     turned = len(rows) <= len(shape.operands)
     return short and (turned or (shape.extents[along] >= lanes and any(step != count for _, step in rows)))
 
