@@ -188,6 +188,16 @@ def test_what_is_cut_off_is_shared_together_with_the_rest(channels: int, filters
     np.testing.assert_allclose(tc.compile(graph, threads=2)(x)[0], expected, rtol=1e-3, atol=1e-3 * channels**0.5)
 
 
+def test_two_blocks_that_differ_little_are_one_for_each_thread() -> None:
+    # 85 places and 84; three panels and a half inside them would leave a thread idle for a quarter of the time
+    w = RNG.standard_normal((221, 1220, 1, 1), dtype=np.float32)
+    graph = tc.trace(lambda x: tc.conv(x, w), x=tc.spec("f32", (1, 1220, 13, 13)))
+    assert hinted(tc.compile(graph, threads=2, target="znver5")) == [[1, 1]]
+    x = RNG.standard_normal((1, 1220, 13, 13), dtype=np.float32)
+    expected = np.einsum("chw,kc->khw", x[0], w[:, :, 0, 0], optimize=True)
+    np.testing.assert_allclose(tc.compile(graph, threads=2)(x)[0], expected, rtol=1e-3, atol=0.05)
+
+
 def test_lines_inside_a_panel_are_shared_rather_than_tiles_inside_these() -> None:
     # blocks of lines do not come out even, panels write too little side by side; each tile of a line is a fork
     w = RNG.standard_normal((65, 3, 3, 3), dtype=np.float32)

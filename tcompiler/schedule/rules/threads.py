@@ -187,8 +187,10 @@ def _begin_together(sch: Schedule, names: Sequence[str], threads: int) -> bool:
     """Whether threads are done sooner if they begin with parallel loops together than with one after the other."""
     loops = [loop_named(sch.function, n) for n in names]
     parts = [(as_int(s.var.extent) or 1, _cost(s.body)) for s in loops]
+    # one iteration is shared inside, where parts come out less even
+    inside = (1 + 1 / UNEVEN) / threads
     alone = sum(
-        min(each, each / threads + FORK) if count == 1 else makespan([(count, each)], threads) + FORK
+        min(each, each * inside + FORK) if count == 1 else makespan([(count, each)], threads) + FORK
         for count, each in parts
     )
     return len(parts) > 1 and makespan(parts, threads) + FORK < alone
