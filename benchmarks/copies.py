@@ -50,6 +50,7 @@ class Case:
         output: Shape of the output.
         kind: Element type.
         constants: Initializers by name.
+        made: Element type of the output, where it is another one.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Case:
     output: Shape
     kind: int = T.FLOAT
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
+    made: int = 0
 
     def model(self) -> onnx.ModelProto:
         """The ONNX model."""
@@ -65,7 +67,7 @@ class Case:
             list(self.nodes),
             "copy",
             [helper.make_tensor_value_info(n, self.kind, s) for n, s in self.inputs.items()],
-            [helper.make_tensor_value_info("y", self.kind, self.output)],
+            [helper.make_tensor_value_info("y", self.made or self.kind, self.output)],
             [numpy_helper.from_array(a, n) for n, a in self.constants.items()],
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
@@ -74,7 +76,7 @@ class Case:
         """Bytes that are written, and as many read, if not all of the inputs are needed."""
         written = math.prod(self.output)
         read = min(sum(math.prod(s) for s in self.inputs.values()), written)
-        return _TYPES[self.kind] * (read + written)
+        return _TYPES[self.kind] * read + _TYPES[self.made or self.kind] * written
 
 
 def main() -> None:
@@ -155,6 +157,12 @@ def _transposes(size: int) -> Iterator[Case]:
     planes = math.isqrt(size // 3)
     yield _transpose("Transpose 0231, 3 channels", (1, 3, planes, planes), (0, 2, 3, 1))
     yield _transpose("Transpose 0312, 3 channels", (1, planes, planes, 3), (0, 3, 1, 2))
+    wide = math.isqrt(4 * size // 3)
+    yield _transpose("Transpose 0231, 3 channels of bytes", (1, 3, wide, wide), (0, 2, 3, 1), T.UINT8)
+    yield _transpose("Transpose 0312, 3 channels of bytes", (1, wide, wide, 3), (0, 3, 1, 2), T.UINT8)
+    odd = math.isqrt(size // 5) | 1
+    yield _transpose("Transpose 0231, 5 channels, odd", (1, 5, odd, odd), (0, 2, 3, 1))
+    yield _transpose("Transpose 0312, 5 channels, odd", (1, odd, odd, 5), (0, 3, 1, 2))
     yield _transpose("Transpose 0213, heads of 64", (1, size // (64 * 8), 8, 64), (0, 2, 1, 3))
     yield _transpose("Transpose 0231, heads of 64", (1, size // (64 * 8), 8, 64), (0, 2, 3, 1))
     cube = round(size ** (1 / 3)) | 1
@@ -174,6 +182,9 @@ def _pieces(size: int) -> Iterator[Case]:
     rows = size // 64
     node = helper.make_node("Concat", ["x", "x2"], ["y"], axis=1)
     yield Case("Concat of short rows", [node], {"x": (rows, 27), "x2": (rows, 37)}, (rows, 64))
+    thirds = size // 3
+    node = helper.make_node("Concat", ["x", "x2", "x3"], ["y"], axis=1)
+    yield Case("Concat of single elements", [node], dict.fromkeys(("x", "x2", "x3"), (thirds, 1)), (thirds, 3))
     whole = (1, 64, side, side)
 
     def sliced(name: str, starts: Shape, ends: Shape, steps: Shape) -> Case:
@@ -219,6 +230,18 @@ def _pieces(size: int) -> Iterator[Case]:
 
 
 def _images(size: int) -> Iterator[Case]:
+    planes = math.isqrt(size // 3)
+    first = [
+        helper.make_node("Transpose", ["x"], ["a"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["a"], ["b"], to=T.FLOAT),
+        helper.make_node("Mul", ["b", "m"], ["c"]),
+        helper.make_node("Add", ["c", "t"], ["y"]),
+    ]
+    scale = {
+        n: np.array(values, np.float32).reshape(1, 3, 1, 1) for n, values in (("m", [0.1, 0.2, 0.3]), ("t", [1, 2, 3]))
+    }
+    image = (1, planes, planes, 3)
+    yield Case("Image of bytes to floats", first, {"x": image}, (1, 3, planes, planes), T.UINT8, scale, T.FLOAT)
     side = math.isqrt(size // 64) // 2 * 2
     whole = (1, 64, side, side)
     for block in (2, 4):
