@@ -84,3 +84,8 @@ def test_reductions_of_a_few_vectors_are_written_out(length: int, written_out: b
     assert (loops == ["300"]) == written_out
     x = np.random.default_rng(0).standard_normal((300, length)).astype(np.float32)
     np.testing.assert_array_equal(model(x), x.max(-1))
+
+
+def test_where_the_last_pass_writes_is_asked_for_with_what_is_read() -> None:
+    text = tc.compile(_model("layer_norm", 301, 4095), target="znver3").text("scheduled")
+    assert text.index('block("v1_prefetch")') < text.index("squares_rf[0, v_layer_norm_0_squares_block_ax1_1] +=")

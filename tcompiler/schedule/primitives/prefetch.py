@@ -31,6 +31,7 @@ from tcompiler.target.target import LINE_BYTES
 
 NEST = condition("prefetch.nest", "all loops around the given one surround the block as well")
 AROUND = condition("prefetch.around", "ahead and turn are loops around the given one")
+LIKE = condition("prefetch.like", "both buffers have the same shape and type")
 EXTENT = condition("prefetch.extent", "the loops that the lines are counted by have constant extents")
 LANES = condition("prefetch.lanes", "no loop around the given one is vectorized")
 READ = condition(
@@ -44,7 +45,13 @@ MOST = 32
 
 @primitive
 def prefetch(
-    function: Function, block: str, buffer: str, before: str, ahead: str = "", turn: str | Sequence[str] = ""
+    function: Function,
+    block: str,
+    buffer: str,
+    before: str,
+    ahead: str = "",
+    turn: str | Sequence[str] = "",
+    like: str = "",
 ) -> Result:
     """Asks, in front of a loop, for the cache lines that a block will read of a buffer.
 
@@ -67,9 +74,10 @@ def prefetch(
     all lines of the lanes of a vectorized loop. With `ahead`, for what it reads in that loop's next iteration. With
     `turn`, the iterations of the outermost of the block's own loops are shared out: each iteration of `turn` asks for
     some, so that all is asked for once it has run as often as they are many; several loops take turns as one. Of a
-    block that adds to what others began, it can be what it adds to, too, and of one that stores, where it does. What
-    would lie outside the buffer is clamped into it, and no result changes. That panels wait in the cache is what Goto
-    and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), assume.
+    block that adds to what others began, it can be what it adds to, too, and of one that stores, where it does. With
+    `like`, the lines lie in the buffer as what the block reads of that other one, for a block that stores there later.
+    What would lie outside the buffer is clamped into it, and no result changes. That panels wait in the cache is what
+    Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), assume.
 
     Args:
         function: The function.
@@ -78,6 +86,7 @@ def prefetch(
         before: The loop in front of which the lines are asked for.
         ahead: A loop around it whose next iteration is prepared.
         turn: A loop around it, or several, outermost first, whose iterations share the work.
+        like: A buffer of the same shape and type that the block reads instead; "" for the buffer itself.
 
     Returns:
         The new function and the name of the block, `{buffer}_prefetch`.
@@ -96,7 +105,11 @@ def prefetch(
     for name in (ahead, *shared):
         if name and loop_named(function, name) not in running:
             refuse(AROUND, place, f"{name} is not around {before}", "choose a loop around it")
-    read = _read(function, b, buffer, ahead)
+    model = buffer_named(function, like or buffer)
+    if (model.shape, model.dtype) != (held.shape, held.dtype):
+        what = f"{buffer} is {held.dtype.name}{list(held.shape)}, {like} {model.dtype.name}{list(model.shape)}"
+        refuse(LIKE, b, what, "choose a buffer of the same shape and type")
+    read = _read(function, b, model.name, ahead)
     used = names_used(function)
     (made,) = fresh(used, [f"{buffer}_prefetch"])
     iters = [

@@ -72,7 +72,7 @@ def _ask_for_next_row(sch: Schedule, last: str, target: Target) -> None:
     A processor finds out by itself what is read next, but within a page, and looks ahead by fewer vectors than such a
     row has: without being asked, memory is idle while later passes over a row compute. What is read is asked for in the
     pass with the most operations before the last one, which has the result to write; where the result goes, in the pass
-    that writes there first.
+    that writes there first, or where that is the last one, with what is read.
 
     Args:
         sch: The schedule, complete.
@@ -84,6 +84,7 @@ def _ask_for_next_row(sch: Schedule, last: str, target: Target) -> None:
     passes = [n for n in sch.blocks_under(row) if sch.loops(n)[-3:-2] == [row]] if row else []
     touches = {n: touched(find_block(sch.function, n)) for n in passes}
     buffers = buffer_table(sch.function)
+    asked: list[tuple[str, str]] = []
     for name in (*sch.function.inputs, *sch.function.outputs):
         written = name in sch.function.outputs
         users = [n for n, t in touches.items() if name in (t.writes if written else t.reads)]
@@ -91,10 +92,12 @@ def _ask_for_next_row(sch: Schedule, last: str, target: Target) -> None:
             continue
         before = [n for n in users if n != last] or users
         user = users[0] if written else max(before, key=lambda n: operations(find_block(sch.function, n)))
+        user, like = asked[0] if written and users == [last] and asked else (user, "")
         _, steps, lanes = sch.loops(user)[-3:]
         size = (sch.extent(steps) or 0) * (sch.extent(lanes) or 0) * buffers[name].dtype.bytes
-        if PAGE_BYTES < size <= target.l2_bytes // WAITING and sch.kind(lanes) == "vectorized":
-            attempt(sch, sch.prefetch, user, name, lanes, row)
+        fits = PAGE_BYTES < size <= target.l2_bytes // WAITING and sch.kind(lanes) == "vectorized"
+        if fits and attempt(sch, sch.prefetch, user, name, lanes, row, "", like) and not written:
+            asked.append((user, name))
 
 
 def _write_over(sch: Schedule, last: str, shared: Sequence[str]) -> None:
