@@ -1,6 +1,9 @@
 """Values at which the vector functions have one right answer: zeros, infinities, NaN, exact results."""
 
+import ctypes
 import math
+import platform
+import sys
 
 import numpy as np
 import pytest
@@ -70,6 +73,26 @@ def test_denormals_pass_through_functions_of_slope_one(name: str, dtype: str) ->
     x = (np.array([1, 2, 3, 5, 1001, 123457]) * smallest).astype(kind)
     x = np.concatenate([x, -x])
     assert_same(compiled(name, dtype, 4)(x), x)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or not sys.platform.startswith("linux"), reason="runs on Linux, x86")
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("name", ["exp", "exp_below"])
+def test_zeros_are_exact_products(name: str, dtype: str) -> None:
+    # a product that rounds to 0 takes a processor a hundred cycles: masked scores of a softmax are such exponents
+    masked, run = np.array([-INF, -1e9, -2000.0, -1e30] * 2, dtype=number(dtype)), compiled(name, dtype, 8)
+    underflow, environment = 0x10, ctypes.CDLL("libm.so.6")
+
+    def underflows(x: np.ndarray) -> tuple[np.ndarray, bool]:
+        environment.feclearexcept(underflow)
+        result = run(x)
+        return result, bool(environment.fetestexcept(underflow))  # before numpy clears it
+
+    found, flag = underflows(masked)
+    assert not flag
+    np.testing.assert_array_equal(found, 0)
+    denormal = np.full(8, -100.0 if dtype == "f32" else -740.0, dtype=number(dtype))
+    assert underflows(denormal)[1]
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])

@@ -9,8 +9,10 @@ LOG2_E = 1.4426950408889634
 # ln(2) in two parts, the first so short that its product with any exponent n is exact.
 LN2_HIGH = {"f32": 0.693145751953125, "f64": 0.6931471805598903}
 LN2_LOW = {"f32": 1.428606765330187e-06, "f64": 5.497923018708371e-14}
-# Beyond these the results are 0 and infinity, whatever the rounding.
-EXP_RANGE = {"f32": (-104.0, 89.0), "f64": (-746.0, 710.0)}
+# Beyond these the results are 0 and infinity, whatever the rounding. At the lower ones a power of two is 0 itself: a
+# product that rounds to 0, of two numbers that are none, takes a processor a hundred cycles.
+EXP_RANGE = {"f32": (-176.0, 89.0), "f64": (-1418.2, 710.0)}
+BELOW_LOWEST = {"f32": -104.6, "f64": -746.0}
 # Up to these, e^x = (e^r·2^-ROOM)·2^(n + ROOM), where either factor is a normal number however small e^x is.
 ROOM = {"f32": 24, "f64": 53}
 BELOW = {"f32": 64.0, "f64": 640.0}
@@ -100,7 +102,7 @@ def exp(e: Emitter, x: Value, low: Value | None = None) -> Value:
 def exp_below(e: Emitter, x: Value) -> Value:
     """e^x of x <= BELOW: with no overflow to think of, one power of two does, and a denormal is still rounded once."""
     dtype = x.dtype
-    lowest = x.like(EXP_RANGE[dtype][0])
+    lowest = x.like(BELOW_LOWEST[dtype])
     x = e.select(lowest.gt(x), lowest, x)
     p, shifted = reduced_exp(e, x, EXPONENT_BIAS[dtype] + ROOM[dtype], 2.0 ** -ROOM[dtype])
     return p * power_of_two(shifted)
