@@ -5,33 +5,15 @@ Every buffer ends right before a page that nobody may touch, and then begins rig
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
-
-import numpy as np
 import pytest
 
 from tcompiler.backends.llvm.codegen import generate
-from tcompiler.ir.loop.grammar import buffer_table
-from tcompiler.ir.loop.interpret import interpret
-from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.target.named import get
-from tests.backends.guarded import Case, Result, run_guarded
-from tests.backends.kernels import assert_same, parsed
+from tests.backends.cases import Cases
+from tests.backends.kernels import parsed
 
-CASES: dict[str, Case] = {}
-
-
-def case(name: str, text: str) -> None:
-    """A function from its text, on numbers that differ."""
-    function = parsed("@loop.function\n" + text.strip("\n") + "\n")
-    inputs = {}
-    for k, n in enumerate(function.inputs):
-        b = buffer_table(function)[n]
-        shape = tuple(as_int(e) or 0 for e in b.shape)
-        numbers = np.random.default_rng(k).integers(0, 2 if b.dtype.kind == "bool" else 100, shape)
-        inputs[n] = numbers.astype(b.dtype.numpy)
-    CASES[name] = Case(name, function, inputs)
+CASES = Cases()
+case = CASES.add
 
 
 def tile(inputs: str, output: str, count: int, lanes: int, statement: str, tiles: int = 2) -> str:
@@ -109,18 +91,10 @@ def f(A: f32[2, 16], B: out(f32[16, 3])):
 )
 
 
-@cache
-def results(machine: str) -> Mapping[str, Result]:
-    return run_guarded(list(CASES.values()), get(machine))
-
-
 @pytest.mark.parametrize("machine", ["host", "x86-64-v3", "x86-64-v2"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES.named)
 def test_streams(name: str, machine: str) -> None:
-    found = results(machine)[name]
-    assert not isinstance(found, str), found
-    for output, array in interpret(CASES[name].function, CASES[name].inputs).items():
-        assert_same(found[1][output], array, f"{output} on {machine}")
+    CASES.check(name, machine)
 
 
 @pytest.mark.parametrize("text", [dealt("f32", 3, 16), woven("f32", 3, 16)])

@@ -6,33 +6,17 @@ Every buffer ends right before a page that nobody may touch, and then begins rig
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from functools import cache
 
 import numpy as np
 import pytest
 
 from tcompiler.backends.llvm.codegen import generate
-from tcompiler.ir.loop.grammar import buffer_table
-from tcompiler.ir.loop.interpret import interpret
-from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.target.named import get
-from tests.backends.guarded import Case, Result, run_guarded
-from tests.backends.kernels import assert_same, parsed
+from tests.backends.cases import Cases
+from tests.backends.kernels import parsed
 
-CASES: dict[str, Case] = {}
-
-
-def case(name: str, text: str, **given: object) -> None:
-    """A function from its text, on the given arrays and otherwise on numbers that differ."""
-    function = parsed("@loop.function\n" + text.strip("\n") + "\n")
-    inputs = {}
-    for k, n in enumerate(function.inputs):
-        b = buffer_table(function)[n]
-        shape = tuple(as_int(e) or 0 for e in b.shape)
-        numbers = np.random.default_rng(k).integers(0, 2 if b.dtype.kind == "bool" else 100, shape)
-        inputs[n] = np.array(given.get(n, numbers)).astype(b.dtype.numpy).reshape(shape)
-    CASES[name] = Case(name, function, inputs)
+CASES = Cases()
+case = CASES.add
 
 
 def copy(dtype: str, count: int, lanes: int, value: str = "A[vj, vi]", rows: int = 3) -> str:
@@ -282,18 +266,10 @@ def f(A: f32[5, 8], C: i64[5, 8], B: out(f32[5, 8])):
 )
 
 
-@cache
-def results(machine: str) -> Mapping[str, Result]:
-    return run_guarded(list(CASES.values()), get(machine))
-
-
 @pytest.mark.parametrize("machine", ["host", "x86-64-v2"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES.named)
 def test_tile(name: str, machine: str) -> None:
-    found = results(machine)[name]
-    assert not isinstance(found, str), found
-    for output, array in interpret(CASES[name].function, CASES[name].inputs).items():
-        assert_same(found[1][output], array, f"{output} on {machine}")
+    CASES.check(name, machine)
 
 
 @pytest.mark.parametrize("dtype, unit", [("f32", 4), ("f64", 2), ("i16", 8), ("u8", 16)])
@@ -312,6 +288,6 @@ def test_rows_as_long_as_a_wide_vector_are_loaded_whole(count: int) -> None:
 
 
 def test_a_guard_of_the_whole_tile_is_asked_once() -> None:
-    text = generate(CASES["rows of a padded tile lie outside"].function, get("host"), "k").text
+    text = generate(CASES.named["rows of a padded tile lie outside"].function, get("host"), "k").text
     assert text.count("= phi <8 x float>") == 4
     assert len(re.findall("br i1 .*label %then", text)) == 1

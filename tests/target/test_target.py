@@ -11,7 +11,7 @@ from tcompiler.errors import UserError
 from tcompiler.target import named, probe
 from tcompiler.target.named import get
 from tcompiler.target.target import KIB, MIB, Target, widest_vector
-from tcompiler.target.turned import turns_vectors
+from tcompiler.target.transposes import turns_vectors
 
 
 @pytest.mark.parametrize("target", [named.host(), *named.NAMED.values()], ids=lambda t: t.name)

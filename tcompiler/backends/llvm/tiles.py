@@ -20,7 +20,7 @@ from tcompiler.ir.loop.analysis import touched
 from tcompiler.ir.loop.grammar import Block, For, Seq, Stmt, Store, Update
 from tcompiler.ir.scalar.grammar import TRUE, Const, Load, Scalar, Select, Var, children, postorder
 from tcompiler.ir.scalar.rewrite import free_vars
-from tcompiler.target.turned import LANE_BYTES, turns_vectors
+from tcompiler.target.transposes import LANE_BYTES, turns_vectors
 
 
 class Tiles(Streams):

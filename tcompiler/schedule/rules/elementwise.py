@@ -24,7 +24,7 @@ from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import LINE_BYTES, Target
 from tcompiler.target.tile import cache_ways, room
-from tcompiler.target.turned import LANE_BYTES, turns_vectors
+from tcompiler.target.transposes import LANE_BYTES, turns_vectors
 
 STREAMS = 64
 """Rows that are read side by side, each from its beginning to its end: more of them crowd a cache."""
