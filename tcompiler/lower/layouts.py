@@ -50,7 +50,7 @@ def propagate(program: Program, layouts: Mapping[str, Layout]) -> dict[str, Layo
             order = orders.get(reader)
             result[name] = _folded_layout(fold, table[name].shape, order)
         for load in _contracted(scope, folds.get(name), table) if order and scope.reduce_axes else ():
-            set_order(load.buffer, order or ())
+            set_order(load.buffer, _by_lines(load, order or (), program, orders))
     for scope in program.scopes:
         if isinstance(scope, Compute):
             for load in _aligned(scope):
@@ -99,6 +99,24 @@ def _contracted(scope: Compute, fold: Fold | None, table: Mapping[str, Tensor]) 
             if size is None or size >= _LINE:
                 found.append(n)
     return found
+
+
+def _by_lines(
+    load: Load, order: tuple[int, ...], program: Program, orders: Mapping[str, tuple[int, ...]]
+) -> tuple[int, ...]:
+    """The order of axes for what a sum reads: its last axis goes before that of an image's lines, if it has some.
+
+    What lies in lines is moved as lines then, each with those of all channels behind it, and not transposed, and a step
+    of the sum meets neighbours that others meet again. Narrow numbers are multiplied in pairs of channels.
+    """
+    plain = tuple(range(len(order)))
+    inputs = {t.name for t in program.inputs}
+    made = [s for s in program.scopes if isinstance(s, Compute) and s.tensors[0].name == load.buffer]
+    moved = [x for s in made for x in _aligned(s) if x.buffer in inputs]
+    lines = len(order) > 3 and order[-2] == plain[-1] and all(orders.get(x.buffer, plain) == plain for x in moved)
+    slides = all(isinstance(v, Var) for i in load.indices for v in linear(i).terms)  # and not by phases
+    wide = load.dtype.is_float and load.dtype.bytes > 2
+    return (*order[:-2], order[-1], order[-2]) if moved and lines and slides and wide else order
 
 
 def _slides(i: Scalar, outer: Var, parts: int) -> bool:

@@ -87,7 +87,7 @@ def unroll_steps(
     most = min(BODY, body * plan.written)
     spare = target.vector_registers - plan.rows * vectors - vectors
     for k, (var, name, extent) in enumerate(loops):
-        if max(spare, 0) < _kept_elements(plan, var, extent):
+        if max(spare, 0) < kept_elements(plan, var, extent):
             break
         if extent <= UNROLL and body * extent <= most:
             sch.unroll(name)
@@ -105,7 +105,7 @@ def unroll_steps(
     return "", ""
 
 
-def _kept_elements(plan: Plan, var: Var, extent: int) -> int:
+def kept_elements(plan: Plan, var: Var, extent: int) -> int:
     """How many elements that rows of a tile read in one step others read in later ones, as windows that overlap do.
 
     LLVM loads such an element once and keeps it until then, whether or not a register is left for it. Where lanes slide

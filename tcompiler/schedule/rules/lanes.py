@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from math import prod
+from math import inf, prod
 
+from tcompiler.backends.llvm.linear import linear
 from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import buffer_table
-from tcompiler.ir.scalar.grammar import Var
+from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.schedule.rules.accesses import Operand, shape_of
 from tcompiler.schedule.rules.last_columns import Last, last_columns
 from tcompiler.schedule.rules.last_places import SCATTER, streamed_cycles
@@ -35,8 +36,6 @@ ACROSS = 5.0
 """Cycles for a vector of elements that are transposed in registers and then stored, rows side by side."""
 TURN = 4.0
 """Cycles for a vector of elements that are interleaved and then stored side by side."""
-CROWDED = 1.03
-"""How much longer a tile takes whose panels do not stay in the level 2 cache beside what is read with them."""
 FAR = 3.0
 """Cycles for an element of rows from memory, if each step of the reduction reads another line: nothing foresees it."""
 
@@ -90,7 +89,46 @@ def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection
         for n in lasts:
             if n is not None and found + n.cycles < ahead:
                 best, ahead = replace(other, left=columns, rest=n.kind), found + n.cycles
-    return best
+                cycles = ahead
+    return replace(best, cycles=cycles)
+
+
+def choose_rows(sch: Schedule, block: str, target: Target, constants: Collection[str]) -> Plan | None:
+    """Plans as `choose_plan` does, with rows along the reduction if last columns are summed along it then, and sooner.
+
+    Lines of an image lie one beside the other where rows are copied: lanes run along these, or along columns.
+
+    Args:
+        sch: The schedule, in which rows may get another layout.
+        block: A block with an Update.
+        target: The machine.
+        constants: As for `choose_plan`.
+    """
+    plan = choose_plan(sch, block, target, constants)
+    if plan is None or plan.cycles == inf:
+        return plan
+    shape, buffers = plan.shape, buffer_table(sch.function)
+    lane, width = shape.innermost(), target.vector_lanes(buffers[shape.target.buffer].dtype.bytes * 8)
+    rows = [o for o in shape.operands if lane is not None and not o.moves(lane)]
+    if lane is None or len(rows) != 1 or rows[0].buffer in sch.function.inputs:
+        return plan
+    columns = sum(i.var is lane and (as_int(i.var.extent) or 0) for i in find_block(sch.function, block).iters)
+    steps = [set(linear(i, {}).terms) for i in rows[0].indices]
+    over = {v for v in shape.extents if v in shape.reduce or any(o.moves(lane) and o.moves(v) for o in shape.operands)}
+    long = {v for v in shape.reduce if shape.extents[v] >= width}
+    along = [k for k, at in enumerate(steps) if at & long and at <= over]
+    if columns <= width or not columns % width or len(along) != 1 or along[0] == len(steps) - 1:
+        return plan
+    names = [f"d{k}" for k in range(len(steps))]
+    order = [*(n for k, n in enumerate(names) if k != along[0]), names[along[0]]]
+    mark = sch.mark()
+    sch.transform_layout(rows[0].buffer, f"lambda {', '.join(names)}: ({', '.join(order)})", False)
+    other = choose_plan(sch, block, target, constants)
+    moved = prod(as_int(e) or 0 for e in buffers[rows[0].buffer].shape) * TURN / width
+    if other is not None and other.left and other.rest == "dots" and other.cycles + moved < plan.cycles:
+        return other
+    sch.rewind(mark)
+    return plan
 
 
 def _first(sch: Schedule, block: str, target: Target, constants: Collection[str]) -> Plan | None:
@@ -162,17 +200,7 @@ def _lighter(
     other = make_plan(sch, block, target, constants=constants, lane=plan.lane, loaded=False, extents=plan.shape.extents)
     assert other is not None
     found = _cycles(other, target, constants, element)
-    if _crowded(plan, element, target) and not _crowded(other, element, target):
-        cycles *= CROWDED
     return (other, found) if found < cycles else (plan, cycles)
-
-
-def _crowded(plan: Plan, element: int, target: Target) -> bool:
-    """Whether a panel, the next one, and the rows that it meets in several tiles do not fit the level 2 cache."""
-    rows = sum(_elements(plan.shape.extents, o.strides) for o in plan.shape.operands if not o.moves(plan.lane))
-    across = prod(plan.shape.extents[v] for v in (plan.row, plan.line) if v is not None)
-    again = across > plan.tile.rows * plan.tile.lines
-    return again and 2 * plan.panel(element) + rows * element > target.l2_bytes
 
 
 def _shares(plan: Plan) -> bool:

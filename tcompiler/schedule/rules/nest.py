@@ -11,6 +11,7 @@ from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.schedule.rules.accesses import Operand, Shape, element_strides, shape_of
 from tcompiler.schedule.rules.attempt import attempt
+from tcompiler.schedule.rules.body import UNROLL, kept_elements
 from tcompiler.schedule.rules.packing import (
     crowded,
     pack,
@@ -75,7 +76,7 @@ class Job:
         """Begins one; the arguments are the attributes of these names."""
         shape = plan.shape
         loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
-        order = [v for v in reduce_order(shape, plan) if loop_of[v]]  # what shared loops feed stands still
+        order = [v for v in reduce_order(shape, plan, target) if loop_of[v]]  # what shared loops feed stands still
         element = buffer_table(sch.function)[shape.target.buffer].dtype.bytes
         axes = [v for v in shape.spatial if v is not plan.lane and v is not plan.row]
         lead = [v for v in axes if plan.shared.moves(v)]
@@ -374,11 +375,25 @@ def spread_rows(sch: Schedule, block: str) -> None:
             attempt(sch, sch.pad_stride, name, rows[-1], close, line)
 
 
-def reduce_order(shape: Shape, plan: Plan) -> list[Var]:
-    """Reduce loops with the smallest steps through the row operand innermost."""
+def reduce_order(shape: Shape, plan: Plan, target: Target) -> list[Var]:
+    """Reduce loops with the smallest steps through the row operand innermost.
+
+    Short ones of which registers cannot keep what rows read again stay outside a long one: their steps, one after the
+    other, would spill sums for that.
+
+    Args:
+        shape: The contraction.
+        plan: Its plan.
+        target: The machine.
+    """
     streamed = [o for o in shape.operands if plan.row is not None and o.moves(plan.row)] or list(shape.operands)
 
     def step(v: Var) -> int:
         return min((abs(o.strides.get(v) or 1 << 40) for o in streamed), default=0)
 
-    return sorted(shape.reduce, key=step, reverse=True)
+    vectors = -(-plan.lanes // target.vector_lanes(32))
+    spare = max(target.vector_registers - (plan.rows + 1) * vectors, 0)
+    again = [v for v in shape.reduce if kept_elements(plan, v, shape.extents[v]) > spare]
+    order = sorted(shape.reduce, key=step, reverse=True)
+    long = next((k for k, v in enumerate(order) if shape.extents[v] > UNROLL and v not in again), len(order))
+    return [*order[:long], *sorted(order[long:], key=lambda v: v not in again)]

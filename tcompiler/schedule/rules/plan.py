@@ -43,6 +43,7 @@ class Plan:
         asked: Whether taps outside along axes that tiles have no rows of are asked for as they come, in the same code.
         left: Last columns, which fill no vector, that are scheduled by themselves.
         rest: What these are: "dots" along the reduction, lanes along "places", or "tiles" along another axis.
+        cycles: What all that takes, by the model of the machine; infinite where nothing was compared.
     """
 
     shape: Shape
@@ -60,6 +61,7 @@ class Plan:
     asked: bool = False
     left: int = 0
     rest: str = "dots"
+    cycles: float = inf
 
     @property
     def extents(self) -> dict[Var, int]:

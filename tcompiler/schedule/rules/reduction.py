@@ -27,7 +27,7 @@ from tcompiler.schedule.rules.body import (
 )
 from tcompiler.schedule.rules.borders import skip_borders
 from tcompiler.schedule.rules.elementwise import schedule_map
-from tcompiler.schedule.rules.lanes import choose_plan, plan_inside
+from tcompiler.schedule.rules.lanes import choose_plan, choose_rows, plan_inside
 from tcompiler.schedule.rules.last_columns import (
     copy_last_columns,
     cut_last_columns,
@@ -120,7 +120,7 @@ def pack_inside(
     outside = set(sch.function.inputs)
     operands = [o for o in plan.shape.operands if o.moves(plan.lane) and o.buffer in outside and packable(o)]
     near = [o for o in operands if o.strides.get(plan.lane) == 1 and plan.shape.extents[plan.lane] <= plan.lanes]
-    order = reduce_order(plan.shape, plan)
+    order = reduce_order(plan.shape, plan, target)
     return made, [pack(sch, block, plan, o, loop, order) for o in operands if o not in near]
 
 
@@ -131,7 +131,7 @@ def _schedule(
     spread_rows(sch, block)
     if not lanes:
         order_as_read(sch, block)
-    plan = make_plan(sch, block, target, lanes, True) if lanes else choose_plan(sch, block, target, constants)
+    plan = make_plan(sch, block, target, lanes, True) if lanes else choose_rows(sch, block, target, constants)
     if plan is not None and plan.left:
         if attempt(sch, _tile_by_tile, sch, block, target, threads, constants, plan):
             return True
@@ -204,7 +204,7 @@ def _tile_by_tile(
         return False
     if threads > 1 and prod(shape.extents[v] for v in lead) * shape.extents[row] < SHARES * threads * plan.rows:
         return False
-    outer, order = [loop_of[v] for v in lead], reduce_order(shape, plan)
+    outer, order = [loop_of[v] for v in lead], reduce_order(shape, plan, target)
     tiles, inner = sch.split(loop_of[row], [None, plan.rows])
     sch.reorder(*outer, tiles, loop_of[plan.lane], inner, *(loop_of[v] for v in order))
     _, rest = sch.peel(loop_of[plan.lane], [columns])
