@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from tcompiler.backends.llvm.codegen import generate
+from tcompiler.target.named import get
 from tests.backends.cases import MACHINES, Cases
 
 CASES = Cases()
@@ -88,6 +92,32 @@ def f(A: f32[6, 2], B: f32[6, {lanes}], C: out(f32[2, {lanes}]), D: out(i64[{lan
         with block("half"):
             u = spatial({lanes}, j3)
             E[u * 2 + 1] = B[2, u // 2]
+""",
+    )
+
+# Sums of which the last vector has a few lanes: what is behind these never had a value.
+for lanes in (17, 18, 20, 24, 29, 31, 33, 45):
+    wide = -(-lanes // 16)
+    case(
+        f"sums of {lanes} lanes in {wide} vectors, the last one under a mask",
+        f"""
+def f(A: f32[6, {lanes}], B: f32[6], C: out(f32[{lanes}])):
+    acc = alloc(f32[{16 * wide}], scope="register")
+    for j0 in vectorized({lanes}):
+        with block("zero"):
+            u = spatial({lanes}, j0)
+            acc[u] = f32(0.0)
+    for k in range(6):
+        for r in unrolled({wide}):
+            for j1 in vectorized(16):
+                with block("sum", where=r * 16 + j1 < {lanes}):
+                    u = spatial({lanes}, r * 16 + j1)
+                    x = reduce(6, k)
+                    acc[u] += A[x, u] * B[x]
+    for j2 in vectorized({lanes}):
+        with block("write"):
+            u = spatial({lanes}, j2)
+            C[u] = acc[u]
 """,
     )
 
@@ -405,3 +435,9 @@ def f(M: bool[13], X: f32[13], N: out(bool[13]), Y: out(f32[13]), A: out(bool[()
 @pytest.mark.parametrize("name", CASES.named)
 def test_lanes(name: str, machine: str) -> None:
     CASES.check(name, machine)
+
+
+@pytest.mark.parametrize("name", [n for n in CASES.named if re.match(r"sums of (?!17|33)", n)])
+def test_sums_under_a_mask_stay_in_vectors(name: str) -> None:
+    text = generate(CASES.named[name].function, get("znver5"), "k").text
+    assert not re.findall(r".*(?:extractelement|llvm\.vector\.reduce).*", text)

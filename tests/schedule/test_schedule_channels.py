@@ -34,6 +34,11 @@ CASES = [
     ((1, 49, 20, 19), (7, 7), 1, (3, 3), 1, True),
     ((2, 37, 12, 21), (7, 5), 1, (3, 2), 1, True),
     ((1, 35, 26, 29), (9, 9), 2, (4, 4), 1, True),
+    ((1, 480, 5, 9), (3, 3), 1, (1, 1), 1, True),
+    ((2, 241, 9, 9), (3, 3), 1, (1, 1), 1, True),
+    ((1, 240, 7, 9), (3, 4), 1, (2, 3), 1, True),
+    ((1, 240, 6, 9), (3, 3), 1, (2, 2), 2, True),
+    ((1, 240, 9, 17), (3, 3), 2, (1, 1), 1, True),
     ((1, 3, 40, 40), (5, 5), 1, (2, 2), 1, False),
     ((1, 32, 14, 14), (3, 3), 1, (1, 1), 1, False),
 ]
@@ -99,6 +104,28 @@ def test_taps_outside_are_left_out(tmp_path: Path) -> None:
     inside = sum(0 <= w + s - 3 < 7 for w in range(7) for s in range(7))
     assert code.count("call <16 x float> @llvm.fmuladd") == 7 * inside  # of every line one tap's line, in a loop
     assert not any("pad = alloc" in v for k, v in texts.items() if k.startswith("scheduled/"))
+
+
+@pytest.mark.parametrize(
+    ("size", "target", "through"),
+    [
+        ((5, 9), "znver5", True),
+        ((9, 9), "znver5", True),
+        ((6, 18), "znver5", True),
+        ((7, 7), "znver5", False),
+        ((7, 10), "znver5", False),
+        ((5, 9), "znver3", False),
+    ],
+)
+def test_tiles_run_on_from_line_to_line_where_lines_are_little_more_than_half_a_vector(
+    tmp_path: Path, size: tuple[int, int], target: str, through: bool
+) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model((1, 480, *size), (3, 3), 1, (1, 1), 1))
+    texts = api.compile_stages(path, "llvm", target=target, threads=1).texts
+    code = "\n".join(v for k, v in texts.items() if k.startswith("llvm/"))
+    inside = (3 * size[0] - 2) * (3 * size[1] - 2)
+    assert (code.count("call <16 x float> @llvm.fmuladd") == inside) == through
 
 
 @pytest.mark.parametrize(("channels", "left"), [(48, 0), (49, 1), (51, 3), (63, 0)])

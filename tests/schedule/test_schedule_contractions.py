@@ -480,14 +480,21 @@ def test_lanes_run_along_a_matrix_that_comes_from_memory(tmp_path: Path, rows: i
 
 
 @pytest.mark.parametrize(
-    ("target", "depth", "asked"), [("znver3", 4600, True), ("znver5", 2300, False), ("znver5", 1150, True)]
+    ("target", "rows", "depth", "lanes", "asked"),
+    [
+        ("znver3", 40, 4600, 16, True),
+        ("znver5", 1050, 2300, 64, False),
+        ("znver5", 40, 2300, 32, True),
+        ("znver5", 40, 1150, 64, True),
+    ],
 )
-def test_the_next_panel_is_asked_for_if_it_does_not_push_the_one_in_use_out(
-    tmp_path: Path, target: str, depth: int, asked: bool
+def test_the_next_panel_is_asked_for_if_it_does_not_push_what_is_in_use_out(
+    tmp_path: Path, target: str, rows: int, depth: int, lanes: int, asked: bool
 ) -> None:
-    # panels of somewhat more than half the level 2 cache, and of half as much
-    path = product(tmp_path / "m.onnx", "ij,jk->ik", {"i": 40, "j": depth, "k": 512}, 1)
-    assert ("sch.prefetch(" in traces(path, target)) == asked
+    # wide panels of somewhat more than half the level 2 cache, and of half as much; few rows leave room for narrow ones
+    text = traces(product(tmp_path / "m.onnx", "ij,jk->ik", {"i": rows, "j": depth, "k": 512}, 1), target)
+    assert re.findall(r'sch.split\("\w+_k", \[None, (\d+)\]', text) == [str(lanes)]
+    assert ("sch.prefetch(" in text) == asked
 
 
 @pytest.mark.parametrize(("rows", "columns", "along"), [(2048, 70, "m"), (1024, 33, "m"), (37, 64, "n"), (91, 130, "")])

@@ -217,6 +217,9 @@ class _Kernel(Tiles):
             if tile is not None:
                 self.given = tile[k]
             self.statement(s.body)
+            if isinstance(s.body, Seq):
+                # what one round's nests read would stay in registers until the next round's read it
+                self.w.forget_loads(self.buffers)
         if tile is not None:
             self.given = {}
         self.env.pop(s.var, None)

@@ -255,6 +255,8 @@ class Memory(RegisterAccess):
     def _guarded_load(self, buffer: str, x: Linear, d: DType) -> Value:
         """A uniform load that only some lanes ask for: done if any lane asks."""
         full = self._lane_mask(self.mask)
+        if any(known_lanes(full or "true", self.lanes) or ()):
+            return Value(self._load_instruction(d, self.pointer(buffer, x), self.w.depth), d)
         any_lane = self.call(
             f"llvm.vector.reduce.or.v{self.lanes}i1", "i1", Value(full or "splat (i1 true)", dt.bool_, self.lanes)
         )

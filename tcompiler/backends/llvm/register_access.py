@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from tcompiler.backends.llvm.addresses import Addresses, constant, has_load
 from tcompiler.backends.llvm.linear import Linear, linear
+from tcompiler.backends.llvm.masks import known_lanes
 from tcompiler.backends.llvm.registers import Place, Registers, forced
 from tcompiler.backends.llvm.ssa import Value, value_type
 from tcompiler.errors import CompileError, InternalError
@@ -78,6 +79,8 @@ class RegisterAccess(Addresses):
         places = self._places(buffer, x)
         if isinstance(places, int):
             return self.elements((buffer, places, 1))
+        if (first := self._first_lanes()) and places == list(range(places[0], places[0] + len(places))):
+            return self._resized(self.elements((buffer, places[0], first)), self.lanes)
         start, length = min(places), len(places)
         span = max(places) - start + 1
         if places == list(range(start, start + length)):
@@ -137,7 +140,8 @@ class RegisterAccess(Addresses):
             buffer: The buffer.
             x: The place.
             new: The value.
-            update: Whether the old value was read for it: a longer vector around the place then stays one.
+            update: Whether the old value was read for it: a longer vector around the place then stays one, as it does
+                where the mask admits the first lanes only.
         """
         places = self._places(buffer, x)
         if isinstance(places, int):
@@ -146,26 +150,51 @@ class RegisterAccess(Addresses):
             self.registers.write((buffer, places, 1), new, self._extracted)
             return
         new = self.splat(new)
-        if self.mask is not None:
+        first = self._first_lanes() if places == list(range(places[0], places[0] + len(places))) else 0
+        if first:
+            places = places[:first]
+        elif self.mask is not None:
             new = self.select(self.splat(self.mask), new, self.read_register(buffer, x))
         start, length = places[0], len(places)
         if places != list(range(start, start + length)):
             for k, p in enumerate(places):
                 self.registers.write((buffer, p, 1), self._extracted(new, k), self._extracted)
             return
-        around = self.registers.around((buffer, start, length)) if update else None
+        around = self.registers.around((buffer, start, length)) if update or first else None
         if around is not None and around[1][1] > length:
-            first, (run, size) = around
-            old, at = forced(run), start - first
+            begin, (run, size) = around
+            old, at = forced(run), start - begin
             wide = self._shuffled(new, new, list(range(length)), old.lanes)
             picks = [old.lanes + k - at if at <= k < at + length else k for k in range(old.lanes)]
-            self.registers.write((buffer, first, size), self._shuffled(old, wide, picks, old.lanes), self._extracted)
+            self.registers.write((buffer, begin, size), self._shuffled(old, wide, picks, old.lanes), self._extracted)
             return
-        self.registers.write((buffer, start, length), new, self._extracted)
+        self.registers.write((buffer, start, length), self._resized(new, _lanes(length)), self._extracted)
 
     def put(self, place: Place, new: Value) -> None:
         """Replaces consecutive elements by the lanes of a vector."""
         self.registers.write(place, new, self._extracted)
+
+    def _first_lanes(self) -> int:
+        """How many lanes are active, if it is known that they are the first ones; 0 if not, or if all are."""
+        on = known_lanes(self.mask.ssa, self.lanes) if self.mask is not None else None
+        if on is None:
+            return 0
+        count = sum(on[: self.extent()])
+        return count if count < self.extent() and all(on[:count]) else 0
+
+    def _resized(self, value: Value, lanes: int) -> Value:
+        """A vector's first lanes in one of another length, of which a single element is the shortest."""
+        if value.lanes == lanes:
+            return value
+        if not value.lanes:
+            return Value(
+                self.w.effect(f"insertelement {value_type(value.dtype, lanes)} poison, {value.typed}, i64 0"),
+                value.dtype,
+                lanes,
+            )
+        if not lanes:
+            return self._extracted(value, 0)
+        return self._shuffled(value, value, list(range(min(value.lanes, lanes))), lanes)
 
     def _of_active_lane(self, buffer: str, old: Value, new: Value) -> Value:
         """What one element holds after all lanes have written to it in order; the mask leaves one lane, or none."""

@@ -10,7 +10,8 @@ tile of columns slides over that copy, and its sums are transposed in registers 
             acc = 0;  for r, s: for columns (unrolled): for lanes: acc += copy[line + r, column + s] · w[r, s]
 
 That takes as many transposed vectors as elements, whatever the window has of taps; it is done where taps are many. A
-few channels behind the last full vector are left to lanes along the image.
+few channels behind the last full vector are left to lanes along the image. Lines that fill little more than half a
+vector take as many shuffles and stores as longer ones: tiles of a small image run on from line to line then.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ WRITTEN_OUT = 256
 """Multiply-adds of a tile that are written out."""
 LONG = 1024
 """Multiply-adds of a tile's columns along a line, up to which all taps of the line are written out in any case."""
+FEWER = 0.7
+"""Share of what storing lines takes that tiles which run on from line to line have to get along with."""
 EACH = 1.5
 """Lines of LLVM's text for a multiply-add of vectors that others have loaded, too."""
 
@@ -71,6 +74,7 @@ class _Plan:
     Attributes:
         found: What slides, lanes along the channels.
         rows: Columns of a tile.
+        through: Whether tiles run on from line to line, all of an image written out.
         taps: Taps along a line that are written out one after the other.
         skipped: Axes along which taps that lie outside are left out.
         left: Channels behind the last full vector that are left to lanes along the image; 0 where all are in vectors.
@@ -79,6 +83,7 @@ class _Plan:
 
     found: Windows
     rows: int
+    through: bool
     taps: int
     skipped: tuple[Var, ...]
     left: int
@@ -126,15 +131,19 @@ def _plan(sch: Schedule, block: str, slid: Windows, lane: Var, left: int, target
     along = extents[tap_order(found)[-1]]
     at_once = along if rows * along <= LONG else even_tile(along, WRITTEN_OUT // rows)
     borders = find_borders(sch, block, found.shape)
-    kept = [c for n in range(len(borders) + 1) for c in combinations(borders.items(), n)]
-    fitting = [s for s in map(dict, kept) if not s or _lines(found, rows, at_once, s) <= LINES]
-    spans = min(fitting, key=lambda s: prod(inside_share(taps, extents[v]) for v, taps in s.items()))
     taps = prod(extents[v] for v in found.shape.reduce)
+    places = prod(extents[v] for v in found.along)
+    through = _through(found, target) if places * taps <= LONG else 0
+    if through:
+        rows, at_once, spans = through, along, borders
+    else:
+        kept = [c for n in range(len(borders) + 1) for c in combinations(borders.items(), n)]
+        fitting = [s for s in map(dict, kept) if not s or _lines(found, rows, at_once, s) <= LINES]
+        spans = min(fitting, key=lambda s: prod(inside_share(taps, extents[v]) for v, taps in s.items()))
     inside = taps * prod(inside_share(s, extents[v]) for v, s in spans.items())
     width = target.vector_lanes(BITS)
     whole = all(v in spans for v in found.along)
     sizes = buffers[_source(sch, block, found) if whole else found.data.buffer].shape
-    places = prod(extents[v] for v in found.along)
     planes = prod(e for v, e in extents.items() if v in found.shape.spatial and v not in found.along and v is not lane)
     vectors = ceil((extents[lane] - left) / width)
     read = prod(
@@ -145,12 +154,13 @@ def _plan(sch: Schedule, block: str, slid: Windows, lane: Var, left: int, target
     size = read * width * BITS // 8
     if size > target.l2_bytes // 2:
         return None
-    stored = places // extents[found.row] * ceil(extents[found.row] / rows) * ceil(rows / width) * width
+    tiles = ceil(places / rows) if through else places // extents[found.row] * ceil(extents[found.row] / rows)
+    stored = tiles * ceil(rows / width) * width
     gone = max(1 - target.l1_bytes / (2 * size), 0.0) * width * BITS / 8 / target.line_bytes
     each = places * inside * pace(target).fma + read * (BROUGHT + gone * RETURNED) + stored * STORED
     uneven = ceil(vectors * planes / threads) * threads / (vectors * planes)
     rest = _sliding(slid, target) * left / extents[lane]
-    return _Plan(found, rows, at_once, tuple(spans), left, each * vectors * planes * uneven + rest)
+    return _Plan(found, rows, bool(through), at_once, tuple(spans), left, each * vectors * planes * uneven + rest)
 
 
 def _moved(found: Windows) -> tuple[str, str]:
@@ -211,6 +221,23 @@ def _most_rows(found: Windows, target: Target) -> int:
     return max((target.vector_registers - 2) // (1 + step), 1)
 
 
+def _through(found: Windows, target: Target) -> int:
+    """Places of tiles that run on from line to line, where storing these takes less; 0 where it does not."""
+    assert found.row is not None
+    extents, lines = found.shape.extents, [v for v in found.along if v is not found.row]
+    if len(lines) != 1 or found.shape.target.strides.get(lines[0]) != extents[found.row]:
+        return 0
+    width, most = target.vector_lanes(BITS), _most_rows(found, target)
+    count, line = extents[lines[0]], extents[found.row]
+    rows = even_tile(count * line, min(most, width))
+    return rows if _stored(count * line, rows) <= FEWER * count * _stored(line, even_tile(line, most)) else 0
+
+
+def _stored(places: int, rows: int) -> int:
+    """What transposing and storing so many places takes, in tiles of so many: powers of two are shuffled."""
+    return sum(1 << (min(rows, places - k) - 1).bit_length() for k in range(0, places, rows))
+
+
 def _schedule_all(
     sch: Schedule, block: str, plan: _Plan, target: Target, threads: int, constants: Collection[str]
 ) -> bool:
@@ -256,13 +283,18 @@ def _schedule(sch: Schedule, block: str, plan: _Plan, target: Target, threads: i
     loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
     width = target.vector_lanes(BITS)
     strips, lanes = sch.split(loop_of[lane], [None, min(shape.extents[lane], width)])
+    others = [v for v in shape.spatial if v is not lane and v is not found.row]
+    if plan.through:
+        (line,) = [v for v in others if v in found.along]
+        others.remove(line)
+        sch.reorder(loop_of[line], loop_of[found.row])
+        (loop_of[found.row],) = sch.fuse(loop_of[line], loop_of[found.row])
     tiles, tile = sch.split(loop_of[found.row], [None, plan.rows])
     taps = [loop_of[v] for v in tap_order(found)]
     parts = ""
     if plan.taps < shape.extents[tap_order(found)[-1]]:
         parts, taps[-1] = sch.split(taps[-1], [None, plan.taps])
         taps.insert(-1, parts)
-    others = [v for v in shape.spatial if v is not lane and v is not found.row]
     units = [loop_of[v] for v in others if shape.extents[v] == 1]
     around = [loop_of[v] for v in others if v not in found.along and shape.extents[v] > 1]
     lines = [loop_of[v] for v in others if v in found.along and shape.extents[v] > 1]
@@ -278,9 +310,17 @@ def _schedule(sch: Schedule, block: str, plan: _Plan, target: Target, threads: i
     lanes_innermost(sch, block, lanes, init, write)
     inline_epilogues(sch, write)
     lanes_and_rows(sch, init)
-    lanes_and_rows(sch, write)
+    if plan.through:
+        # places of several lines lie side by side in memory, too
+        places, channels = sch.own_loops(write)
+        sch.reorder(channels, places)
+        sch.unroll(channels)
+        sch.vectorize(places)
+    else:
+        lanes_and_rows(sch, write)
     sch.vectorize(lanes)
-    sch.unroll(tile)
+    for name in (tile, tiles) if plan.through else (tile,):
+        sch.unroll(name)
     size = plan.rows
     for name in reversed(taps):
         size *= sch.extent(name) or 1

@@ -36,6 +36,8 @@ ACROSS = 5.0
 """Cycles for a vector of elements that are transposed in registers and then stored, rows side by side."""
 TURN = 4.0
 """Cycles for a vector of elements that are interleaved and then stored side by side."""
+CROWDED = 1.03
+"""How much longer a tile takes whose panels do not stay in the level 2 cache beside what is read with them."""
 FAR = 3.0
 """Cycles for an element of rows from memory, if each step of the reduction reads another line: nothing foresees it."""
 
@@ -200,7 +202,17 @@ def _lighter(
     other = make_plan(sch, block, target, constants=constants, lane=plan.lane, loaded=False, extents=plan.shape.extents)
     assert other is not None
     found = _cycles(other, target, constants, element)
+    if _crowded(plan, element, target) and not _crowded(other, element, target):
+        cycles *= CROWDED
     return (other, found) if found < cycles else (plan, cycles)
+
+
+def _crowded(plan: Plan, element: int, target: Target) -> bool:
+    """Whether a panel, the next one, and the rows that it meets in several tiles do not fit the level 2 cache."""
+    rows = sum(_elements(plan.shape.extents, o.strides) for o in plan.shape.operands if not o.moves(plan.lane))
+    across = prod(plan.shape.extents[v] for v in (plan.row, plan.line) if v is not None)
+    again = across > plan.tile.rows * plan.tile.lines
+    return again and 2 * plan.panel(element) + rows * element > target.l2_bytes
 
 
 def _shares(plan: Plan) -> bool:
