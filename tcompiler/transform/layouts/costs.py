@@ -38,6 +38,8 @@ AGAINST_ROWS = 1.2
 """The same in rows of a tile, which take a few elements of every line that they touch."""
 AGAINST_CROWD = 1.8
 """The same where these lines are more than stays close."""
+SINGLE = 2.5
+"""Cycles for an element of a vector that is stored by itself."""
 UNFIT = 6.0
 """What a contraction costs whose data do not lie along its lanes."""
 
@@ -140,7 +142,9 @@ class Costs:
             return cost * (AGAINST_CROWD if self._crowds(sums) else AGAINST_ROWS)
         left = sums.columns % self._registers.width
         if left and sums.columns > left and sums.run >= self._registers.width:
-            return min(cost, self._but_last(sums, left))
+            cost = min(cost, self._but_last(sums, left))
+        if left and sums.columns > left and sums.copied and sums.slides and sums.walked:
+            cost = min(cost, self._but_last_along_places(sums, left))
         return cost
 
     def _but_last(self, sums: Sums, left: int) -> float:
@@ -150,6 +154,13 @@ class Costs:
         tile = choose_tile(sums.rows, sums.columns - left, sums.depth, self._registers, True)
         dots = dot_cycles(sums.rows * sums.batches, left, sums.run, sums.depth // sums.run, self._registers)
         return tile.cost * sums.batches * sums.depth + dots
+
+    def _but_last_along_places(self, sums: Sums, left: int) -> float:
+        """A contraction of padded lines of an image whose last columns have lanes along the places of these."""
+        tile = choose_tile(sums.rows, sums.columns - left, sums.depth, self._registers, True)
+        last = choose_tile(left, sums.last, sums.depth, self._registers, True)
+        stored = SINGLE * left * sums.rows * sums.batches
+        return (tile.cost + SLID * last.cost * sums.lines) * sums.batches * sums.depth + stored
 
     def by_rows(self, sums: Sums, data: TensorType, in_order: bool) -> float:
         """A contraction whose lanes run along the last axis of a row-major result.
