@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tcompiler.errors import ArgumentError
-from tcompiler.runtime.abi import ALIGNMENT
+from tcompiler.runtime.abi import ALIGNMENT, PAGE
 from tcompiler.runtime.dtypes import NUMPY
 from tcompiler.runtime.manifest import TensorEntry
 from tcompiler.runtime.memory import Array, address_of
@@ -188,6 +188,8 @@ def convert(spec: Spec, position: int, value: object) -> Array:
 
 LARGE = 1 << 20
 """Bytes of an output from which on its memory is kept: the system clears fresh pages at the speed of memory."""
+APART = 1 << 18
+"""Bytes of an output from which on its place in a page is chosen: shorter ones were no quicker for it."""
 KEPT = 2
 """Outputs whose memory is kept: `y = model(x)` in a loop lets go of the one before when the next is made."""
 
@@ -211,26 +213,37 @@ class OutputPlan:
     Attributes:
         shape: Its extents.
         dtype: Its numpy type.
-        elements: How many elements to allocate so that an aligned stretch of the output's size fits.
+        elements: How many elements to allocate so that a stretch of the output's size fits at the place it is given.
+        room: Bytes of them that are there for choosing the place: a page or 64.
         kept: What was allocated for large ones lately.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     elements: int
+    room: int
     kept: list[Array] = field(default_factory=list, compare=False)
 
     @staticmethod
     def of(spec: TensorSpec) -> OutputPlan:
         """Make one for an output."""
         dtype = spec.numpy_dtype
-        return OutputPlan(spec.shape, dtype, math.prod(spec.shape) + ALIGNMENT // dtype.itemsize)
+        size = math.prod(spec.shape)
+        room = PAGE if size * dtype.itemsize >= APART else ALIGNMENT
+        return OutputPlan(spec.shape, dtype, size + room // dtype.itemsize, room)
 
-    def allocate(self) -> tuple[Array, int]:
-        """Return a new uninitialised array and its address, a multiple of 64."""
+    def allocate(self, near: int) -> tuple[Array, int]:
+        """Return a new uninitialised array and its address, a multiple of 64.
+
+        A core takes a load for one of what was just stored where the addresses' places in a page are the same, and
+        waits: long outputs lie half a page from an input that is read at the same pace.
+
+        Args:
+            near: The address of that input; 0 if there is none.
+        """
         raw = np.empty(self.elements, self.dtype) if self.elements * self.dtype.itemsize < LARGE else self._memory()
         address = address_of(raw)
-        offset = -address % ALIGNMENT
+        offset = ((near & -ALIGNMENT) + PAGE // 2 - address) % self.room
         return np.ndarray(self.shape, self.dtype, raw, offset), address + offset
 
     def _memory(self) -> Array:

@@ -315,8 +315,9 @@ class Model:
             slots[slot] = address_of(array)
             slot += 1
         outputs = []
+        near = slots[FIRST_INPUT_SLOT] or 0  # any will do where there is no input
         for slot, plan in self._output_plan:
-            output, slots[slot] = plan.allocate()
+            output, slots[slot] = plan.allocate(near)
             outputs.append(output)
         return outputs
 

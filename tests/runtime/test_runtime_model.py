@@ -223,28 +223,39 @@ def test_a_tensor_that_numpy_cannot_view_is_refused() -> None:
 def test_outputs_are_aligned(shape: tuple[int, ...], dtype: str) -> None:
     plan = OutputPlan.of(TensorSpec("y", dtype, shape))
     for _ in range(20):
-        array, address = plan.allocate()
+        array, address = plan.allocate(0)
         assert array.shape == shape and address % 64 == 0 and array.flags.c_contiguous
         assert array.size == 0 or array.__array_interface__["data"][0] == address
 
 
+@pytest.mark.parametrize("near", [1 << 20, (1 << 20) + 16, (1 << 20) + 4092])
+@pytest.mark.parametrize("dtype", ["f64", "f32", "u8"])
+def test_long_outputs_lie_half_a_page_from_the_input(near: int, dtype: str) -> None:
+    plan = OutputPlan.of(TensorSpec("y", dtype, (3, 1 << 18)))
+    for _ in range(5):
+        array, address = plan.allocate(near)
+        assert array.shape == (3, 1 << 18) and address % 64 == 0
+        assert (address - near // 64 * 64) % 4096 == 2048
+        array[...] = 1  # all of it is there
+
+
 def test_memory_of_large_outputs_is_used_again_once_nobody_has_it() -> None:
     plan = OutputPlan.of(TensorSpec("y", "f32", (1 << 19,)))
-    first, place = plan.allocate()
-    second, other = plan.allocate()
+    first, place = plan.allocate(0)
+    second, other = plan.allocate(0)
     assert first.ctypes.data != second.ctypes.data
     for held in (first[5:].reshape(-1, 1), memoryview(first), np.from_dlpack(first)):
         first = None
-        third, elsewhere = plan.allocate()
+        third, elsewhere = plan.allocate(0)
         assert elsewhere not in (place, other)
         del third
         first = np.asarray(held)
     del first, held
-    assert plan.allocate()[1] == place
+    assert plan.allocate(0)[1] == place
     del second
-    assert {plan.allocate()[1] for _ in range(5)} <= {place, other}
+    assert {plan.allocate(0)[1] for _ in range(5)} <= {place, other}
     small = OutputPlan.of(TensorSpec("y", "f32", (1000,)))
-    small.allocate()
+    small.allocate(0)
     assert not small.kept
 
 
@@ -254,7 +265,7 @@ def test_threads_never_get_the_same_memory() -> None:
 
     def caller(number: int) -> None:
         for _ in range(300):
-            array, _ = plan.allocate()
+            array, _ = plan.allocate(0)
             array[::4096] = number
             if (array[::4096] != number).any():
                 wrong.append(number)
