@@ -95,6 +95,27 @@ def f(A: f32[6, 2], B: f32[6, {lanes}], C: out(f32[2, {lanes}]), D: out(i64[{lan
 """,
     )
 
+# What a vector stored under a mask is read again from the register, in which the lanes that are off are zero.
+for lanes in (1, 5, 8, 13):
+    case(
+        f"{lanes} of 16 lanes stored and read again",
+        f"""
+def f(A: f32[{lanes}], B: out(f32[{lanes}]), C: out(f32[16]), D: out(f32[{lanes}])):
+    for j in vectorized(16):
+        with block("store", where=j < {lanes}):
+            u = spatial({lanes}, j)
+            B[u] = A[u] + f32(3.0)
+    for j1 in vectorized(16):
+        with block("all"):
+            u = spatial(16, j1)
+            C[u] = select(u < {lanes}, B[u], f32(0.0))
+    for j2 in vectorized(16):
+        with block("same", where=j2 < {lanes}):
+            u = spatial({lanes}, j2)
+            D[u] = B[u] * A[u]
+""",
+    )
+
 # Sums of which the last vector has a few lanes: what is behind these never had a value.
 for lanes in (17, 18, 20, 24, 29, 31, 33, 45):
     wide = -(-lanes // 16)

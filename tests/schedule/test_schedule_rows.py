@@ -58,6 +58,14 @@ def test_exponentials_are_summed_where_they_are_made() -> None:
     assert "in range(" not in between and between.count("in vectorized(") == 1
 
 
+@pytest.mark.parametrize(
+    ("chain", "target", "masked"), [("softmax", "znver5", 2), ("layer_norm", "znver5", 0), ("softmax", "znver3", 0)]
+)
+def test_last_exponentials_of_a_row_are_a_whole_vector_under_a_mask(chain: str, target: str, masked: int) -> None:
+    text = tc.compile(_model(chain, 40, 133), target=target).text("scheduled")
+    assert len(re.findall(r"in vectorized\(16\):\n +with block\(.*, where=\w+ < 5\):", text)) == masked
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("chain", ["softmax", "layer_norm"])
 def test_rows_from_far_are_asked_for_ahead(chain: str, threads: int) -> None:

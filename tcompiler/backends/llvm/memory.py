@@ -46,7 +46,7 @@ class Memory(RegisterAccess):
         uniform, c = self.split_lane(x)
         mask = self.mask
         key: Hashable = (node.buffer, linear_key(x), self.lanes if c != 0 else 0, mask.ssa if mask else None)
-        stored = self._store_key(node.buffer, uniform) if c == 1 and mask is None else key
+        stored = (self._store_key(node.buffer, uniform) if c == 1 else None) or key
         # what it must be read again after a write of: its own buffer, and those that its index is read from
         sources = frozenset({node.buffer, *(n.buffer for a in x.terms for n in loads(a))})
         for level in reversed(self.w.levels):
@@ -81,9 +81,13 @@ class Memory(RegisterAccess):
             return Value(ssa, d, self.lanes)
         return self._gather(node.buffer, x, d)
 
-    def _store_key(self, buffer: str, first: Linear) -> Hashable:
-        """What is remembered of a vector that was stored, for a load of the same lanes in another loop over them."""
-        return buffer, linear_key(first), self.lanes, self.extent(), "stored"
+    def _store_key(self, buffer: str, first: Linear) -> Hashable | None:
+        """What is remembered of a vector that was stored, for a load of the same lanes in another loop over them.
+
+        None where only the running code knows which lanes these are.
+        """
+        on = (True,) if self.mask is None else known_lanes(self.mask.ssa, self.lanes)
+        return (buffer, linear_key(first), self.lanes, self.extent(), on, "stored") if on is not None else None
 
     def _load_depth(self, buffer: str, x: Linear) -> int:
         """Where a load may stand: out of the loops that it does not depend on, if nobody writes its buffer."""
@@ -340,10 +344,11 @@ class Memory(RegisterAccess):
         n, vector = self.lanes, memory_type(d, self.lanes)
         ssa = w.effect(f"zext {x.typed} to {vector}") if d is dt.bool_ else x.ssa
         mask = self._lane_mask(self.mask)
-        if c == 1 and self.mask is None:
+        if c == 1 and (stored := self._store_key(buffer, uniform)) is not None:
             # what is read again has not to come from memory: a masked store would have to be done first
             sources = frozenset({buffer, *(n.buffer for a in place.terms for n in loads(a))})
-            w.top.loads[self._store_key(buffer, uniform)] = (x.ssa, sources)
+            kept = x if self.mask is None else self.select(self.mask, x, self.splat(self.constant(const(d, 0))))
+            w.top.loads[stored] = (kept.ssa, sources)
         if c == 1 and mask is None:
             w.line(f"store {vector} {ssa}, ptr {self.pointer(buffer, uniform)}, align {d.bytes}")
         elif c == 1 and (pieces := self._pieces(mask)):

@@ -17,7 +17,7 @@ from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import Block, buffer_table
 from tcompiler.ir.scalar.grammar import Var
 from tcompiler.schedule.rules.accesses import Shape, shape_of
-from tcompiler.schedule.rules.attempt import attempt, peel_tails
+from tcompiler.schedule.rules.attempt import attempt, copies_of, peel_tails
 from tcompiler.schedule.rules.placement import CHEAP, operations
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
@@ -42,8 +42,8 @@ def reduce_in_lanes(sch: Schedule, block: str, target: Target, source: str = "")
         sch: The schedule; the block's reduce loops surround it alone.
         block: A block with an Update.
         target: The machine.
-        source: A map in vectors, whose tail is not peeled yet, that makes what is reduced: each of its vectors is
-            taken up where it is made, and need not be read again.
+        source: A map, split for vectors, whose tail is not peeled yet, that makes what is reduced: each of its vectors
+            is taken up where it is made, and need not be read again. What reduces them is in vectors with it.
 
     Returns:
         False, with nothing changed, where no operand is contiguous along a reduce axis or the axis is too short.
@@ -94,6 +94,7 @@ def _reduce(sch: Schedule, block: str, target: Target, source: str = "") -> bool
         return True
     if extent % lanes_at_once:
         peel_tails(sch, steps)
+    in_vectors(sch, [lane], target)
     if short and steps in sch.loop_names():
         sch.unroll(steps)
     return True
@@ -105,6 +106,7 @@ def _fold(sch: Schedule, block: str, combining: str, lanes: int, width: int, spa
         half = width if lanes > width else max(LAST, lanes // 2)
         halves, lane = sch.split(combining, [None, half])
         combining = _factored(sch, block, lane, [halves], spatial)
+        sch.vectorize(lane)
         sch.unroll(halves)
         lanes = half
     sch.unroll(combining)
@@ -194,5 +196,30 @@ def _factored(sch: Schedule, block: str, lane: str, reduced: list[str], spatial:
             sch.compact(buffer, spatial[-1])
         sch.set_scope(buffer, "register")
     sch.vectorize(sch.own_loops(init)[-1])
-    sch.vectorize(lane)
     return combining
+
+
+def in_vectors(sch: Schedule, loops: Sequence[str], target: Target) -> None:
+    """Vectorizes loops and their tails: in whole vectors, the last one masked, where there is much to compute.
+
+    A shorter vector would take as long, have constants of its own in other registers, and have to be put into a longer
+    one to be added to it.
+
+    Args:
+        sch: The schedule.
+        loops: Loops over lanes of the same elements, whose tails have been peeled.
+        target: The machine.
+    """
+    blocks = [sch.blocks_under(n)[0] for n in loops]
+    much = any(operations(find_block(sch.function, b)) > CHEAP for b in blocks) and target.has("avx512vl")
+    for loop, block in zip(loops, blocks, strict=True):
+        width = target.vector_lanes(buffer_table(sch.function)[sch.written_by(block)].dtype.bits)
+        for name in copies_of(loop, sch.loop_names()):
+            lanes = name
+            if much and name != loop and (sch.extent(name) or 0) % width:
+                whole, lanes = sch.split(name, [None, width])
+                if sch.extent(whole) == 1:
+                    sch.elide(whole)
+                else:
+                    sch.unroll(whole)
+            sch.vectorize(lanes)

@@ -10,7 +10,7 @@ from tcompiler.ir.scalar.grammar import Scalar
 from tcompiler.ir.scalar.rewrite import loads
 from tcompiler.schedule.rules.accesses import shape_of
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
-from tcompiler.schedule.rules.partials import reduce_in_lanes, vectors_at_once
+from tcompiler.schedule.rules.partials import in_vectors, reduce_in_lanes, vectors_at_once
 from tcompiler.schedule.rules.placement import bytes_of, operations
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
@@ -58,8 +58,12 @@ def schedule_row_blocks(
             reduce_in_lanes(sch, name, target, sources[-1] if sources else "")
         elif own and attempt(sch, _vectors, sch, name, own, target):
             maps.append(name)
-    for loop in [n for m in maps for n in sch.loops(m) if n not in shared]:
-        peel_tails(sch, loop)
+    for steps in [n for m in maps for n in sch.loops(m) if n not in shared]:
+        if sch.kind(steps) == "serial" and (
+            lanes := sorted({sch.loops(b)[-1] for b in sch.blocks_under(steps)} - {steps})
+        ):
+            peel_tails(sch, steps)
+            in_vectors(sch, lanes, target)
     common = [n for n in shared if set(sch.blocks_under(n)) >= set(blocks)]
     parallelize(sch, last, common, work, threads)
     if among is None:
@@ -81,7 +85,8 @@ def _ask_for_next_row(sch: Schedule, last: str, target: Target) -> None:
     """
     own = set(sch.own_loops(last))
     row = next((n for n in reversed(sch.loops(last)) if n not in own), "")
-    passes = [n for n in sch.blocks_under(row) if sch.loops(n)[-3:-2] == [row]] if row else []
+    inside = [(n, sch.loops(n)) for n in sch.blocks_under(row)] if row else []
+    passes = [n for n, loops in inside if loops[-3:-2] == [row] and sch.kind(loops[-2]) == "serial"]
     touches = {n: touched(find_block(sch.function, n)) for n in passes}
     buffers = buffer_table(sch.function)
     asked: list[tuple[str, str]] = []
@@ -134,7 +139,7 @@ def _places(sch: Schedule, buffer: str) -> list[tuple[Scalar, ...]]:
 
 
 def _vectors(sch: Schedule, name: str, own: Sequence[str], target: Target) -> bool:
-    """Vectorizes the innermost of a map's own loops, if the map is contiguous along it."""
+    """Splits the innermost of a map's own loops for vectors, if the map is contiguous along it."""
     shape = shape_of(sch.function, find_block(sch.function, name))
     if shape is None:
         return False
@@ -148,6 +153,5 @@ def _vectors(sch: Schedule, name: str, own: Sequence[str], target: Target) -> bo
         sch.vectorize(loop)
         return True
     together = min(vectors_at_once(find_block(sch.function, name), target), extent // width)
-    _, lanes = sch.split(loop, [None, together * width])
-    sch.vectorize(lanes)
+    sch.split(loop, [None, together * width])
     return True
