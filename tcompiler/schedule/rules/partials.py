@@ -203,7 +203,7 @@ def in_vectors(sch: Schedule, loops: Sequence[str], target: Target) -> None:
     """Vectorizes loops and their tails: in whole vectors, the last one masked, where there is much to compute.
 
     A shorter vector would take as long, have constants of its own in other registers, and have to be put into a longer
-    one to be added to it.
+    one to be added to it; three vectors would take as long as four.
 
     Args:
         sch: The schedule.
@@ -215,8 +215,9 @@ def in_vectors(sch: Schedule, loops: Sequence[str], target: Target) -> None:
     for loop, block in zip(loops, blocks, strict=True):
         width = target.vector_lanes(buffer_table(sch.function)[sch.written_by(block)].dtype.bits)
         for name in copies_of(loop, sch.loop_names()):
-            lanes = name
-            if much and name != loop and (sch.extent(name) or 0) % width:
+            lanes, extent = name, sch.extent(name) or 0
+            # a vectorized loop has a power of two of lanes
+            if much and name != loop and -(-extent // width) * width != 1 << (extent - 1).bit_length():
                 whole, lanes = sch.split(name, [None, width])
                 if sch.extent(whole) == 1:
                     sch.elide(whole)

@@ -58,12 +58,13 @@ def schedule_row_blocks(
             reduce_in_lanes(sch, name, target, sources[-1] if sources else "")
         elif own and attempt(sch, _vectors, sch, name, own, target):
             maps.append(name)
-    for steps in [n for m in maps for n in sch.loops(m) if n not in shared]:
-        if sch.kind(steps) == "serial" and (
-            lanes := sorted({sch.loops(b)[-1] for b in sch.blocks_under(steps)} - {steps})
-        ):
-            peel_tails(sch, steps)
-            in_vectors(sch, lanes, target)
+    for name in maps:
+        inner = [n for n in sch.loops(name) if n not in shared]
+        waiting = len(inner) > 1 and sch.kind(inner[-1]) == "serial"
+        lanes = sorted({sch.loops(b)[-1] for b in sch.blocks_under(inner[-2])}) if waiting else []
+        for loop in inner:
+            peel_tails(sch, loop)
+        in_vectors(sch, lanes, target)
     common = [n for n in shared if set(sch.blocks_under(n)) >= set(blocks)]
     parallelize(sch, last, common, work, threads)
     if among is None:
@@ -153,5 +154,8 @@ def _vectors(sch: Schedule, name: str, own: Sequence[str], target: Target) -> bo
         sch.vectorize(loop)
         return True
     together = min(vectors_at_once(find_block(sch.function, name), target), extent // width)
-    sch.split(loop, [None, together * width])
+    _, lanes = sch.split(loop, [None, together * width])
+    mark = sch.mark()
+    sch.vectorize(lanes)  # refused where other blocks are inside
+    sch.rewind(mark)
     return True
