@@ -14,6 +14,8 @@ from tcompiler.target.target import LINE_BYTES, Target
 NEVER = 1 << 60
 """More bytes than there are."""
 
+SCATTER = 2.5
+"""Cycles for an element of a vector that is stored by itself."""
 LINES_COST = 1.03
 """What a tile over two axes of rows has to save before it is worth its tails' code."""
 THREE_COST = 1.05

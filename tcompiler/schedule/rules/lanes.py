@@ -19,12 +19,12 @@ from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.schedule.rules.accesses import Operand, shape_of
 from tcompiler.schedule.rules.last_columns import Last, last_columns
-from tcompiler.schedule.rules.last_places import SCATTER, streamed_cycles
+from tcompiler.schedule.rules.last_places import streamed_cycles
 from tcompiler.schedule.rules.packing import packable, rows_apart, stays_near
 from tcompiler.schedule.rules.plan import Plan, make_plan
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import LINE_BYTES, Target
-from tcompiler.target.tile import Registers, Tile, cache_ways, far_bytes, near_bytes, room
+from tcompiler.target.tile import SCATTER, Registers, Tile, cache_ways, far_bytes, near_bytes, room
 
 MARGIN = 0.955
 """What another axis must not exceed of the cycles along the contiguous one."""

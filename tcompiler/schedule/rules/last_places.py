@@ -25,10 +25,7 @@ from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.rules.windows import ROWS, even_tile
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
-from tcompiler.target.tile import Registers
-
-SCATTER = 2.5
-"""Cycles for an element of a vector that is stored by itself."""
+from tcompiler.target.tile import SCATTER, Registers
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from tcompiler.ir.graph.grammar import TensorType
 from tcompiler.target.dots import dot_cycles, tall
 from tcompiler.target.model import Core, core
 from tcompiler.target.target import Target
-from tcompiler.target.tile import NEVER, WAY_BYTES, Registers, choose_tile, near_bytes
+from tcompiler.target.tile import NEVER, SCATTER, WAY_BYTES, Registers, choose_tile, near_bytes
 from tcompiler.transform.layouts.sums import Sums
 
 Order = tuple[int, ...]
@@ -38,8 +38,6 @@ AGAINST_ROWS = 1.2
 """The same in rows of a tile, which take a few elements of every line that they touch."""
 AGAINST_CROWD = 1.8
 """The same where these lines are more than stays close."""
-SINGLE = 2.5
-"""Cycles for an element of a vector that is stored by itself."""
 UNFIT = 6.0
 """What a contraction costs whose data do not lie along its lanes."""
 
@@ -159,7 +157,7 @@ class Costs:
         """A contraction of padded lines of an image whose last columns have lanes along the places of these."""
         tile = choose_tile(sums.rows, sums.columns - left, sums.depth, self._registers, True)
         last = choose_tile(left, sums.last, sums.depth, self._registers, True)
-        stored = SINGLE * left * sums.rows * sums.batches
+        stored = SCATTER * left * sums.rows * sums.batches
         return (tile.cost + SLID * last.cost * sums.lines) * sums.batches * sums.depth + stored
 
     def by_rows(self, sums: Sums, data: TensorType, in_order: bool) -> float:
