@@ -187,7 +187,7 @@ def test_transposed_convolutions(
 
 
 def test_borders_are_left_out_beside_last_columns(tmp_path: Path) -> None:
-    x, w = normal(1, 63, 7, 7), normal(33, 63, 3, 3) / np.float32(30)
+    x, w = normal(1, 63, 9, 9), normal(33, 63, 3, 3) / np.float32(30)
     node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
     text = traces(write(tmp_path / "m.onnx", [node], {"x": x}, {"w": w}), "znver5")
     assert cut(text, 32) and "sch.skip_zeros(" in text
@@ -229,6 +229,21 @@ def test_last_columns_of_a_tile_of_rows_stand_behind_its_others(tmp_path: Path, 
     for model in path, batch:
         tiles, _ = traces(model, "znver5").split("[32])", 1)
         assert re.search(r'sch.split\("\w+_m", \[None, 1[34]\]\)', tiles)
+
+
+@pytest.mark.parametrize(("image", "rows"), [((55, 57), 112), ((47, 43), 96), ((64, 3), 96)])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("filters", [65, 68])
+def test_last_columns_along_places_stand_behind_the_others_of_a_block_of_rows(
+    tmp_path: Path, image: tuple[int, int], rows: int, batch: int, filters: int
+) -> None:
+    x, w = normal(batch, 255, *image), normal(filters, 255, 1, 1) / np.float32(9)
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["c"]), helper.make_node("Relu", ["c"], ["y"])]
+    path = write(tmp_path / "m.onnx", nodes, {"x": x}, {"w": w, "b": normal(filters)})
+    (expected,) = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    check(path, {"x": x}, expected)
+    blocks, _ = traces(path, "znver5").split("[64])", 1)
+    assert re.search(rf'sch.split\("\w+_hw", \[None, {rows}\]\)', blocks)
 
 
 def test_last_columns_of_a_deep_reduction_stand_behind_all_others(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from tcompiler.target.tile import SCATTER, Registers, Tile, cache_ways, far_byte
 
 MARGIN = 0.955
 """What another axis must not exceed of the cycles along the contiguous one."""
+CUT = 0.97
+"""What two nests must not exceed of the cycles of one."""
 COPY = 5.6
 """Cycles for a vector of elements that are copied into a panel, runs of them side by side."""
 TRANSPOSE = 12.0
@@ -71,7 +73,7 @@ def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection
         other, found = _lighter(sch, block, target, constants, other, element)
         if found < ahead and (extents[v] >= width or extents[v] > extents[first.lane]):
             best, cycles, ahead = other, found, found
-    ahead = cycles * MARGIN
+    ahead = cycles * CUT
     for plan in plans if cut else ():
         columns = extents[plan.lane] % width
         if not columns or extents[plan.lane] < width:

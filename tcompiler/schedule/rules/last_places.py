@@ -12,20 +12,23 @@ what the rows beside them read:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, prod
+from math import inf, lcm, prod
 
 from tcompiler.backends.llvm.linear import linear
-from tcompiler.ir.loop.analysis import find_block
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var
-from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
+from tcompiler.schedule.rules.accesses import Operand, Shape
 from tcompiler.schedule.rules.attempt import peel_tails
 from tcompiler.schedule.rules.body import BODY, lanes_and_rows, lanes_innermost
+from tcompiler.schedule.rules.plan import own_shape
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.rules.windows import ROWS, even_tile
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
 from tcompiler.target.tile import SCATTER, Registers
+
+ALONE = 1.35
+"""How many times as fast what is read comes from a cache if little is computed with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,8 @@ def places_cycles(shape: Shape, column: Var, columns: int, registers: Registers)
     times = prod(extents[v] for v in shape.reduce) // taps * (vectors if found.row is not None else 1)
     results = columns * prod(extents[v] for v in shape.spatial if v is not column)
     stored = 1 / registers.width if shape.target.strides.get(found.lane) == 1 else SCATTER
-    return total * lines * times + results * stored + streamed_cycles(shape, rows, registers)
+    # what is read comes in the order of memory while little is computed: one hides behind the other
+    return max(total * lines * times, streamed_cycles(shape, rows, registers) / ALONE) + results * stored
 
 
 def streamed_cycles(shape: Shape, read: Operand, registers: Registers) -> float:
@@ -95,26 +99,46 @@ def streamed_cycles(shape: Shape, read: Operand, registers: Registers) -> float:
     return size / (registers.pace.near_bytes if size <= registers.near_bytes else registers.pace.far_bytes)
 
 
+def rows_beside(shape: Shape, column: Var, columns: int, row: Var, rows: int, registers: Registers) -> int:
+    """Rows of whole tiles whose places are whole vectors for last columns as well; 0 where these lie otherwise.
+
+    Args:
+        shape: The contraction.
+        column: Its axis of columns.
+        columns: How many are left.
+        row: The axis of rows of the tiles before them.
+        rows: Rows of such a tile.
+        registers: The machine.
+    """
+    found = _find(shape, column, columns, registers)
+    if found is None or found.lane is not row or found.row is not None:
+        return 0
+    both = lcm(rows, registers.width)
+    return both * max(1, ROWS * registers.width // both)
+
+
 def schedule_last_places(sch: Schedule, block: str, target: Target, threads: int) -> None:
-    """Schedules a contraction to a few columns, in a nest of its own, with lanes along places.
+    """Schedules a contraction to a few columns by the loops that are its own, with lanes along places.
 
     Args:
         sch: The schedule.
-        block: What `cut_last_columns` returned.
+        block: What `cut_last_columns` returned, or a piece of it.
         target: The machine.
-        threads: Threads that the kernel may use.
+        threads: Threads that the kernel may use for these loops.
     """
-    shape = shape_of(sch.function, find_block(sch.function, block))
+    shape = own_shape(sch, block)
     assert shape is not None
-    loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
-    columns = sch.loops(block)[0]
+    own = sch.own_loops(block)
+    loops = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
+    loop_of = {v: n for v, n in loops.items() if n in own}
+    columns = own[0]
     column = next(v for v, n in loop_of.items() if n == columns)
     width = target.vector_lanes(buffer_table(sch.function)[shape.target.buffer].dtype.bytes * 8)
     found = _find(shape, column, shape.extents[column], Registers.of(target, width, 0, 0))
     assert found is not None
     others = [v for v in shape.spatial if v not in (column, found.lane, found.row)]
     for v in others:
-        if shape.extents[v] == 1 and loop_of[v]:
+        if shape.extents[v] == 1 and v in loop_of:
             sch.elide(loop_of.pop(v))
     strips, lanes = sch.split(loop_of[found.lane], [None, width])
     cut = [strips]
@@ -127,7 +151,7 @@ def schedule_last_places(sch: Schedule, block: str, target: Target, threads: int
     outer = [*(n for v in others if (n := loop_of.get(v))), *cut]
     taps = [v for v in shape.reduce if v is not found.tap]
     taps += [found.tap] if found.tap is not None else []
-    steps = [n for v in taps if (n := loop_of[v])]
+    steps = [n for v in taps if (n := loop_of.get(v))]
     sch.reorder(*outer, *steps, columns, rows, lanes)
     init, write = sch.stage_accumulate(block, outer[-1], "register")
     lanes_innermost(sch, block, lanes, init, write)
@@ -142,7 +166,8 @@ def schedule_last_places(sch: Schedule, block: str, target: Target, threads: int
         if body > BODY:
             break
         sch.unroll(name)
-    parallelize(sch, block, outer, shape.points(), threads, keep=cut)
+    if threads > 1:
+        parallelize(sch, block, outer, shape.points(), threads, keep=cut)
     for name in reversed(cut):
         peel_tails(sch, name)
 

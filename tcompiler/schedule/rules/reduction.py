@@ -12,10 +12,12 @@ grouping and dilation, depthwise convolutions, pooling and reductions over outer
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from math import prod
 
 from tcompiler.ir.loop.analysis import find_block, touched
 from tcompiler.ir.loop.grammar import buffer_table
+from tcompiler.ir.scalar.grammar import Var
 from tcompiler.schedule.rules.attempt import attempt, copies_of, peel_tails
 from tcompiler.schedule.rules.body import (
     begin_by_storing,
@@ -34,7 +36,7 @@ from tcompiler.schedule.rules.last_columns import (
     schedule_last_dots,
     tile_last_columns,
 )
-from tcompiler.schedule.rules.last_places import schedule_last_places
+from tcompiler.schedule.rules.last_places import rows_beside, schedule_last_places
 from tcompiler.schedule.rules.nest import (
     Job,
     Nest,
@@ -52,7 +54,7 @@ from tcompiler.schedule.rules.threads import WORTH, parallelize, share_tails
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
-from tcompiler.target.tile import near_bytes
+from tcompiler.target.tile import Registers, near_bytes
 
 TURNS = 40
 """Tiles up to which a panel is asked for ahead: among more of them, the first one's waiting does not show."""
@@ -78,7 +80,7 @@ def schedule_reduction(sch: Schedule, block: str, target: Target, threads: int, 
     return attempt(sch, _schedule, sch, block, target, threads, constants)
 
 
-def schedule_inside(sch: Schedule, block: str, target: Target, lanes: int) -> bool:
+def schedule_inside(sch: Schedule, block: str, target: Target, lanes: int, axis: int | None = None) -> bool:
     """Schedules a contraction by the loops that are its own, inside loops that it shares with others.
 
     Args:
@@ -86,14 +88,15 @@ def schedule_inside(sch: Schedule, block: str, target: Target, lanes: int) -> bo
         block: A block with an Update, whose operands are laid out as they shall be.
         target: The machine.
         lanes: Lanes of the tile, as of its operand's panels; 0 for last columns that `pack_inside` cut off.
+        axis: Which of the block's iter vars lanes run along; None for the one that the output is contiguous in.
     """
     if not lanes:
         return attempt(sch, tile_last_columns, sch, block, target)
-    return _schedule(sch, block, target, 1, (), lanes)
+    return _schedule(sch, block, target, 1, (), lanes, axis)
 
 
 def pack_inside(
-    sch: Schedule, block: str, target: Target, loop: str, lanes: int = 0
+    sch: Schedule, block: str, target: Target, loop: str, lanes: int = 0, axis: int | None = None
 ) -> tuple[dict[str, int], list[str]]:
     """Lays out what a contraction inside shared loops reads from outside along its lanes.
 
@@ -103,12 +106,13 @@ def pack_inside(
         target: The machine.
         loop: The shared loop under which the copies stand; "" copies whole operands in front.
         lanes: Lanes that the tile has to have; 0 for those that take the fewest cycles.
+        axis: As for `schedule_inside`, where lanes are given.
 
     Returns:
         Lanes of the tiles for `schedule_inside`, of the block and of one of its last columns if they are cut off
         (nothing where the rule does not fit), and the copies' loops over panels.
     """
-    plan = make_plan(sch, block, target, lanes, True) if lanes else plan_inside(sch, block, target)
+    plan = _plan_again(sch, block, target, lanes, axis) if lanes else plan_inside(sch, block, target)
     if plan is None or plan.row is None:
         return {}, []
     made = {block: plan.lanes}
@@ -125,13 +129,19 @@ def pack_inside(
 
 
 def _schedule(
-    sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str], lanes: int = 0
+    sch: Schedule,
+    block: str,
+    target: Target,
+    threads: int,
+    constants: Collection[str],
+    lanes: int = 0,
+    axis: int | None = None,
 ) -> bool:
     others = [n for n in copies_of(block, sch.blocks()) if n != block]
     spread_rows(sch, block)
     if not lanes:
         order_as_read(sch, block)
-    plan = make_plan(sch, block, target, lanes, True) if lanes else choose_rows(sch, block, target, constants)
+    plan = _plan_again(sch, block, target, lanes, axis) if lanes else choose_rows(sch, block, target, constants)
     if plan is not None and plan.left:
         if attempt(sch, _tile_by_tile, sch, block, target, threads, constants, plan):
             return True
@@ -173,6 +183,12 @@ def _schedule(
     return True
 
 
+def _plan_again(sch: Schedule, block: str, target: Target, lanes: int, axis: int | None) -> Plan | None:
+    """A plan for lanes that were chosen before, by the block's own loops."""
+    lane = sch.iters(block)[axis].var if axis is not None else None
+    return make_plan(sch, block, target, lanes, True, lane=lane)
+
+
 def _but_last(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str], plan: Plan) -> bool:
     """Schedules the columns of a contraction that fill vectors, and the last ones with lanes along another axis."""
     last = cut_last_columns(sch, block, plan, constants)
@@ -188,41 +204,63 @@ def _but_last(sch: Schedule, block: str, target: Target, threads: int, constants
 def _tile_by_tile(
     sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str], plan: Plan
 ) -> bool:
-    """Schedules the last columns of each tile of rows behind the others, while its rows are near."""
-    shape, row, shared, columns = plan.shape, plan.row, plan.shared, plan.shape.extents[plan.lane]
+    """Schedules the last columns of each block of rows behind the others, while its rows are near."""
+    shape, row, columns = plan.shape, plan.row, plan.shape.extents[plan.lane]
+    once = plan.shared.buffer in constants
     loop_of = {i.var: sch.loop_of(block, k) for k, i in enumerate(sch.iters(block))}
     lead = [v for v in shape.spatial if v is not plan.lane and v is not row and loop_of[v]]
-    alike = all(shared.moves(v) for v in lead) and all(o.buffer in sch.function.inputs for o in shape.operands)
-    plain = not (plan.flat or plan.turn or plan.borders) and plan.rest == "dots"
+    alike = once or all(plan.shared.moves(v) or shape.extents[v] == 1 for v in lead)
+    alike = alike and all(o.buffer in sch.function.inputs for o in shape.operands)
+    plain = not (plan.flat or plan.turn or plan.borders) and plan.rest != "tiles"
     if row is None or not alike or not plain or plan.rows > plan.tile.rows:
         return False
-    once = shared.buffer in constants
     element = buffer_table(sch.function)[shape.target.buffer].dtype.bytes
     panels = near_bytes(target) // plan.panel(element)
-    panels = panels if once else min(panels, 1)
-    if columns > panels * plan.lanes or not packable(shared) or rows_apart(plan, target, constants) is not None:
+    if columns > (panels if once else min(panels, 1)) * plan.lanes:
         return False
-    if threads > 1 and prod(shape.extents[v] for v in lead) * shape.extents[row] < SHARES * threads * plan.rows:
+    if not packable(plan.shared) or rows_apart(plan, target, constants) is not None:
         return False
+    size = plan.rows
+    if plan.rest == "places":
+        size = _rows_beside(plan, row, lead, element, target)
+        if not 0 < size < shape.extents[row]:
+            return False
+    if threads > 1 and prod(shape.extents[v] for v in (*lead, row)) < SHARES * threads * size:
+        return False
+    axis = [i.var for i in sch.iters(block)].index(plan.lane)
     outer, order = [loop_of[v] for v in lead], reduce_order(shape, plan, target)
-    tiles, inner = sch.split(loop_of[row], [None, plan.rows])
-    sch.reorder(*outer, tiles, loop_of[plan.lane], inner, *(loop_of[v] for v in order))
+    tiles, rows = sch.split(loop_of[row], [None, size])
+    sch.reorder(*outer, tiles, loop_of[plan.lane], rows, *(loop_of[v] for v in order))
     _, rest = sch.peel(loop_of[plan.lane], [columns])
     (last,) = sch.blocks_under(rest)
     pack_constants(sch, plan, constants, order)
     around = outer[-1] if outer else ""
-    copy_last_columns(sch, last, target, "" if once else around)
-    lanes, _ = pack_inside(sch, block, target, around, plan.lanes)
+    if plan.rest == "dots":
+        copy_last_columns(sch, last, target, "" if once else around)
+    lanes, _ = pack_inside(sch, block, target, around, plan.lanes, axis)
     if not lanes:
         return False
     parallelize(sch, block, [*outer, tiles], shape.points(), threads, [tiles])
     pieces = [[block, last]]
-    if shape.extents[row] % plan.rows:
+    if shape.extents[row] % size:
         _, tail = sch.peel(tiles)
         pieces.append(sch.blocks_under(tail))
+        share_tails(sch, pieces[-1], threads)
     # an epilogue goes into all of them with the last one
-    turns = [*((b, 0) for _, b in reversed(pieces)), *((b, plan.lanes) for b, _ in reversed(pieces))]
-    return all(schedule_inside(sch, name, target, n) for name, n in turns)
+    for _, name in reversed(pieces):
+        if plan.rest == "places":
+            schedule_last_places(sch, name, target, 1)
+        else:
+            tile_last_columns(sch, name, target)
+    return all(schedule_inside(sch, name, target, plan.lanes, axis) for name, _ in reversed(pieces))
+
+
+def _rows_beside(plan: Plan, row: Var, lead: Collection[Var], element: int, target: Target) -> int:
+    """Rows of whole tiles and whole vectors of places that stay near; 0 where places lie along another axis."""
+    shape = replace(plan.shape, extents={**plan.shape.extents, **dict.fromkeys(lead, 1)})
+    registers = Registers.of(target, target.vector_lanes(element * 8), 0, 0)
+    size = rows_beside(shape, plan.lane, plan.left, row, plan.rows, registers)
+    return size if size * element * prod(shape.extents[v] for v in shape.reduce) <= near_bytes(target) else 0
 
 
 def _copied(sch: Schedule, block: str, constants: Collection[str]) -> list[str]:
