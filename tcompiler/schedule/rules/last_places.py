@@ -7,6 +7,8 @@ what the rows beside them read:
     for lines …: for vector of places …:
         acc[rows, columns] = 0
         for steps …: for taps along the rows: acc[rows, columns] += x[rows + tap, places] · weight[columns, tap]
+
+Where the rows of the other columns' tiles are such places, both share a loop over blocks of rows (`reduction.py`).
 """
 
 from __future__ import annotations
