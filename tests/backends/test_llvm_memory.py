@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tcompiler.backends.llvm.codegen import generate
@@ -420,6 +422,35 @@ def f(A: f32[3, 45], B: out(f32[3, 45]), C: out(f32[3, 45]), D: out(f32[3, 45]))
 )
 
 
+# -- taps of windows ----------------------------------------------------------------------------------------------
+
+TAPS = """
+def f(A: f32[{rows}, {columns}], B: out(f32[{rows}, {lanes}])):
+    for i in range({rows}):
+        for s in unrolled({taps}):
+            for j in vectorized({lanes}):
+                with block("sum"):
+                    v = spatial({rows}, i)
+                    w = spatial({lanes}, j)
+                    t = reduce({taps}, s)
+                    with init():
+                        B[v, w] = f32(0.0)
+                    B[v, w] += {element}
+"""
+
+# Neighbouring taps read the same vectors, but for those that would begin or end outside of the data.
+for step, taps in ((2, 3), (3, 3), (2, 5), (3, 7)):
+    for lanes in (5, 12, 16, 21):
+        for pad in (0, 1):
+            columns = step * (lanes - 1) + taps - 2 * pad
+            at = f"w * {step} + t - {pad}"
+            read = f"A[v, {at}]"
+            if pad:
+                read = f"select(({at} >= 0) & ({at} < {columns}), {read}, f32(0.0))"
+            numbers = {"rows": 3, "columns": columns, "taps": taps, "lanes": lanes, "element": read}
+            case(f"{taps} taps of every {step} in {lanes} lanes, {pad} outside", TAPS.format(**numbers))
+
+
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("name", CASES.named)
 def test_memory(name: str, machine: str) -> None:
@@ -441,3 +472,12 @@ def f(A: f32[13], B: out(f32[13]), C: out(f32[13])):
 """
     code = generate(parsed(text), get("x86-64-v4"), "f").text
     assert code.count("@llvm.masked.load.v16f32.p0(ptr align") == 1
+
+
+@pytest.mark.parametrize(("taps", "vectors"), [(2, 2), (3, 4), (4, 4), (5, 6)])
+def test_neighbouring_taps_read_the_same_vectors(taps: int, vectors: int) -> None:
+    """Two of every other element, as no lane has one that lies between those of its neighbours."""
+    element, columns = "A[v, w * 2 + t]", 30 + taps
+    text = "@loop.function" + TAPS.format(rows=1, columns=columns, taps=taps, lanes=16, element=element)
+    code = generate(parsed(text), get("x86-64-v4"), "f").text
+    assert len(set(re.findall(r"= load <16 x float>, ptr (\S+),", code))) == vectors

@@ -91,6 +91,13 @@ def test_depthwise(
     assert not any("_pad = alloc" in text for text in texts.values())
 
 
+@pytest.mark.parametrize(("stride", "rows"), [(1, 7), (2, 3), (3, 3)])
+def test_tiles_of_lanes_that_lie_apart_have_few_rows(stride: int, rows: int, tmp_path: Any) -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], group=5, strides=[stride] * 2, pads=[1] * 4)
+    (text,) = check(model(node, (1, 5, 21 * stride, 28 * stride), (5, 1, 3, 3)), tmp_path, 1).values()
+    assert f"_h_1 in unrolled({rows})" in text
+
+
 @pytest.mark.parametrize(
     ("taps", "outer", "inner"),
     [(3, ["h_0", "w_0", "c_0"], ["r", "s", "h_1", "w_1", "c_1"]), (7, ["h", "c_0", "w_0"], ["r", "s", "w_1", "c_1"])],

@@ -12,7 +12,7 @@ from tcompiler.backends.llvm.ssa import Value, memory_type, value_type
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.dtypes import DType
 from tcompiler.ir.loop.grammar import Buffer
-from tcompiler.ir.scalar.grammar import Load, Scalar, const
+from tcompiler.ir.scalar.grammar import Load, Scalar, as_int, const
 from tcompiler.ir.scalar.rewrite import free_vars, loads
 from tcompiler.target.target import Target
 
@@ -170,6 +170,12 @@ class Memory(RegisterAccess):
         if span > n * max(2, len(asked) // 2):
             return self._load_apart(buffer, first, step, d, asked)
         low = first + Linear(start, {})
+        if span > n:
+            # the same vectors as for neighbouring taps of a window, where these lie in the buffer
+            ahead = low.const % abs(step)
+            shared, wide = low + Linear(-ahead, {}), -(-(ahead + span) // abs(step)) * abs(step)
+            if -(-wide // n) == -(-span // n) and self._holds(buffer, shared, wide):
+                low, start, span = shared, start - ahead, wide
         result = Value(self._load_part(d, self.pointer(buffer, low), min(span, n)), d, n)
         places = [step * k - start if active[k] else -1 for k in range(n)]
         picks = [p if p < n else -1 for p in places]
@@ -186,6 +192,12 @@ class Memory(RegisterAccess):
             return result.ssa
         on = literal_mask(active)
         return self.w.instruction(f"select <{n} x i1> {on}, {result.typed}, {vector} zeroinitializer", depth)
+
+    def _holds(self, buffer: str, first: Linear, count: int) -> bool:
+        """Whether so many elements in a row lie in a buffer, wherever the loops around are."""
+        (low, high), shape = first.range(), self.buffers[buffer].shape
+        last = sum(((as_int(e) or 0) - 1) * s for e, s in zip(shape, self.strides(buffer), strict=True))
+        return low is not None and high is not None and low >= 0 and high + count <= last + 1
 
     def _load_part(self, d: DType, address: str, count: int) -> str:
         """A vector of whose lanes the first `count` are read."""

@@ -33,6 +33,8 @@ from tcompiler.target.target import Target
 
 ROWS = 8
 """Rows of a tile whose lanes run along a window's axis: their accumulators leave room for a column of weights."""
+ROWS_APART = 3
+"""The same where lanes lie apart in memory: neighbouring taps pick theirs from the same vectors, which are kept."""
 COLUMNS = 6
 """Columns of a tile whose lanes are channels: accumulators that leave room for nine weights."""
 LINES, SHORT = 2, 4
@@ -107,7 +109,7 @@ def _schedule(sch: Schedule, block: str, target: Target, threads: int, constants
     row_outer, row_inner, rows = "", "", 1
     line_outer, line_inner, lines = "", "", 1
     if row is not None:
-        most = ROWS if slides else COLUMNS if line is None else SHORT
+        most = ROWS_APART if apart else ROWS if slides else COLUMNS if line is None else SHORT
         rows = even_tile(shape.extents[row], max(min(most, expanded // size), 1) if apart else most)
         row_outer, row_inner = sch.split(loop_of[row], [None, rows])
         if line is not None:
