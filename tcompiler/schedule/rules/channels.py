@@ -47,14 +47,15 @@ from tcompiler.target.tile import Spans
 
 BITS = 32
 """Of an element: how long others take to be transposed was not measured."""
-BROUGHT = 2.0
-"""Cycles for a vector of elements that are transposed from planes in memory into a copy that stays in the level 1 cache
-with what it is made of."""
-RETURNED = 4.3
-"""Cycles for each line of a copy that does not."""
-STORED = 1.5
-"""Cycles for a vector of sums that are transposed in registers and then stored, rows side by side."""
-SLID, APART, CROSSED = (1.05, 0.0), (1.6, 0.0), (1.6, 8.0)
+BROUGHT = 0.5
+"""Cycles for each time that a vector of elements is shuffled as it is transposed from planes in memory into a copy that
+stays in the level 1 cache with what it is made of: twice the lanes, once more."""
+RETURNED = 3.5
+"""Cycles for each line that a copy loses from that cache, the more the fuller it is."""
+STORED = 0.375
+"""Cycles for each time that a vector of sums is shuffled as these are transposed in registers, stored rows side by side
+included."""
+SLID, APART, CROSSED = (1.05, 0.0), (1.4, 2.5), (1.8, 4.0)
 """Loads for a multiply-add whose lanes slide over an image (its weight and a part of a vector of data), and cycles
 around all taps of a vector: where lanes read elements side by side, every other one of one vector, and of several."""
 WRITTEN_OUT = 256
@@ -156,8 +157,10 @@ def _plan(sch: Schedule, block: str, slid: Windows, lane: Var, left: int, target
         return None
     tiles = ceil(places / rows) if through else places // extents[found.row] * ceil(extents[found.row] / rows)
     stored = tiles * ceil(rows / width) * width
-    gone = max(1 - target.l1_bytes / (2 * size), 0.0) * width * BITS / 8 / target.line_bytes
-    each = places * inside * pace(target).fma + read * (BROUGHT + gone * RETURNED) + stored * STORED
+    gone = min(size / target.l1_bytes, 1.0) * width * BITS / 8 / target.line_bytes
+    shuffles = width.bit_length() - 1
+    moved = read * (BROUGHT * shuffles + gone * RETURNED) + stored * STORED * shuffles
+    each = places * inside * pace(target).fma + moved
     uneven = ceil(vectors * planes / threads) * threads / (vectors * planes)
     rest = _sliding(slid, target) * left / extents[lane]
     return _Plan(found, rows, bool(through), at_once, tuple(spans), left, each * vectors * planes * uneven + rest)
