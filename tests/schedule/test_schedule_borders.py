@@ -243,3 +243,21 @@ def test_parts_of_a_reduction_are_rows_of_taps_where_their_panels_stay_near(
     texts = api.compile_stages(path, "scheduled", target="znver5", threads=1).texts
     text = "\n".join(v for k, v in texts.items() if k.startswith("trace/"))
     assert 'sch.skip_zeros("' in text and '_r", [1])' in text, text
+
+
+@pytest.mark.parametrize("side", [1, 2])
+def test_no_tap_of_a_window_need_lie_inside(tmp_path: Path, side: int) -> None:
+    # of one column, taps at -3, -1, 1 and 3 meet nothing at all
+    x, w, b = normal(1, 6, 19, side), normal(24, 6, 4, 4), normal(24)
+    attributes = {"dilations": [2, 2], "pads": [3, 3, 3, 3], "strides": [2, 2]}
+    model = write(
+        tmp_path / "m.onnx",
+        [helper.make_node("Conv", ["x", "w", "b"], ["y"], **attributes)],
+        {"x": x},
+        {"w": w, "b": b},
+    )
+    expected = ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    for target in ("cpu", "x86-64-v3"):
+        for threads in (1, 2):
+            found = np.asarray(tc.compile(model, target, threads)(x))
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

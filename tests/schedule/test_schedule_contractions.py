@@ -521,3 +521,26 @@ def test_rows_are_near_in_what_is_read_as_in_what_is_written(tmp_path: Path) -> 
     sizes = {"b": 2, "h": 12, "q": 36, "l": 50, "d": 16}
     text = traces(product(tmp_path / "m.onnx", "bhql,bld->bqhd", sizes, None))
     assert 'sch.split("v2_q", [None,' in text and 'sch.split("v2_h", [None,' not in text
+
+
+@pytest.mark.parametrize("target", ["x86-64-v3", "x86-64-v4"])
+def test_each_factor_has_a_batch_of_its_own(tmp_path: Path, target: str) -> None:
+    # rows of one matrix's batch run on over the batch of the other
+    a, b = normal(3, 1, 37, 176), normal(1, 2, 176, 39)
+    write(tmp_path / "m.onnx", [helper.make_node("MatMul", ["a", "b"], ["y"])], {"a": a, "b": b}, {})
+    check(tmp_path / "m.onnx", {"a": a, "b": b}, a.astype(np.float64) @ b.astype(np.float64))
+    text = traces(tmp_path / "m.onnx", target)
+    assert "sch.stage_accumulate(" in text and "sch.rfactor(" not in text
+
+
+def test_one_column_is_no_phase_of_the_rows(tmp_path: Path) -> None:
+    # rows and columns have the same step
+    a, b = normal(8, 1, 3, 21, 97), normal(8, 12, 3, 21, 1)
+    nodes = [
+        helper.make_node("Transpose", ["a"], ["t"], perm=[0, 1, 2, 4, 3]),
+        helper.make_node("MatMul", ["t", "b"], ["y"]),
+    ]
+    write(tmp_path / "m.onnx", nodes, {"a": a}, {"b": b})
+    check(tmp_path / "m.onnx", {"a": a}, a.astype(np.float64).swapaxes(3, 4) @ b.astype(np.float64))
+    text = traces(tmp_path / "m.onnx", "x86-64-v4")
+    assert "sch.stage_accumulate(" in text and 'sch.rfactor("v2_block",' not in text

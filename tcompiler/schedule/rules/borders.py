@@ -55,7 +55,8 @@ def find_borders(sch: Schedule, block: str, shape: Shape) -> dict[Var, Spans]:
                 spans[k] = first, max(first, min(last, -rest // by + 1))
             else:
                 spans[k] = min(last, max(first, -(-rest // -by))), last
-    return {v: tuple(s) for v, s in ends.items() if inside_share(tuple(s), shape.extents[v]) <= 1 - LEAST}
+    # where all taps of all places lie outside, there is no border to tell apart
+    return {v: tuple(s) for v, s in ends.items() if 0 < inside_share(tuple(s), shape.extents[v]) <= 1 - LEAST}
 
 
 def inside_share(spans: Spans, extent: int) -> float:

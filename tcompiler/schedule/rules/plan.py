@@ -307,6 +307,8 @@ def _line(shape: Shape, lane: Var, row: Var | None, shared: Operand) -> Var | No
 def _turn(shape: Shape, lane: Var, shared: Operand) -> Var | None:
     """The axis whose elements fill what lies between two lanes of the result, as phases of positions do."""
     apart = shape.target.strides.get(lane)
+    if apart == 1:
+        return None  # nothing lies between, though axes of one element have that step as well
     for v in shape.spatial:
         if v is not lane and shape.target.strides.get(v) == 1 and shape.extents[v] == apart and not shared.moves(v):
             return v

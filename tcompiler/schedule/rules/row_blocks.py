@@ -149,7 +149,10 @@ def block_rows(
     else:
         inside.insert(0, loops[chosen.at])
     if tile.flat:
-        sch.reorder(*around, *inside)
+        # columns, batches of the shared operand alone, and axes of one element may lie between the two
+        taken = {axis.var for axis in problem.rows}
+        between = [loop_of[v] for v in plan.shape.spatial if v not in taken and loop_of[v]]
+        sch.reorder(*between, *around, *inside)
         inside[-2:] = sch.fuse(*inside[-2:])
     return plan, Blocks(around, inside, inner, cut, chosen.by_block, best.producer if around else "")
 
