@@ -544,3 +544,11 @@ def test_one_column_is_no_phase_of_the_rows(tmp_path: Path) -> None:
     check(tmp_path / "m.onnx", {"a": a}, a.astype(np.float64).swapaxes(3, 4) @ b.astype(np.float64))
     text = traces(tmp_path / "m.onnx", "x86-64-v4")
     assert "sch.stage_accumulate(" in text and 'sch.rfactor("v2_block",' not in text
+
+
+@pytest.mark.parametrize("equation", ["acb,abcd->adbc", "abcd,acb->adbc"])
+def test_a_map_of_two_orders_is_tiled_for_the_larger_operand(tmp_path: Path, equation: str) -> None:
+    """Nothing is summed: tiles run along what the result and the larger operand lie along."""
+    text = traces(product(tmp_path / "m.onnx", equation, {"a": 3, "b": 21, "c": 18, "d": 35}, None))
+    unrolled = [line for line in text.splitlines() if line.startswith("sch.unroll(")]
+    assert unrolled and all('("v2_d_' in line for line in unrolled), text

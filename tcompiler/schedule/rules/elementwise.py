@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import gcd, lcm
+from math import gcd, lcm, prod
 
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.loop.analysis import find_block
@@ -183,13 +183,15 @@ def turns_rows(sch: Schedule, block: str) -> bool:
 
 
 def _across(shape: Shape, lane: Var) -> Var | None:
-    """The axis along which an operand is contiguous that is not along the lanes."""
-    for o in shape.operands:
-        if o.moves(lane) and o.strides.get(lane) != 1:
-            for v in shape.spatial:
-                if v is not lane and o.strides.get(v) == 1 and shape.extents[v] > 1:
-                    return v
-    return None
+    """The axis along which an operand is contiguous that is not along the lanes; of several, that of the largest."""
+    found = [
+        (prod(e for u, e in shape.extents.items() if o.moves(u)), v)
+        for o in shape.operands
+        if o.moves(lane) and o.strides.get(lane) != 1
+        for v in shape.spatial
+        if v is not lane and o.strides.get(v) == 1 and shape.extents[v] > 1
+    ]
+    return max(found, key=lambda f: f[0])[1] if found else None
 
 
 def _in_step(
