@@ -231,7 +231,7 @@ def test_last_columns_of_a_tile_of_rows_stand_behind_its_others(tmp_path: Path, 
         assert re.search(r'sch.split\("\w+_m", \[None, 1[34]\]\)', tiles)
 
 
-@pytest.mark.parametrize(("image", "rows"), [((55, 57), 112), ((47, 43), 96), ((64, 3), 96)])
+@pytest.mark.parametrize(("image", "rows"), [((55, 57), 112), ((47, 43), 96), ((64, 3), 96), ((17, 17), 112)])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("filters", [65, 68])
 def test_last_columns_along_places_stand_behind_the_others_of_a_block_of_rows(
@@ -244,6 +244,14 @@ def test_last_columns_along_places_stand_behind_the_others_of_a_block_of_rows(
     check(path, {"x": x}, expected)
     blocks, _ = traces(path, "znver5").split("[64])", 1)
     assert re.search(rf'sch.split\("\w+_hw", \[None, {rows}\]\)', blocks)
+
+
+def test_no_block_of_rows_leaves_a_single_place_over(tmp_path: Path) -> None:
+    x, w = normal(1, 255, 7, 55), normal(18, 255, 1, 1)
+    path = write(tmp_path / "m.onnx", [helper.make_node("Conv", ["x", "w"], ["y"])], {"x": x}, {"w": w})
+    # 385 places would be blocks of 128 and one place, which has no lanes: last columns are a nest of their own
+    text = traces(path)
+    assert text.index("sch.peel(") < text.index("sch.split(")
 
 
 def test_last_columns_of_a_deep_reduction_stand_behind_all_others(tmp_path: Path) -> None:

@@ -116,7 +116,9 @@ def rows_beside(shape: Shape, column: Var, columns: int, row: Var, rows: int, re
     if found is None or found.lane is not row or found.row is not None:
         return 0
     both = lcm(rows, registers.width)
-    return both * max(1, ROWS * registers.width // both)
+    most = max(1, ROWS * registers.width // both)
+    # a single place that is left over would have no lanes
+    return next((n * both for n in range(most, 0, -1) if shape.extents[row] % (n * both) != 1), 0)
 
 
 def schedule_last_places(sch: Schedule, block: str, target: Target, threads: int) -> None:
