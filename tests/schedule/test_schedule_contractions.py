@@ -36,9 +36,9 @@ def write(path: Path, nodes: list[onnx.NodeProto], inputs: dict[str, Array], wei
     return path
 
 
-def traces(path: Path, target: str = "x86-64-v3") -> str:
+def traces(path: Path, target: str = "x86-64-v3", threads: int = 1) -> str:
     """How the operators are scheduled for a machine of known caches."""
-    texts = api.compile_stages(path, "scheduled", target=target, threads=1).texts
+    texts = api.compile_stages(path, "scheduled", target=target, threads=threads).texts
     return "\n".join(v for k, v in texts.items() if k.startswith("trace/"))
 
 

@@ -246,6 +246,15 @@ def test_last_columns_along_places_stand_behind_the_others_of_a_block_of_rows(
     assert re.search(rf'sch.split\("\w+_hw", \[None, {rows}\]\)', blocks)
 
 
+def test_threads_share_what_is_left_of_rows_after_its_last_columns(tmp_path: Path) -> None:
+    a, b, c = normal(1, 113, 241), normal(241, 194), normal(1, 113, 194)
+    nodes = [helper.make_node("MatMul", ["a", "b"], ["m"]), helper.make_node("Add", ["m", "c"], ["y"])]
+    path = write(tmp_path / "m.onnx", nodes, {"a": a, "c": c}, {"b": b})
+    check(path, {"a": a, "c": c}, a.astype(np.float64) @ b + c)
+    text = traces(path, "znver5", threads=2)
+    assert text.index("sch.split(") < text.index("sch.peel(")
+
+
 def test_no_block_of_rows_leaves_a_single_place_over(tmp_path: Path) -> None:
     x, w = normal(1, 255, 7, 55), normal(18, 255, 1, 1)
     path = write(tmp_path / "m.onnx", [helper.make_node("Conv", ["x", "w"], ["y"])], {"x": x}, {"w": w})

@@ -245,14 +245,16 @@ def _tile_by_tile(
     if shape.extents[row] % size:
         _, tail = sch.peel(tiles)
         pieces.append(sch.blocks_under(tail))
-        share_tails(sch, pieces[-1], threads)
     # an epilogue goes into all of them with the last one
     for _, name in reversed(pieces):
         if plan.rest == "places":
             schedule_last_places(sch, name, target, 1)
         else:
             tile_last_columns(sch, name, target)
-    return all(schedule_inside(sch, name, target, plan.lanes, axis) for name, _ in reversed(pieces))
+    if not all(schedule_inside(sch, name, target, plan.lanes, axis) for name, _ in reversed(pieces)):
+        return False
+    share_tails(sch, [name for piece in pieces[1:] for name in piece], threads)
+    return True
 
 
 def _rows_beside(plan: Plan, row: Var, lead: Collection[Var], element: int, target: Target) -> int:
