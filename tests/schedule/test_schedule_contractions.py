@@ -233,6 +233,14 @@ def test_a_panel_that_the_cache_holds_is_read_where_it_lies(
     assert (rows, depth) != (61, 64) or "sch.cache_read(" in traces(path)
 
 
+@pytest.mark.parametrize(("pixels", "copied"), [(47025, True), (40001, False)])
+def test_a_panel_from_memory_is_copied_in_longer_runs(tmp_path: Path, pixels: int, copied: bool) -> None:
+    # 63 rows of so many places are 11.8 and 10.1 MB, of a level 3 cache of 32 MB a third
+    x, w = normal(1, 63, 1, pixels), normal(65, 63, 1, 1)
+    path = write(tmp_path / "m.onnx", [helper.make_node("Conv", ["x", "w"], ["y"])], {"x": x}, {"w": w})
+    assert ('"v0", "local")' in traces(path, "znver5")) == copied
+
+
 @pytest.mark.parametrize(("pixels", "copied"), [(63 * 65, True), (64 * 64, True), (65 * 67, False)])
 def test_rows_almost_a_way_apart_crowd_a_cache_as_well(tmp_path: Path, pixels: int, copied: bool) -> None:
     path = product(tmp_path / "m.onnx", "ij,jk->ik", {"i": 61, "j": 32, "k": pixels}, 0)

@@ -12,6 +12,7 @@ from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule.rules.accesses import Operand, element_strides
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.plan import Plan
+from tcompiler.schedule.rules.row_blocks import from_memory
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import LINE_BYTES, Target
 from tcompiler.target.tile import ELSE, WAY_BYTES, cache_ways, fullest_set
@@ -58,7 +59,7 @@ def packable(operand: Operand) -> bool:
 def stays_near(plan: Plan, operand: Operand, element: int, target: Target) -> bool:
     """Whether the level 1 cache holds a panel of an operand as it lies, in runs of several lines.
 
-    Such runs come as swiftly as a copy of them, which all rows would wait for.
+    Such runs come as swiftly as a copy of them, which all rows would wait for; from memory, longer ones come sooner.
 
     Args:
         plan: The plan.
@@ -68,6 +69,8 @@ def stays_near(plan: Plan, operand: Operand, element: int, target: Target) -> bo
     """
     run = plan.lanes * element
     if operand.strides.get(plan.lane) != 1 or run < RUN_LINES * LINE_BYTES:
+        return False
+    if from_memory(plan, operand, element, target):
         return False
     steps = [(abs(element * (operand.strides.get(v) or 0)), plan.shape.extents[v]) for v in plan.shape.reduce]
     apart = tuple((s, n) for s, n in steps if s and n > 1)
