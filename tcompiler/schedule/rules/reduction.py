@@ -222,7 +222,7 @@ def _tile_by_tile(
         return False
     size = plan.rows
     if plan.rest == "places":
-        size = _rows_beside(plan, row, lead, element, target)
+        size = _near_rows(plan, row, lead, element, target)
         if not 0 < size < shape.extents[row]:
             return False
     if threads > 1 and prod(shape.extents[v] for v in (*lead, row)) < SHARES * threads * size:
@@ -257,7 +257,7 @@ def _tile_by_tile(
     return True
 
 
-def _rows_beside(plan: Plan, row: Var, lead: Collection[Var], element: int, target: Target) -> int:
+def _near_rows(plan: Plan, row: Var, lead: Collection[Var], element: int, target: Target) -> int:
     """Rows of whole tiles and whole vectors of places that stay near; 0 where places lie along another axis."""
     shape = replace(plan.shape, extents={**plan.shape.extents, **dict.fromkeys(lead, 1)})
     registers = Registers.of(target, target.vector_lanes(element * 8), 0, 0)
