@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from rich.console import Console
 
-from tcompiler.cli.bench import PEERS, Bench, Result, report
+from tcompiler.cli.bench import PEERS, Bench, Result, Subject, report
 from tcompiler.cli.bench.flops import model_flops, random_inputs
 
 console = Console(stderr=True, highlight=False)
@@ -94,31 +94,22 @@ class Recorder:
     moved: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def measure(self, cases: Callable[[], Iterable[Case]]) -> None:
+    def measure(self, cases: Callable[[], Iterable[Case | Sequence[Case]]]) -> None:
         """Measures cases with every thread count, each system in a process of its own, and keeps the results.
 
         Args:
-            cases: Makes the cases, one after the other, for each thread count anew.
+            cases: Makes the cases, one after the other, for each thread count anew. Those of a sequence are compared
+                with each other, so they take turns.
         """
         chosen = self.options
-        with tempfile.TemporaryDirectory(prefix="tcompiler-benchmark-") as folder:
-            path = Path(folder) / "model.onnx"
-            for threads in chosen.threads:
-                with Bench([*chosen.against, "tcompiler"], threads) as bench:
-                    for case in cases():
-                        onnx.save(case.model, str(path))
-                        others = {system: path.with_name(f"{system}.onnx") for system in case.other}
-                        for system, other in others.items():
-                            onnx.save(case.other[system], str(other))
-                        result = bench.measure(
-                            path,
-                            random_inputs(path) if case.inputs is None else case.inputs,
-                            rounds=chosen.rounds,
-                            flops=model_flops(path) if case.flops is None else case.flops,
-                            dtype=case.dtype,
-                            seconds=chosen.seconds,
-                            paths=others,
-                        )
+        for threads in chosen.threads:
+            with Bench([*chosen.against, "tcompiler"], threads) as bench:
+                for some in cases():
+                    group = [some] if isinstance(some, Case) else some
+                    with tempfile.TemporaryDirectory(prefix="tcompiler-benchmark-") as folder:
+                        subjects = [_subject(case, Path(folder) / str(i)) for i, case in enumerate(group)]
+                        results = bench.measure(*subjects, rounds=chosen.rounds, seconds=chosen.seconds)
+                    for case, result in zip(group, results, strict=True):
                         self.add(case.label, result, case.moved)
 
     def add(self, label: str, result: Result, moved: int = 0) -> None:
@@ -171,3 +162,20 @@ class Recorder:
             ]
             self.options.json.parent.mkdir(parents=True, exist_ok=True)
             self.options.json.write_text(json.dumps({**self.about, "runs": runs}, indent=1) + "\n", encoding="utf-8")
+
+
+def _subject(case: Case, folder: Path) -> Subject:
+    """A case's models as files of a new folder, and its inputs."""
+    folder.mkdir()
+    path = folder / "model.onnx"
+    onnx.save(case.model, str(path))
+    others = {system: folder / f"{system}.onnx" for system in case.other}
+    for system, other in others.items():
+        onnx.save(case.other[system], str(other))
+    return Subject(
+        path,
+        random_inputs(path) if case.inputs is None else case.inputs,
+        model_flops(path) if case.flops is None else case.flops,
+        case.dtype,
+        others,
+    )

@@ -23,7 +23,7 @@ from onnx import helper, numpy_helper
 
 import tcompiler as tc
 from benchmarks.common import Recorder, add_filter, parser
-from tcompiler.cli.bench import Bench, report
+from tcompiler.cli.bench import Bench, Subject, report
 from tcompiler.cli.bench.flops import random_inputs
 from tcompiler.target.peak import bandwidth
 
@@ -97,7 +97,8 @@ def main() -> None:
                 for label, case in found:
                     onnx.save(case.model(), str(path))
                     inputs = random_inputs(path)
-                    result = bench.measure(path, inputs, rounds=chosen.rounds, flops=0, seconds=chosen.seconds)
+                    subject = Subject(path, inputs, flops=0)
+                    (result,) = bench.measure(subject, rounds=chosen.rounds, seconds=chosen.seconds)
                     rates.append(_rates(path, inputs, case.moved(), threads, chosen.rounds, chosen.seconds))
                     recorder.add(label, result, case.moved())
     recorder.finish(_table(recorder, rates), recorder.means(), _NOTE)

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 import tcompiler as tc
 from benchmarks.common import Recorder, parser
-from tcompiler.cli.bench import Bench, Result
+from tcompiler.cli.bench import Bench, Result, Subject
 
 _SHAPES = (*((n, n, n) for n in (256, 512, 1024, 2048)), (1000, 1021, 997))
 
@@ -44,9 +44,8 @@ def _measure(bench: Bench, chosen: object, folder: Path, m: int, k: int, n: int)
     onnx.save(_onnx_matmul(m, k, n), str(peers))
     rng = np.random.default_rng(0)
     inputs = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in (("a", (m, k)), ("b", (k, n)))}
-    result = bench.measure(
-        peers, inputs, rounds=rounds, flops=2 * m * n * k, seconds=seconds, paths={"tcompiler": ours}
-    )
+    subject = Subject(peers, inputs, 2 * m * n * k, paths={"tcompiler": ours})
+    (result,) = bench.measure(subject, rounds=rounds, seconds=seconds)
     for row in result["rows"]:
         if row["system"] == "tcompiler" and "compile_s" in row:
             row["compile_s"] = compiled

@@ -17,15 +17,15 @@ _WITHIN = 0.9
 
 
 def main() -> None:
-    """Measure the chosen operators and einsums, each right after what it is compared with."""
+    """Measure the chosen operators and einsums, each in turns with what it is compared with."""
     options = parser(__doc__, rounds=3, against=())
     add_filter(options)
     chosen = options.parse_args()
-    pairs = list(_pairs(chosen.filter))
-    if not pairs:
+    groups = list(_groups(chosen.filter))
+    if not groups:
         options.error("no operator and no einsum has that name")
     recorder = Recorder("Neighbours", chosen)
-    recorder.measure(lambda: (_case(what) for what, _ in pairs))
+    recorder.measure(lambda: ([_case(what) for what in group] for group in groups))
     rates = {
         (label, result["threads"]): _rate(result, moved)
         for label, result, moved in zip(recorder.labels, recorder.results, recorder.moved, strict=True)
@@ -33,24 +33,25 @@ def main() -> None:
     slower = [
         f"{_name(what)} ({threads}: {part:.2f})"
         for threads in chosen.threads
-        for what, base in pairs
+        for base, *others in groups
+        for what in others
         if (whole := rates[_name(base), threads]) and (part := rates[_name(what), threads] / whole) < _WITHIN
     ]
     recorder.finish(
         f"Under {_WITHIN:.0%} of their neighbour's rate, both at best (threads: part): {', '.join(slower) or 'none'}.",
-        "An einsum's neighbour is the first of its group; what is called odd stands behind the operator it belongs to.",
+        "An einsum's neighbour is the first of its group; what is called odd stands behind the operator it belongs to. "
+        "What is compared takes turns.",
     )
 
 
-def _pairs(wanted: re.Pattern[str]) -> Iterator[tuple[operators.Spec | str, operators.Spec | str]]:
-    """Operators and einsums, and what each is compared with."""
+def _groups(wanted: re.Pattern[str]) -> Iterator[list[operators.Spec | str]]:
+    """Operators and einsums that are compared with each other: all with the first one."""
     for spec in operators.specs():
         if wanted.search(spec["name"]):
-            yield spec, spec
-            yield neighbours.neighbour(spec), spec
+            yield [spec, neighbours.neighbour(spec)]
     for group in neighbours.EINSUMS:
         if any(wanted.search(equation) for equation in group):
-            yield from ((equation, group[0]) for equation in group)
+            yield list(group)
 
 
 def _name(what: operators.Spec | str) -> str:

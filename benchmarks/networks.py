@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from benchmarks import models
 from benchmarks.common import Recorder, parser
-from tcompiler.cli.bench import Bench
+from tcompiler.cli.bench import Bench, Subject
 from tcompiler.cli.bench.flops import model_flops
 
 
@@ -28,10 +28,8 @@ def main() -> None:
         with Bench([*chosen.against, "tcompiler"], threads) as bench:
             for name in chosen.names or models.NETWORKS:
                 file = models.build(name)
-                flops = model_flops(file.path)
-                result = bench.measure(
-                    file.path, file.inputs, rounds=chosen.rounds, flops=flops, seconds=chosen.seconds
-                )
+                subject = Subject(file.path, file.inputs, model_flops(file.path))
+                (result,) = bench.measure(subject, rounds=chosen.rounds, seconds=chosen.seconds)
                 recorder.add(name, result)
     recorder.finish(recorder.means())
 

@@ -17,7 +17,7 @@ from benchmarks.models import operators
 from tcompiler.cli.bench import Bench, report
 from tcompiler.cli.bench.flops import model_flops, random_inputs, taps
 from tcompiler.cli.bench.onnx_torch import TorchModel
-from tcompiler.cli.bench.rounds import MeasureError, Worker, max_relative_error
+from tcompiler.cli.bench.rounds import MeasureError, Subject, Worker, max_relative_error
 from tcompiler.errors import UserError
 
 
@@ -165,12 +165,14 @@ def test_a_system_that_refuses_or_dies_says_why_and_can_be_asked_again(tmp_path:
 
 
 def test_measuring_gives_every_system_a_row(tmp_path: Path) -> None:
-    file = models.build("mlp_odd")
+    file, second = models.build("mlp_odd"), models.build("mlp")
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
     with Bench(["onnxruntime", "torch"], 1) as bench:
-        both = bench.measure(file.path, file.inputs, rounds=3, flops=10**6, seconds=0.01)
-        one = bench.measure(file.path, file.inputs, rounds=2, flops=10**6, seconds=0.01, paths={"onnxruntime": broken})
+        (both,) = bench.measure(Subject(file.path, file.inputs, 10**6), rounds=3, seconds=0.01)
+        without = Subject(file.path, file.inputs, 10**6, paths={"onnxruntime": broken})
+        other = Subject(second.path, second.inputs, 10**6)
+        one, beside = bench.measure(without, other, rounds=2, seconds=0.01)
     assert [row["system"] for row in both["rows"]] == ["onnxruntime", "torch"]
     assert both["rows"][0]["max_rel_error"] == 0.0
     assert 0.0 < both["rows"][1]["max_rel_error"] < 1e-5
@@ -181,6 +183,9 @@ def test_measuring_gives_every_system_a_row(tmp_path: Path) -> None:
         assert row["gflops"] == pytest.approx(1.0 / row["median_ms"])
     assert set(one["rows"][0]) == {"system", "error"}
     assert one["rows"][1]["max_rel_error"] == 0.0
+    assert [set(row) for row in beside["rows"]] == [set(row) for row in both["rows"]]
+    assert [len(row["round_ms"]) for row in beside["rows"]] == [2, 2]
+    assert beside["model"] == str(other.path)
 
 
 def test_the_table_shows_failures_and_the_best_peer() -> None:

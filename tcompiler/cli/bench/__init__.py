@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tcompiler.cli.bench.rounds import Bench, Result
+from tcompiler.cli.bench.rounds import Bench, Result, Subject
 from tcompiler.cli.bench.systems import PEERS, SYSTEMS
 
-__all__ = ["PEERS", "SYSTEMS", "Bench", "Result", "run_bench"]
+__all__ = ["PEERS", "SYSTEMS", "Bench", "Result", "Subject", "run_bench"]
 
 
 def run_bench(
@@ -39,6 +39,6 @@ def run_bench(
 
     inputs, flops = random_inputs(model_path, shapes=shapes), model_flops(model_path, shapes)
     with Bench([*against, "tcompiler"], threads) as bench:
-        result = bench.measure(model_path, inputs, rounds=rounds, flops=flops)
+        (result,) = bench.measure(Subject(model_path, inputs, flops), rounds=rounds)
     result["rows"].sort(key=lambda row: row["system"] != "tcompiler")
     return result

@@ -1,4 +1,4 @@
-"""Alternating rounds: one process per system and one for the machine's peak, so that they do not disturb each other.
+"""Alternating rounds: a process per system and model, one for the machine's peak, so that none disturbs another.
 
 Thread pools that spin disturb each other inside one process, and a machine's clock drifts over seconds. So every round
 gives each system a short turn, in an order that rotates, and what is reported is the median over the rounds.
@@ -6,6 +6,7 @@ gives each system a short turn, in an order that rotates, and what is reported i
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import select
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, TypedDict
@@ -58,6 +60,25 @@ class Result(TypedDict):
     tile_gflops: float | None
     flops: int
     rows: list[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model to measure.
+
+    Args:
+        path: The model, an ONNX file.
+        inputs: Arrays by input name.
+        flops: Floating-point operations of one call, for the rates.
+        dtype: Of which type the peak is measured.
+        paths: For a system that reads another file than `path`.
+    """
+
+    path: str | Path
+    inputs: Mapping[str, Array]
+    flops: int
+    dtype: str = "f32"
+    paths: Mapping[str, str | Path] = field(default_factory=dict)
 
 
 class MeasureError(UserError):
@@ -155,6 +176,16 @@ class Worker:
         return f"{lines[-1]} ({how})" if lines else how
 
 
+@dataclass(slots=True)
+class _Run:
+    """A model that is being measured: the systems that run it, and what they did in each of their turns."""
+
+    subject: Subject
+    ready: list[Worker] = field(default_factory=list)
+    rows: dict[str, Row] = field(default_factory=dict)
+    turns: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+
+
 class Bench:
     """Systems ready to be measured at one thread count; a context manager that ends their processes.
 
@@ -172,9 +203,9 @@ class Bench:
                 raise UserError(f"no system is named {system!r}; there are: {', '.join(SYSTEMS)}")
         self.threads = threads
         self._folder = tempfile.TemporaryDirectory(prefix="tcompiler-bench-")
-        folder = Path(self._folder.name)
-        self._workers = [Worker(system, threads, folder / f"{system}.log") for system in systems]
-        self._peak = Worker("peak", threads, folder / "peak.log")
+        self._systems = tuple(systems)
+        self._workers: list[list[Worker]] = []
+        self._peak = Worker("peak", threads, self._log("peak"))
 
     def __enter__(self) -> Bench:
         return self
@@ -182,77 +213,86 @@ class Bench:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for worker in (*self._workers, self._peak):
+        for worker in (*itertools.chain(*self._workers), self._peak):
             worker.close()
         self._folder.cleanup()
 
-    def measure(
-        self,
-        model: str | Path,
-        inputs: Mapping[str, Array],
-        *,
-        rounds: int,
-        flops: int,
-        dtype: str = "f32",
-        seconds: float = 0.15,
-        paths: Mapping[str, str | Path] | None = None,
-    ) -> Result:
-        """Measure one model with every system.
+    def measure(self, *subjects: Subject, rounds: int, seconds: float = 0.15) -> list[Result]:
+        """Measure models with every system.
+
+        What is measured together takes turns within each round, so that the figures of one model compare with those
+        of another whatever else the machine does meanwhile.
 
         Args:
-            model: Path of the model, an ONNX file.
-            inputs: Arrays by input name.
-            rounds: How many turns each system gets.
-            flops: Floating-point operations of one call, for the rates.
-            dtype: Of which type the peak is measured.
+            *subjects: The models.
+            rounds: How many turns each system gets with each model.
             seconds: Length of a turn; at least three calls are made.
-            paths: For a system that reads another file than `model`.
 
         Returns:
-            The figures; a system that cannot run the model has a row with its error.
+            The figures of each model; a system that cannot run it has a row with its error.
         """
-        rows: dict[str, Row] = {}
-        ready: list[Worker] = []
+        while len(self._workers) < len(subjects):
+            number = len(self._workers)
+            self._workers.append([Worker(s, self.threads, self._log(f"{s}.{number}")) for s in self._systems])
+        runs = [self._load(s, w, seconds) for s, w in zip(subjects, self._workers, strict=False)]
+        for i in range(rounds):
+            for run in runs:
+                self._turn(run, i, seconds)
+        return [self._result(run) for run in runs]
+
+    def _log(self, name: str) -> Path:
+        return Path(self._folder.name) / f"{name}.log"
+
+    def _load(self, subject: Subject, workers: Sequence[Worker], seconds: float) -> _Run:
+        """Every system reads a model and runs it for a while."""
+        run = _Run(subject)
         reference: list[Array] | None = None
         given = Path(self._folder.name) / "inputs.npz"
-        np.savez(given, *inputs.values())
-        for worker in self._workers:
-            path = str((paths or {}).get(worker.system, model))
+        np.savez(given, *subject.inputs.values())
+        for worker in workers:
+            path = str(subject.paths.get(worker.system, subject.path))
             results = given.with_name("outputs.npz")
             try:
                 loaded = worker.request(op="load", path=path, threads=self.threads)
-                worker.request(op="inputs", path=str(given), names=list(inputs))
+                worker.request(op="inputs", path=str(given), names=list(subject.inputs))
                 worker.request(op="outputs", path=str(results))
                 worker.request(op="round", seconds=seconds / 3, calls=2)  # warm up
             except MeasureError as error:
-                rows[worker.system] = {"system": worker.system, "error": str(error)}
+                run.rows[worker.system] = {"system": worker.system, "error": str(error)}
                 continue
             with np.load(results) as archive:
                 outputs = [archive[name] for name in archive.files]
             reference = outputs if reference is None else reference
-            rows[worker.system] = {
+            run.rows[worker.system] = {
                 "system": worker.system,
                 "compile_s": loaded["seconds"],
                 "max_rel_error": max_relative_error(outputs, reference),
             }
-            ready.append(worker)
-        turns: dict[str, list[dict[str, float]]] = {worker.system: [] for worker in (*ready, self._peak)}
-        for i in range(rounds):
-            order = [*ready, self._peak]
-            start = i % len(order)
-            for worker in order[start:] + order[:start]:
-                time.sleep(_SETTLE_S)
-                if worker is self._peak:
-                    turn = self._ceilings(dtype, seconds)
-                else:
-                    turn = worker.request(op="round", seconds=seconds, calls=3)
-                turns[worker.system].append(turn)
-        peaks, tiles = ([turn[key] for turn in turns["peak"] if key in turn] for key in ("gflops", "tile_gflops"))
-        for worker in ready:
-            times = [turn["median_ms"] for turn in turns[worker.system]]
-            row = rows[worker.system]
+            run.ready.append(worker)
+        return run
+
+    def _turn(self, run: _Run, i: int, seconds: float) -> None:
+        """Round number i of a model: every system that runs it, and the peak."""
+        order = [*run.ready, self._peak]
+        start = i % len(order)
+        for worker in order[start:] + order[:start]:
+            time.sleep(_SETTLE_S)
+            if worker is self._peak:
+                turn = self._ceilings(run.subject.dtype, seconds)
+            else:
+                turn = worker.request(op="round", seconds=seconds, calls=3)
+            run.turns.setdefault(worker.system, []).append(turn)
+
+    def _result(self, run: _Run) -> Result:
+        """What the turns come to."""
+        flops = run.subject.flops
+        ceilings = run.turns[self._peak.system]
+        peaks, tiles = ([turn[key] for turn in ceilings if key in turn] for key in ("gflops", "tile_gflops"))
+        for worker in run.ready:
+            times = [turn["median_ms"] for turn in run.turns[worker.system]]
+            row = run.rows[worker.system]
             row["median_ms"] = statistics.median(times)
-            row["min_ms"] = min(turn["min_ms"] for turn in turns[worker.system])
+            row["min_ms"] = min(turn["min_ms"] for turn in run.turns[worker.system])
             row["gflops"] = flops / row["median_ms"] / 1e6
             # Round by round, so that a clock that drifts moves both sides of the ratio.
             row["of_peak"] = statistics.median(flops / ms / 1e6 / peak for ms, peak in zip(times, peaks, strict=True))
@@ -261,12 +301,12 @@ class Bench:
             )
             row["round_ms"] = times
         return {
-            "model": str(model),
+            "model": str(run.subject.path),
             "threads": self.threads,
             "peak_gflops": statistics.median(peaks),
             "tile_gflops": statistics.median(tiles) if tiles else None,
             "flops": flops,
-            "rows": list(rows.values()),
+            "rows": list(run.rows.values()),
         }
 
     def _ceilings(self, dtype: str, seconds: float) -> dict[str, float]:
