@@ -114,6 +114,15 @@ def test_rows_run_on_from_line_to_line(
     assert bool(fused) == flat, text
 
 
+def test_rows_do_not_run_on_where_panels_would_pass_more_often_than_the_cache_holds(tmp_path: Path) -> None:
+    # tiles of 5 rows and four vectors read 636 KB each, those of 13 and two 318
+    node = helper.make_node("Conv", ["x", "w"], ["y"], strides=[2, 2], pads=[1] * 4)
+    path = write(tmp_path / "m.onnx", [node], {"x": normal(1, 276, 25, 26)}, {"w": normal(241, 276, 3, 3)})
+    text = traces(path, "znver5")
+    assert 'sch.fuse("v1_laid_h"' not in text
+    assert 'sch.split("v1_laid_k", [None, 32])' in text
+
+
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_windows_that_overlap_stay_a_loop(tmp_path: Path, stride: int, dilation: int) -> None:

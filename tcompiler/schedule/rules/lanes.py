@@ -22,6 +22,7 @@ from tcompiler.schedule.rules.last_columns import Last, last_columns
 from tcompiler.schedule.rules.last_places import streamed_cycles
 from tcompiler.schedule.rules.packing import packable, rows_apart, stays_near
 from tcompiler.schedule.rules.plan import Plan, make_plan
+from tcompiler.schedule.rules.row_blocks import crowded
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import LINE_BYTES, Target
 from tcompiler.target.tile import SCATTER, Registers, Tile, cache_ways, far_bytes, near_bytes, room
@@ -204,17 +205,9 @@ def _lighter(
     other = make_plan(sch, block, target, constants=constants, lane=plan.lane, loaded=False, extents=plan.shape.extents)
     assert other is not None
     found = _cycles(other, target, constants, element)
-    if _crowded(plan, element, target) and not _crowded(other, element, target):
+    if crowded(plan, element, target) and not crowded(other, element, target):
         cycles *= CROWDED
     return (other, found) if found < cycles else (plan, cycles)
-
-
-def _crowded(plan: Plan, element: int, target: Target) -> bool:
-    """Whether a panel, the next one, and the rows that it meets in several tiles do not fit the level 2 cache."""
-    rows = sum(_elements(plan.shape.extents, o.strides) for o in plan.shape.operands if not o.moves(plan.lane))
-    across = prod(plan.shape.extents[v] for v in (plan.row, plan.line) if v is not None)
-    again = across > plan.tile.rows * plan.tile.lines
-    return again and 2 * plan.panel(element) + rows * element > target.l2_bytes
 
 
 def _shares(plan: Plan) -> bool:

@@ -20,6 +20,8 @@ from tcompiler.target.tile import Tile, far_bytes, near_bytes
 
 SUMS = 3
 """How often a part's sums go past the cache: out and in again, and their lines beside each other in few sets."""
+CROWDED = 1.1
+"""How much longer tiles of fewer rows take, as panels pass by more often, which do not stay in the level 2 cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,22 @@ def from_memory(plan: Plan, operand: Operand, element: int, target: Target) -> b
     """
     size = element * prod(e for v, e in plan.shape.extents.items() if operand.moves(v))
     return size > far_bytes(target)
+
+
+def crowded(plan: Plan, element: int, target: Target) -> bool:
+    """Whether a panel, the next one, and the rows that it meets in several tiles do not fit the level 2 cache.
+
+    Args:
+        plan: The plan.
+        element: Bytes of an element.
+        target: The machine.
+    """
+    extents = plan.shape.extents
+    moved = (o.strides for o in plan.shape.operands if not o.moves(plan.lane))
+    rows = sum(prod(e for v, e in extents.items() if strides.get(v, 0) != 0) for strides in moved)
+    across = prod(extents[v] for v in (plan.row, plan.line) if v is not None)
+    again = across > plan.tile.rows * plan.tile.lines
+    return again and 2 * plan.panel(element) + rows * element > target.l2_bytes
 
 
 def in_parts(
@@ -191,7 +209,10 @@ def _choose(
         producer, problem = _problem(sch, plan, tile, rows, target, threads, constants)
         if copied is not None and plan.chunks > 1:
             problem = replace(problem, copied=True)
-        cost, blocking = choose_blocking(replace(problem, slowness=tile.cost / cycles, fused=tile.flat))
+        slowness = tile.cost / cycles
+        if tile.rows * tile.lines < plan.rows and crowded(replace(plan, tile=tile), problem.element, target):
+            slowness *= CROWDED
+        cost, blocking = choose_blocking(replace(problem, slowness=slowness, fused=tile.flat))
         choices.append(_Choice(cost, tile, problem, blocking, producer))
     return min(choices, key=lambda c: c.cost)
 
