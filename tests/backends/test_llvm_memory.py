@@ -441,7 +441,7 @@ def f(A: f32[{rows}, {columns}], B: out(f32[{rows}, {lanes}])):
 # Neighbouring taps read the same vectors, but for those that would begin or end outside of the data.
 for step, taps in ((2, 3), (3, 3), (2, 5), (3, 7)):
     for lanes in (5, 12, 16, 21):
-        for pad in (0, 1):
+        for pad in (0, 1, 3):
             columns = step * (lanes - 1) + taps - 2 * pad
             at = f"w * {step} + t - {pad}"
             read = f"A[v, {at}]"
@@ -449,6 +449,26 @@ for step, taps in ((2, 3), (3, 3), (2, 5), (3, 7)):
                 read = f"select(({at} >= 0) & ({at} < {columns}), {read}, f32(0.0))"
             numbers = {"rows": 3, "columns": columns, "taps": taps, "lanes": lanes, "element": read}
             case(f"{taps} taps of every {step} in {lanes} lanes, {pad} outside", TAPS.format(**numbers))
+
+# What lies in front of a line is the end of the one before.
+case(
+    "taps around lines that follow each other",
+    """
+def f(A: f32[5, 9], B: out(f32[4, 4])):
+    for s in unrolled(12):
+        for i in unrolled(4):
+            for r in unrolled(2):
+                for j in vectorized(4):
+                    with block("sum"):
+                        v = spatial(4, i)
+                        w = spatial(4, j)
+                        t = reduce(12, s)
+                        u = reduce(2, r)
+                        with init():
+                            B[v, w] = f32(0.0)
+                        B[v, w] += select((w * 2 + t - 5 >= 0) & (w * 2 + t - 5 < 9), A[v + u, w * 2 + t - 5], f32(0.0))
+""",
+)
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -474,10 +494,20 @@ def f(A: f32[13], B: out(f32[13]), C: out(f32[13])):
     assert code.count("@llvm.masked.load.v16f32.p0(ptr align") == 1
 
 
-@pytest.mark.parametrize(("taps", "vectors"), [(2, 2), (3, 4), (4, 4), (5, 6)])
-def test_neighbouring_taps_read_the_same_vectors(taps: int, vectors: int) -> None:
-    """Two of every other element, as no lane has one that lies between those of its neighbours."""
-    element, columns = "A[v, w * 2 + t]", 30 + taps
-    text = "@loop.function" + TAPS.format(rows=1, columns=columns, taps=taps, lanes=16, element=element)
-    code = generate(parsed(text), get("x86-64-v4"), "f").text
-    assert len(set(re.findall(r"= load <16 x float>, ptr (\S+),", code))) == vectors
+@pytest.mark.parametrize(
+    ("taps", "rows", "pad", "v3", "v4"),
+    [(2, 1, 0, 2, 2), (3, 1, 0, 4, 2), (4, 1, 0, 4, 2), (5, 1, 0, 6, 4), (3, 2, 0, 8, 4), (3, 2, 1, 6, 4)],
+)
+def test_neighbouring_taps_read_the_same_vectors(taps: int, rows: int, pad: int, v3: int, v4: int) -> None:
+    """Two of every other element in each row, as no lane has one that lies between those of its neighbours.
+
+    Where vectors are shuffled at will, a lane's neighbour has what a tap finds that is a step behind another one.
+    """
+    element, columns = f"A[v, w * 2 + t - {pad}]", 30 + taps - 2 * pad
+    if pad:
+        element = f"select((w * 2 + t - {pad} >= 0) & (w * 2 + t - {pad} < {columns}), {element}, f32(0.0))"
+    text = "@loop.function" + TAPS.format(rows=rows, columns=columns, taps=taps, lanes=16, element=element)
+    vector = r"= (?:load <16 x float>, ptr|call <16 x float> @llvm\.masked\.load\S+ align 4) (\S+),"
+    for machine, vectors in (("x86-64-v3", v3), ("x86-64-v4", v4)):
+        code = generate(parsed(text.replace("range", "unrolled")), get(machine), "f").text
+        assert len(set(re.findall(vector, code))) == vectors

@@ -71,7 +71,8 @@ class Memory(RegisterAccess):
         if c is not None and known_mask is not None:
             depth = self._load_depth(node.buffer, uniform)
             with self.w.at(depth):
-                ssa = self._load_strided(node.buffer, uniform, c, d, known_mask)
+                tap = self._load_tap(node, uniform, c, known_mask, sources)
+                ssa = tap or self._load_strided(node, uniform, c, known_mask)
             self.w.levels[depth].loads[key] = (ssa, sources)
             return Value(ssa, d, self.lanes)
         if c is None and known_mask is not None and (apart := self.lane_offsets(x)) is not None:
@@ -155,13 +156,81 @@ class Memory(RegisterAccess):
                 result = w.effect(f"shufflevector {vector} {result}, {vector} {spread}, <{n} x i32> <{mixed}>")
         return result
 
-    def _load_strided(self, buffer: str, first: Linear, step: int, d: DType, active: list[bool]) -> str:
+    def _load_tap(
+        self, node: Load, first: Linear, step: int, active: list[bool], sources: frozenset[str]
+    ) -> str | None:
+        """Every step-th element, one per lane, out of the vectors that neighbouring taps of a window are picked from.
+
+        The first tap decides where these begin. Those that are less than a step behind it are other elements of the
+        same vectors; those behind them are what one of the former has in its next lane, but for one element. Lanes
+        outside of a line hold zero, as vectors do there.
+
+        Args:
+            node: The element.
+            first: Where that of the first lane is.
+            step: How far apart the elements are.
+            active: The lanes that exist and are asked for.
+            sources: The buffers that the elements depend on.
+
+        Returns:
+            The vector; None where this does not fit.
+        """
+        n, d, buffer, extent = self.lanes, node.dtype, node.buffer, self.extent()
+        count = -(-step * extent // n)
+        fits = step > 1 and any(active) and count <= max(2, sum(active) // 2)
+        if not fits or d.bytes < 4 or not self.target.has("avx512vl"):
+            return None
+        column, length = self._column(node, step)
+        fixed = column is not None and not column.terms
+        begin = column.const if column is not None else 0
+        if active[:extent] != [not fixed or 0 <= begin + step * k < length for k in range(extent)]:
+            return None
+        loaded = self.w.top.loads
+        # one place may be behind a line and in front of the next one: what is out of the data depends on which it is
+        kind = (buffer, n, step, count, fixed)
+        keys = [(*kind, fixed and begin - k, linear_key(first + Linear(-k, {}))) for k in range(2 * step)]
+        ahead = next((k for k, known in enumerate(keys) if known in loaded), 0)
+        key, low = keys[ahead], first + Linear(-ahead, {})
+        if not fixed and not self._holds(buffer, low, count * n):
+            return None
+        loaded.setdefault(key, ("", sources))
+        for at in (k for k in range(0, count * n, n) if (key, "vector", k) not in loaded):
+            # out of the data nothing is read: lanes hold zero there, which is what taps in the padding ask for
+            inside = [not fixed or 0 <= begin - ahead + at + k < length for k in range(n)]
+            mask = None if all(inside) else literal_mask(inside)
+            vector = self._masked_load(d, self.pointer(buffer, low + Linear(at, {})), mask)
+            loaded[key, "vector", at] = (vector, sources)
+        start = ahead % step
+        if (key, "from", start) not in loaded:
+            parts = [(k, Value(loaded[key, "vector", k][0], d, n)) for k in range(0, count * n, n)]
+            loaded[key, "from", start] = (self._picked_apart(parts, [start + step * k for k in range(n)]), sources)
+        result = Value(loaded[key, "from", start][0], d, n)
+        if ahead < step:
+            return result.ssa
+        last = Value("zeroinitializer", d, n)
+        if active[extent - 1]:
+            address = self.pointer(buffer, first + Linear(step * (extent - 1), {}))
+            one = self._load_instruction(d, address, self.w.depth)
+            last = Value(self.w.effect(f"insertelement {last.type} poison, {value_type(d)} {one}, i64 0"), d, n)
+        known = start + step * extent < count * n
+        return self._shuffled(result, last, [k + 1 if k + 1 < extent or known else n for k in range(extent)], n).ssa
+
+    def _column(self, node: Load, step: int) -> tuple[Linear | None, int]:
+        """Where along a line of its buffer the first lane's element is, if there are lines, and their length."""
+        shape = self.buffers[node.buffer].shape
+        for i, stride, extent in zip(node.indices, self.strides(node.buffer), shape, strict=True):
+            place, c = self.split_lane(self.linear(i))
+            if stride == 1 and c == step:
+                return place, as_int(extent) or 0
+        return None, 0
+
+    def _load_strided(self, node: Load, first: Linear, step: int, active: list[bool]) -> str:
         """Every step-th element, one per lane: by shuffles of whole vectors, where these are half as many or fewer.
 
         Nothing in front of the first element that is asked for and nothing behind the last one is touched. Lanes that
         are not active hold zero.
         """
-        n, asked = self.lanes, [k for k, on in enumerate(active) if on]
+        n, d, buffer, asked = self.lanes, node.dtype, node.buffer, [k for k, on in enumerate(active) if on]
         depth, vector = self.w.depth, value_type(d, n)
         if not asked:
             return "zeroinitializer"
@@ -172,26 +241,38 @@ class Memory(RegisterAccess):
         low = first + Linear(start, {})
         if span > n:
             # the same vectors as for neighbouring taps of a window, where these lie in the buffer
-            ahead = low.const % abs(step)
+            column, _ = self._column(node, step)
+            ahead = ((column or first).const + start) % abs(step)
             shared, wide = low + Linear(-ahead, {}), -(-(ahead + span) // abs(step)) * abs(step)
             if -(-wide // n) == -(-span // n) and self._holds(buffer, shared, wide):
                 low, start, span = shared, start - ahead, wide
-        result = Value(self._load_part(d, self.pointer(buffer, low), min(span, n)), d, n)
-        places = [step * k - start if active[k] else -1 for k in range(n)]
+        parts = []
+        for at in (0, *(min(k, span - n) for k in range(n, span, n))):
+            part = self._load_part(d, self.pointer(buffer, low + Linear(at, {})), min(span, n))
+            parts.append((at, Value(part, d, n)))
+        result = self._picked_apart(parts, [step * k - start if active[k] else -1 for k in range(n)])
+        if len(asked) == self.extent():
+            return result
+        on = literal_mask(active)
+        return self.w.instruction(f"select <{n} x i1> {on}, {vector} {result}, {vector} zeroinitializer", depth)
+
+    def _picked_apart(self, parts: list[tuple[int, Value]], places: list[int]) -> str:
+        """Elements out of vectors that lie one behind the other.
+
+        Args:
+            parts: Where each vector begins, and the vector; what two of them have is taken from the former.
+            places: Of the elements; negative where there is none.
+        """
+        n, (_, result) = self.lanes, parts[0]
         picks = [p if p < n else -1 for p in places]
-        for begin in range(n, span, n):
-            at = min(begin, span - n)
-            part = Value(self._load_part(d, self.pointer(buffer, low + Linear(at, {})), n), d, n)
+        if len(parts) == 1:
+            return self._shuffled(result, Value("poison", result.dtype, n), picks, n).ssa
+        for begin, (at, part) in zip(range(n, n * len(parts), n), parts[1:], strict=True):
             # lanes that came before keep what they have, but for the first vector, which is still as in memory
             own = picks if begin == n else [k if 0 <= p < begin else -1 for k, p in enumerate(places)]
             picks = [n + p - at if begin <= p < begin + n else k for p, k in zip(places, own, strict=True)]
             result = self._shuffled(result, part, picks, n)
-        if span <= n:
-            result = self._shuffled(result, Value("poison", d, n), picks, n)
-        if len(asked) == self.extent():
-            return result.ssa
-        on = literal_mask(active)
-        return self.w.instruction(f"select <{n} x i1> {on}, {result.typed}, {vector} zeroinitializer", depth)
+        return result.ssa
 
     def _holds(self, buffer: str, first: Linear, count: int) -> bool:
         """Whether so many elements in a row lie in a buffer, wherever the loops around are."""
