@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -19,6 +20,7 @@ from tcompiler.ir.loop.verify import verify
 from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.schedule import Schedule, replay
 from tcompiler.schedule.rules.default import default_schedule
+from tcompiler.schedule.rules.dot_tiles import dot_tile
 from tcompiler.schedule.rules.dots import candidates
 from tcompiler.target.named import get, host
 from tests.backends.kernels import run
@@ -114,9 +116,9 @@ def instructions(function: Function) -> set[str]:
     return {s.name for s in walk(function.body) if isinstance(s, Intrinsic)}
 
 
-def checked(function: Function, target: str, threads: int = 1) -> Schedule:
+def checked(function: Function, target: str, threads: int = 1, constants: Collection[str] = ()) -> Schedule:
     """The default schedule, held against the program, and against itself from its trace."""
-    sch = default_schedule(function, host() if target == "host" else get(target), threads)
+    sch = default_schedule(function, host() if target == "host" else get(target), threads, constants)
     verify(sch.function)
     inputs = values(function)
     expected = evaluate(function, inputs)
@@ -146,6 +148,25 @@ def test_products_of_bytes(m: int, n: int, k: int, threads: int) -> None:
 def test_products_of_bytes_of_any_sign(a: str, b: str, transposed: bool) -> None:
     sch = checked(matmul(24, 20, 10, a, b, transposed=transposed), "host")
     assert instructions(sch.function)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("m, n, k", [(1, 48, 32), (1, 115, 23), (2, 37, 29), (3, 100, 5), (7, 63, 30)])
+@pytest.mark.parametrize("a, b, acc", [("u8", "i8", "i32"), ("i8", "u8", "i32"), ("bf16", "bf16", "f32")])
+def test_few_rows_pay_for_constants_that_are_packed_ahead(
+    m: int, n: int, k: int, threads: int, a: str, b: str, acc: str
+) -> None:
+    function = matmul(m, n, k, a, b, acc)
+    assert instructions(checked(function, "znver5", threads, ["B"]).function)
+    assert not instructions(checked(function, "znver5", threads).function)
+    checked(function, "host", threads, ["B"])
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_tiles_of_few_rows_have_accumulators_to_wait_for(rows: int) -> None:
+    for columns in (768, 1000, 3072):
+        name, height, vectors = dot_tile(rows, columns, "x86.dot_u8i8x16", 16, get("znver5"))
+        assert height * vectors >= 3, (name, columns)
 
 
 def test_wide_integers_are_multiplied_as_they_are() -> None:

@@ -6,8 +6,9 @@ from tcompiler.backends.llvm.instructions import FROM_MEMORY, INSTRUCTIONS
 from tcompiler.target.model import pace
 from tcompiler.target.target import Target
 
-LATENCY = 4
-"""Cycles from one accumulation to the next on the same register, where one instruction multiplies and adds."""
+LATENCY = 6
+"""Cycles from one accumulation to the next on the same register, where one instruction multiplies and adds: those of
+bf16, and of bytes with what a step waits for beside it."""
 ADDED = 3.2
 """Products and additions of integers that a core starts in a cycle, where they are instructions of their own."""
 LOADED = 1 / 16
@@ -20,8 +21,8 @@ SHARED = 0.32
 """Cycles for each instruction, while the core's other thread is as busy."""
 SHARED_LOAD = 0.72
 """Cycles for each load then."""
-STREAMED = 16.0
-"""Bytes of panels that arrive in a cycle from the level 2 cache, beside what else is read."""
+STREAMED = 0.8
+"""Part of what may arrive from the level 2 cache that panels do, beside what else is read."""
 
 
 def dot_tile(rows: int, columns: int, mapped: str, lanes: int, target: Target) -> tuple[str, int, int]:
@@ -61,7 +62,7 @@ def _step_cycles(height: int, vectors: int, lanes: int, name: str, target: Targe
     instruction, pairs = INSTRUCTIONS[name], height * vectors
     operations, read = instruction.operations(target), pairs if instruction.memory else vectors
     loads = height + read
-    streamed = vectors * lanes * 4 / STREAMED
+    streamed = vectors * lanes * 4 / (STREAMED * pace(target).near_bytes)
     if operations == 1:
         return max(pairs / 2 + LOOP + loads * LOADED, loads / 2, streamed, LATENCY)
     alone = max(pairs * operations / ADDED, pairs * (operations - 1) * pace(target).fma, loads * LOAD, streamed)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from tcompiler.backends.llvm.instructions import INSTRUCTIONS, available
 from tcompiler.ir import dtypes as dt
@@ -109,7 +110,7 @@ def _quickest(sch: Schedule, block: str, target: Target, threads: int, constants
     found = find_block(sch.function, block)
     if not _is_product(found):
         return False
-    mappings = sorted(candidates(sch, found, target), key=lambda m: m.cost)
+    mappings = sorted(candidates(sch, found, target, constants), key=lambda m: m.cost)
     if any(attempt(sch, _schedule, sch, block, m, target, threads, constants) for m in mappings):
         return True
     return _wider(found) and attempt(sch, _widened, sch, block, target, threads, constants)
@@ -132,13 +133,14 @@ def _is_product(block: Block) -> bool:
     )
 
 
-def candidates(sch: Schedule, block: Block, target: Target) -> Iterator[Mapping]:
+def candidates(sch: Schedule, block: Block, target: Target, constants: Collection[str] = ()) -> Iterator[Mapping]:
     """Every way in which an instruction of the target fits a sum of products of two factors.
 
     Args:
         sch: The schedule.
         block: The sum.
         target: The machine.
+        constants: Inputs known at compile time.
     """
     shape = shape_of(sch.function, block)
     assert isinstance(block.body, Update)
@@ -147,6 +149,7 @@ def candidates(sch: Schedule, block: Block, target: Target) -> Iterator[Mapping]
     pair = factors(block.body.values[0])
     accumulated = block.body.targets[0].dtype
     inside = [free_vars(f) for f in pair]
+    packed = [free_vars(f) for f in pair if not {load.buffer for load in loads(f)} <= set(constants)]
     for name in INSTRUCTIONS:
         if not available(name, target) or INSTRUCTIONS[name].memory:
             continue
@@ -168,7 +171,7 @@ def candidates(sch: Schedule, block: Block, target: Target) -> Iterator[Mapping]
                         continue
                     row = _best_row(shape, rows)
                     operations = INSTRUCTIONS[name].operations(target)
-                    cost = _cost(shape, lanes, pack, operations, lane, step, inside)
+                    cost = _cost(shape, lanes, pack, operations, lane, step, packed)
                     if cost is not None:
                         yield Mapping(name, lanes, pack, types, every, lane, step, row, cost)
 
@@ -195,25 +198,30 @@ def _plain(factor: Scalar, var: Var) -> bool:
 
 
 def _cost(
-    shape: Shape, lanes: int, pack: int, operations: int, lane: Var, step: Var, inside: list[frozenset[Var]]
+    shape: Shape, lanes: int, pack: int, operations: int, lane: Var, step: Var, packed: list[frozenset[Var]]
 ) -> float | None:
-    """Instructions that a mapping takes, padding included; None where too little is computed to pay for packing."""
+    """Instructions that a mapping takes, padding included; None where too little is computed to pay for packing.
+
+    Args:
+        shape: The contraction.
+        lanes: Lanes of the instruction.
+        pack: Its products per lane.
+        operations: Instructions that it stands for.
+        lane: The iter var along its lanes.
+        step: The iter var along its products.
+        packed: What each factor depends on that is packed in every call.
+    """
     points = shape.points()
     padded = points / (shape.extents[lane] * shape.extents[step])
     padded *= -(-shape.extents[lane] // lanes) * -(-shape.extents[step] // pack)
-    packed = []
-    for used in inside:
-        size = 1
-        for v in used:
-            size *= shape.extents.get(v, 1)
-        packed.append(size)
-    if points < LEAST * max(packed):
+    sizes = [prod(shape.extents.get(v, 1) for v in used) for used in packed]
+    if points < LEAST * max(sizes, default=0):
         return None
     results = 1
     for v in shape.spatial:
         results *= shape.extents[v]
     scattered = 0 if shape.target.strides.get(lane) == 1 else results
-    return padded * operations + scattered + sum(packed) / 8
+    return padded * operations + scattered + sum(sizes) / 8
 
 
 def _schedule(sch: Schedule, block: str, m: Mapping, target: Target, threads: int, constants: Collection[str]) -> bool:
