@@ -55,9 +55,10 @@ RETURNED = 3.5
 STORED = 0.375
 """Cycles for each time that a vector of sums is shuffled as these are transposed in registers, stored rows side by side
 included."""
-SLID, APART, CROSSED = (1.05, 0.0), (1.4, 2.5), (1.8, 4.0)
+SLID, APART, CROSSED, SHARED = (1.05, 0.0), (1.4, 2.5), (1.8, 4.0), (1.7, 0.0)
 """Loads for a multiply-add whose lanes slide over an image (its weight and a part of a vector of data), and cycles
-around all taps of a vector: where lanes read elements side by side, every other one of one vector, and of several."""
+around all taps of a vector: where lanes read elements side by side, every other one of one vector, and of several; of
+several that neighbouring taps share, as they do where vectors are shuffled at will."""
 WRITTEN_OUT = 256
 """Multiply-adds of a tile that are written out."""
 LONG = 1024
@@ -187,9 +188,10 @@ def _sliding(slid: Windows, target: Target) -> float:
     places = prod(extents[v] for v in slid.shape.spatial) // extents[slid.lane]
     width, step = target.vector_lanes(BITS), abs(slid.data.strides.get(slid.lane) or 1)
     whole, rest = divmod(extents[slid.lane], width)
+    crossed = SHARED if target.has("avx512vl") else CROSSED
     total = 0.0
     for count, lanes in (n for n in ((whole, width), (1, rest)) if all(n)):
-        loads, around = SLID if step == 1 else APART if lanes * step <= width else CROSSED
+        loads, around = SLID if step == 1 else APART if lanes * step <= width else crossed
         total += count * (taps * loads * pace(target).load + around)
     return places * total
 
