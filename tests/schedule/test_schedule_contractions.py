@@ -123,6 +123,22 @@ def test_rows_do_not_run_on_where_panels_would_pass_more_often_than_the_cache_ho
     assert 'sch.split("v1_laid_k", [None, 32])' in text
 
 
+def test_threads_share_the_panels_of_each_part_of_a_reduction(tmp_path: Path) -> None:
+    # seven panels and a last one, which threads begin with together; of seven lines one has four and one three
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4)
+    path = write(tmp_path / "m.onnx", [node], {"x": normal(1, 559, 7, 6)}, {"w": normal(510, 559, 3, 3)})
+    text = traces(path, "znver5", threads=2)
+    assert 'sch.peel("v1_laid_r"' in text  # the parts
+    assert re.findall(r'sch.parallel\("(v1_laid_\w+)"', text) == ["v1_laid_k_0"]
+
+
+def test_a_copy_that_all_panels_read_stays_with_its_thread(tmp_path: Path) -> None:
+    # two blocks of four panels of places, each with its copy, against 42 tiles of filters that would read one block's
+    node = helper.make_node("Conv", ["x", "w"], ["y"])
+    path = write(tmp_path / "m.onnx", [node], {"x": normal(1, 512, 28, 28)}, {"w": normal(256, 512, 1, 1)})
+    assert re.findall(r'sch.parallel\("(v1_\w+)"', traces(path, "znver5", threads=2))[0] == "v1_hw_0_0"
+
+
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_windows_that_overlap_stay_a_loop(tmp_path: Path, stride: int, dilation: int) -> None:

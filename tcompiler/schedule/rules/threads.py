@@ -29,6 +29,8 @@ LEAST = 2000.0
 """Nanoseconds of work on one thread that are not worth a fork."""
 FORK = 500.0
 """Nanoseconds of a fork and join, and of fetching from another core's cache what the first iterations read."""
+FETCH = 0.15
+"""Nanoseconds that a byte from another core's cache takes, with the waiting for what that core is late with."""
 STEP = 0.03
 """Nanoseconds of a step of a reduction, in vectors."""
 POINT = 0.1
@@ -93,7 +95,8 @@ def parallelize(
             pass
         elif name in keep:
             whole = _whole(sch, name) if extent < MOST * threads else extent
-            choices.append(_Choice((name,), _time(cost, whole, extent - whole, threads, forks)))
+            passed = FETCH * forks * _passed(sch, outer[0], name) * (threads - 1) / threads
+            choices.append(_Choice((name,), _time(cost, whole, extent - whole, threads, forks) + passed))
         elif len(chain) == position:
             chain.append(name)
             count = prod(sch.extent(n) or 1 for n in chain)
@@ -258,16 +261,13 @@ def _time(cost: float, whole: int, rest: int, threads: int, forks: int) -> float
     Args:
         cost: Nanoseconds on one thread.
         whole: Iterations of the loop that are shared.
-        rest: Iterations that are cut off behind them; outside all loops threads begin with them together, or share
-            them on their own.
+        rest: Iterations that are cut off behind them; threads begin with them together, or share them on their own.
         threads: Threads that share it.
         forks: How often it is run.
     """
     each = cost / (whole + rest)
     late = each / UNEVEN if whole else 0.0
-    turns: float = ceil(whole / threads) + rest
-    if forks == 1:
-        turns = min(ceil((whole + rest) / threads), turns - rest + rest / threads)
+    turns = min(ceil((whole + rest) / threads), ceil(whole / threads) + rest / threads)
     return each * turns + late + forks * FORK
 
 
@@ -286,6 +286,17 @@ def _interleaved(sch: Schedule, name: str, threads: int) -> bool:
         if step % LINE_BYTES and step * share < STRETCH and inside > step:
             return True
     return False
+
+
+def _passed(sch: Schedule, nest: str, name: str) -> int:
+    """Bytes that a loop reads of what stands beside it in a nest, and one thread would keep to itself."""
+    inside = set(sch.blocks_under(name))
+    read = {b for n in inside for b in touched(find_block(sch.function, n)).reads}
+    beside = (n for n in sch.blocks_under(nest) if n not in inside)
+    written = {b for n in beside for b in touched(find_block(sch.function, n)).writes} & read
+    buffers = buffer_table(sch.function)
+    kept = (buffers[b] for b in written if buffers[b].scope == "local")
+    return sum(b.dtype.bytes * prod(as_int(e) or 0 for e in b.shape) for b in kept)
 
 
 def _even(count: int, threads: int) -> bool:
