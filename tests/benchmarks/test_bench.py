@@ -172,7 +172,7 @@ def test_measuring_gives_every_system_a_row(tmp_path: Path) -> None:
         (both,) = bench.measure(Subject(file.path, file.inputs, 10**6), rounds=3, seconds=0.01)
         without = Subject(file.path, file.inputs, 10**6, paths={"onnxruntime": broken})
         other = Subject(second.path, second.inputs, 10**6)
-        one, beside = bench.measure(without, other, rounds=2, seconds=0.01)
+        beside, one = bench.measure(other, without, rounds=2, seconds=0.01)
     assert [row["system"] for row in both["rows"]] == ["onnxruntime", "torch"]
     assert both["rows"][0]["max_rel_error"] == 0.0
     assert 0.0 < both["rows"][1]["max_rel_error"] < 1e-5

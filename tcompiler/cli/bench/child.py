@@ -2,14 +2,16 @@
 
 Run as `python -m tcompiler.cli.bench.child SYSTEM`. It answers each line on standard input with one line:
 
-    {"op": "load", "path", "threads"}                → {"seconds"}            read or compile a model
-    {"op": "inputs", "path", "names"}                → {}                     take the arrays of an .npz file
-    {"op": "outputs", "path"}                        → {}                     run once, save the outputs as .npz
-    {"op": "round", "seconds", "calls"}              → {"median_ms", "min_ms", "calls"}
+    {"op": "drop"}                                   → {}                     forget all models
+    {"op": "load", "slot", "path", "threads"}        → {"seconds"}            read or compile a model, one per slot
+    {"op": "inputs", "slot", "path", "names"}        → {}                     take the arrays of an .npz file
+    {"op": "outputs", "slot", "path"}                → {}                     run once, save the outputs as .npz
+    {"op": "round", "slot", "seconds", "calls"}      → {"median_ms", "min_ms", "calls"}
     {"op": "peak", "dtype", "threads", "seconds"}    → {"gflops"}             the peak of a type's multiply-adds
     {"op": "tile", "dtype", "threads", "seconds"}    → {"gflops"}             a register tile's with its loads
 
-A `UserError` of ours is answered as {"error": message}; any other failure ends the process with its traceback.
+The slot is 0 unless told. A `UserError` of ours is answered as {"error": message}; any other failure ends the process
+with its traceback.
 Between requests the process only waits on the pipe, so that it does not disturb the others' rounds.
 """
 
@@ -30,33 +32,36 @@ from tcompiler.errors import InternalError, UserError
 
 
 class _Child:
-    """What one process holds: the model it loaded last and the inputs it runs on."""
+    """What one process holds: the models that it loaded, and their calls with the inputs they run on, by slot."""
 
     def __init__(self, system: str) -> None:
         self._system = system
-        self._prepare: Prepare | None = None
-        self._call: Call | None = None
+        self._models: dict[int, Prepare] = {}
+        self._calls: dict[int, Call] = {}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        slot = request.get("slot", 0)
         match request["op"]:
+            case "drop":
+                self._models.clear()
+                self._calls.clear()
+                return {}
             case "load":
-                self._prepare = self._call = None
                 importlib.import_module(self._system)  # systems are named after their packages; not part of the time
                 start = time.perf_counter()
-                self._prepare = SYSTEMS[self._system](request["path"], request["threads"])
+                self._models[slot] = SYSTEMS[self._system](request["path"], request["threads"])
                 return {"seconds": time.perf_counter() - start}
             case "inputs":
-                assert self._prepare is not None
                 with np.load(request["path"]) as archive:
                     arrays = [archive[name] for name in archive.files]
                 inputs: dict[str, Array] = dict(zip(request["names"], arrays, strict=True))
-                self._call = self._prepare(inputs)
+                self._calls[slot] = self._models[slot](inputs)
                 return {}
             case "outputs":
-                np.savez(request["path"], *self._ready()())
+                np.savez(request["path"], *self._calls[slot]())
                 return {}
             case "round":
-                return self._round(request["seconds"], request["calls"])
+                return _round(self._calls[slot], request["seconds"], request["calls"])
             case "peak":
                 from tcompiler.target.peak import DOTS, dot_peak, fma_peak
 
@@ -69,19 +74,16 @@ class _Child:
             case other:
                 raise InternalError(f"the measuring process was asked for {other!r}")
 
-    def _ready(self) -> Call:
-        assert self._call is not None, "no inputs were given"
-        return self._call
 
-    def _round(self, seconds: float, calls: int) -> dict[str, Any]:
-        call, clock = self._ready(), time.perf_counter_ns
-        times: list[int] = []
-        end = clock() + int(seconds * 1e9)
-        while len(times) < calls or clock() < end:
-            start = clock()
-            call()
-            times.append(clock() - start)
-        return {"median_ms": statistics.median(times) / 1e6, "min_ms": min(times) / 1e6, "calls": len(times)}
+def _round(call: Call, seconds: float, calls: int) -> dict[str, Any]:
+    clock = time.perf_counter_ns
+    times: list[int] = []
+    end = clock() + int(seconds * 1e9)
+    while len(times) < calls or clock() < end:
+        start = clock()
+        call()
+        times.append(clock() - start)
+    return {"median_ms": statistics.median(times) / 1e6, "min_ms": min(times) / 1e6, "calls": len(times)}
 
 
 def main() -> None:

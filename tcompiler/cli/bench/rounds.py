@@ -1,4 +1,4 @@
-"""Alternating rounds: a process per system and model, one for the machine's peak, so that none disturbs another.
+"""Alternating rounds: one process per system and one for the machine's peak, so that they do not disturb each other.
 
 Thread pools that spin disturb each other inside one process, and a machine's clock drifts over seconds. So every round
 gives each system a short turn, in an order that rotates, and what is reported is the median over the rounds.
@@ -6,7 +6,6 @@ gives each system a short turn, in an order that rotates, and what is reported i
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import select
@@ -88,6 +87,9 @@ class MeasureError(UserError):
 class Worker:
     """A process that runs one system.
 
+    Attributes:
+        ended: How many processes of it have ended.
+
     Args:
         system: A key of `SYSTEMS`, or "peak".
         threads: Thread count, also set in the environment of the process.
@@ -96,6 +98,7 @@ class Worker:
 
     def __init__(self, system: str, threads: int, log: Path) -> None:
         self.system, self.threads = system, threads
+        self.ended = 0
         self._log = log
         self._rest = b""
         self._process: subprocess.Popen[bytes] | None = None
@@ -134,6 +137,7 @@ class Worker:
             self._process.communicate()
             self._process = None
             self._rest = b""
+            self.ended += 1
 
     def _start(self) -> subprocess.Popen[bytes]:
         environment = os.environ | {name: str(self.threads) for name in _THREAD_VARIABLES}
@@ -178,10 +182,12 @@ class Worker:
 
 @dataclass(slots=True)
 class _Run:
-    """A model that is being measured: the systems that run it, and what they did in each of their turns."""
+    """A model that is being measured: the systems that run it, in which of their processes, and their turns."""
 
+    slot: int
     subject: Subject
     ready: list[Worker] = field(default_factory=list)
+    ended: dict[str, int] = field(default_factory=dict)
     rows: dict[str, Row] = field(default_factory=dict)
     turns: dict[str, list[dict[str, float]]] = field(default_factory=dict)
 
@@ -203,8 +209,7 @@ class Bench:
                 raise UserError(f"no system is named {system!r}; there are: {', '.join(SYSTEMS)}")
         self.threads = threads
         self._folder = tempfile.TemporaryDirectory(prefix="tcompiler-bench-")
-        self._systems = tuple(systems)
-        self._workers: list[list[Worker]] = []
+        self._workers = [Worker(system, threads, self._log(system)) for system in systems]
         self._peak = Worker("peak", threads, self._log("peak"))
 
     def __enter__(self) -> Bench:
@@ -213,15 +218,15 @@ class Bench:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for worker in (*itertools.chain(*self._workers), self._peak):
+        for worker in (*self._workers, self._peak):
             worker.close()
         self._folder.cleanup()
 
     def measure(self, *subjects: Subject, rounds: int, seconds: float = 0.15) -> list[Result]:
         """Measure models with every system.
 
-        What is measured together takes turns within each round, so that the figures of one model compare with those
-        of another whatever else the machine does meanwhile.
+        What is measured together takes turns within each round, in the same processes, so that the figures of one
+        model compare with those of another whatever else the machine does meanwhile.
 
         Args:
             *subjects: The models.
@@ -231,10 +236,11 @@ class Bench:
         Returns:
             The figures of each model; a system that cannot run it has a row with its error.
         """
-        while len(self._workers) < len(subjects):
-            number = len(self._workers)
-            self._workers.append([Worker(s, self.threads, self._log(f"{s}.{number}")) for s in self._systems])
-        runs = [self._load(s, w, seconds) for s, w in zip(subjects, self._workers, strict=False)]
+        runs = [self._load(slot, subject, seconds) for slot, subject in enumerate(subjects)]
+        for run in runs:
+            for worker in run.ready:
+                if run.ended[worker.system] != worker.ended:  # a later model ended the process that had this one, too
+                    self._give(worker, run)
         for i in range(rounds):
             for run in runs:
                 self._turn(run, i, seconds)
@@ -243,20 +249,27 @@ class Bench:
     def _log(self, name: str) -> Path:
         return Path(self._folder.name) / f"{name}.log"
 
-    def _load(self, subject: Subject, workers: Sequence[Worker], seconds: float) -> _Run:
-        """Every system reads a model and runs it for a while."""
-        run = _Run(subject)
-        reference: list[Array] | None = None
+    def _give(self, worker: Worker, run: _Run) -> float:
+        """A system reads a model and takes its inputs; the seconds of the former."""
+        path = str(run.subject.paths.get(worker.system, run.subject.path))
+        loaded = worker.request(op="load", slot=run.slot, path=path, threads=self.threads)
         given = Path(self._folder.name) / "inputs.npz"
-        np.savez(given, *subject.inputs.values())
-        for worker in workers:
-            path = str(subject.paths.get(worker.system, subject.path))
-            results = given.with_name("outputs.npz")
+        np.savez(given, *run.subject.inputs.values())
+        worker.request(op="inputs", slot=run.slot, path=str(given), names=list(run.subject.inputs))
+        return float(loaded["seconds"])
+
+    def _load(self, slot: int, subject: Subject, seconds: float) -> _Run:
+        """Every system reads a model and runs it for a while."""
+        run = _Run(slot, subject)
+        reference: list[Array] | None = None
+        results = Path(self._folder.name) / "outputs.npz"
+        for worker in self._workers:
             try:
-                loaded = worker.request(op="load", path=path, threads=self.threads)
-                worker.request(op="inputs", path=str(given), names=list(subject.inputs))
-                worker.request(op="outputs", path=str(results))
-                worker.request(op="round", seconds=seconds / 3, calls=2)  # warm up
+                if slot == 0:
+                    worker.request(op="drop")
+                compiling = self._give(worker, run)
+                worker.request(op="outputs", slot=slot, path=str(results))
+                worker.request(op="round", slot=slot, seconds=seconds / 3, calls=2)  # warm up
             except MeasureError as error:
                 run.rows[worker.system] = {"system": worker.system, "error": str(error)}
                 continue
@@ -265,10 +278,11 @@ class Bench:
             reference = outputs if reference is None else reference
             run.rows[worker.system] = {
                 "system": worker.system,
-                "compile_s": loaded["seconds"],
+                "compile_s": compiling,
                 "max_rel_error": max_relative_error(outputs, reference),
             }
             run.ready.append(worker)
+            run.ended[worker.system] = worker.ended
         return run
 
     def _turn(self, run: _Run, i: int, seconds: float) -> None:
@@ -280,7 +294,7 @@ class Bench:
             if worker is self._peak:
                 turn = self._ceilings(run.subject.dtype, seconds)
             else:
-                turn = worker.request(op="round", seconds=seconds, calls=3)
+                turn = worker.request(op="round", slot=run.slot, seconds=seconds, calls=3)
             run.turns.setdefault(worker.system, []).append(turn)
 
     def _result(self, run: _Run) -> Result:
