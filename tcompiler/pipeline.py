@@ -36,6 +36,7 @@ from tcompiler.runtime.assembly import assembly
 from tcompiler.runtime.package import Artifact
 from tcompiler.target.named import NAMED
 from tcompiler.target.target import Target
+from tcompiler.target.tile import hides_lines
 from tcompiler.transform.centred import CenterConstants
 from tcompiler.transform.chain import ChainContractions
 from tcompiler.transform.group import VIEW, Group
@@ -371,7 +372,7 @@ def lower_programs(c: Compilation) -> None:
             from tcompiler.ir.loop.text import print_function
             from tcompiler.lower.function import lower
         for kernel in c.kernels.values():
-            kernel.function = lower(kernel.program, kernel.layouts)
+            kernel.function = lower(kernel.program, kernel.layouts, hides_lines(c.target))
             c.texts[f"loop/{kernel.name}"] = print_function(kernel.function)
 
 

@@ -18,13 +18,15 @@ from tcompiler.lower.scatter import lower_scatter
 from tcompiler.lower.sort import lower_sort
 
 
-def lower(program: Program, layouts: Mapping[str, Layout] | None = None) -> Function:
+def lower(program: Program, layouts: Mapping[str, Layout] | None = None, lines: bool = True) -> Function:
     """Makes loop nests of every scope; a compute becomes one block with serial loops over its axes around it.
 
     Args:
         program: A verified program.
         layouts: Physical layouts of inputs and outputs by name; others are row-major. Expressions speak of logical
             indices; here they become physical ones.
+        lines: Whether padded data of planes may keep an image's lines, those of all channels together, where channels
+            are summed over. It is copied faster, and read faster if the machine brings a line for every step.
 
     Returns:
         A function that takes the program's inputs and outputs. Dimensions that are walked in step are one in it, so
@@ -34,7 +36,7 @@ def lower(program: Program, layouts: Mapping[str, Layout] | None = None) -> Func
         CompileError: If a sort is along an axis of symbolic extent.
     """
     program = take_out_factors(program)
-    program, layouts = merge_axes(program, propagate(program, layouts or {}))
+    program, layouts = merge_axes(program, propagate(program, layouts or {}, lines))
     unread = unread_results(program)
     nests = Nests((t for t in tensors(program).values() if t.name not in unread), layouts)
     body = seq(*(_scope(s, nests, {}) for s in program.scopes))

@@ -15,12 +15,13 @@ _LINE = 16
 """Elements of a cache line: fewer channels are not worth being moved side by side."""
 
 
-def propagate(program: Program, layouts: Mapping[str, Layout]) -> dict[str, Layout]:
+def propagate(program: Program, layouts: Mapping[str, Layout], lines: bool = True) -> dict[str, Layout]:
     """Gives inner tensors the axis order of what they are computed to or from, axis by axis.
 
     Args:
         program: A program.
         layouts: Layouts of its inputs and outputs; orders of axes are propagated, other layouts stay where they are.
+        lines: Whether padded data of planes may keep an image's lines.
 
     Returns:
         Layouts of inputs, outputs and inner tensors.
@@ -50,7 +51,8 @@ def propagate(program: Program, layouts: Mapping[str, Layout]) -> dict[str, Layo
             order = orders.get(reader)
             result[name] = _folded_layout(fold, table[name].shape, order)
         for load in _contracted(scope, folds.get(name), table) if order and scope.reduce_axes else ():
-            set_order(load.buffer, _by_lines(load, order or (), program, orders))
+            kept = _by_lines(load, order or (), program, orders) if lines else order
+            set_order(load.buffer, kept or ())
     for scope in program.scopes:
         if isinstance(scope, Compute):
             for load in _aligned(scope):

@@ -99,6 +99,22 @@ def far_bytes(target: Target) -> int:
     return max(target.l3_bytes // 3, 4 * target.l2_bytes)
 
 
+def hides_lines(target: Target) -> bool:
+    """Whether a tile computes for as long as a panel's vectors and a line of its rows take to arrive, at every step.
+
+    Rows that lie side by side across the reduction have a line of memory for each step, of which they need a part. With
+    16 registers of 256 bits a step of six rows is over before that has come from the level 2 cache; with 32 of 512 bits
+    it takes twice as long.
+
+    Args:
+        target: The machine.
+    """
+    sustained, size = pace(target), target.vector_bits // 8
+    rows = (target.vector_registers - 3) // 2
+    lines = LINE_BYTES + (rows - 1) * 4  # on average, of rows of four bytes that begin anywhere
+    return rows * 2 * sustained.fma > (2 * size + lines) / sustained.near_bytes
+
+
 def step_cycles(
     rows: int, vectors: int, shared: bool, panel_bytes: int, registers: Registers, loaded: bool = False
 ) -> float:
