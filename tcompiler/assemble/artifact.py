@@ -19,11 +19,13 @@ from tcompiler.plan.arena import Lifetime, plan_arena
 from tcompiler.runtime.manifest import FORMAT_VERSION, ConstantEntry, KernelEntry, Manifest, TensorEntry
 from tcompiler.runtime.memory import lay_out_constants, view_constant
 from tcompiler.runtime.package import Artifact
+from tcompiler.target.target import Target
 from tcompiler.transform.definitions import Definitions
 from tcompiler.transform.group import VIEW
 from tcompiler.transform.parts import places
 
 if TYPE_CHECKING:
+    from tcompiler.ir.loop.grammar import Function
     from tcompiler.pipeline import Compilation
 
 ENTRY = "tc_model"
@@ -31,14 +33,16 @@ ENTRY = "tc_model"
 
 def assemble(c: Compilation) -> Artifact:
     """Compiles the kernels of a scheduled model and puts the artifact together."""
-    finished, functions = dict(c.finished), {}
+    finished = dict(c.finished)
+    functions: dict[Target, dict[str, Function]] = {}
     if c.kernels:
         # What finishes a kernel is not loaded where all of them were found finished.
         from tcompiler.assemble.finish import finish
 
         for kernel in c.kernels.values():
             finished[kernel.name], needed = finish(kernel, c.texts, c.target)
-            functions.update(needed)
+            for target, some in needed.items():
+                functions.setdefault(target, {}).update(some)
     kernels = {name: finished[name] for name in dict.fromkeys(s.kernel for s in c.steps)}
     built: dict[str, BuiltKernel] = {}
 
@@ -50,7 +54,8 @@ def assemble(c: Compilation) -> Artifact:
     with c.watched("llvm", text):
         known = {} if c.records is None else c.records.built
         built.update(known)
-        built.update(build_kernels({k: f for k, f in functions.items() if k not in known}, c.target, c.target.cores))
+        for target, some in functions.items():
+            built.update(build_kernels({k: f for k, f in some.items() if k not in known}, target, c.target.cores))
         _keep(c, finished)
     with c.watched("prepare", lambda: ""):
         wanted, names = recipes(c, kernels, _roots(c))

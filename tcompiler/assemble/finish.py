@@ -13,13 +13,17 @@ from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.lower.pack import hoisted, pack_function
 from tcompiler.lower.work import executed_flops, program_bytes, program_flops
 from tcompiler.schedule.primitives.storage import mapped_shape, parse_index_map
+from tcompiler.target.named import maker
 from tcompiler.target.target import Target
 
 if TYPE_CHECKING:
     from tcompiler.pipeline import Kernel
+    from tcompiler.schedule.schedule import Schedule
 
 
-def finish(kernel: Kernel, texts: Mapping[str, str], target: Target) -> tuple[FinishedKernel, dict[str, Function]]:
+def finish(
+    kernel: Kernel, texts: Mapping[str, str], target: Target
+) -> tuple[FinishedKernel, dict[Target, dict[str, Function]]]:
     """Says what the artifact needs of a scheduled kernel.
 
     Args:
@@ -28,24 +32,25 @@ def finish(kernel: Kernel, texts: Mapping[str, str], target: Target) -> tuple[Fi
         target: The machine.
 
     Returns:
-        The finished kernel, and by their keys the functions whose objects it needs.
+        The finished kernel, and by their targets and keys the functions whose objects it needs.
 
     Raises:
         InternalError: If its schedule takes a constant in another layout than its steps say.
     """
-    assert kernel.schedule is not None
+    assert kernel.schedule is not None and kernel.function is not None
     found = hoisted(kernel.schedule.function, kernel.constants)
     function = found.function
     key = kernel_hash(function, target)
-    functions = {key: function}
+    preparing = maker(target)
+    functions: dict[Target, dict[str, Function]] = {target: {key: function}}
     packings = {}
-    steps_of = _packings(kernel)
+    steps_of = packing_functions(kernel.function, kernel.schedule)
     before = {name: tuple(steps) for name, steps in steps_of.items()}
     for name, last in found.packs.items():
         steps_of[name] = [*before.get(found.sources.get(name, name), ()), last]
     for name, steps in steps_of.items():
-        keys = [kernel_hash(f, target) for f in steps]
-        functions.update(zip(keys, steps, strict=True))
+        keys = [kernel_hash(f, preparing) for f in steps]
+        functions.setdefault(preparing, {}).update(zip(keys, steps, strict=True))
         packings[name] = tuple(
             Packing(k, _packed_shape(f), buffer_table(f)["packed"].dtype.name) for k, f in zip(keys, steps, strict=True)
         )
@@ -64,13 +69,23 @@ def finish(kernel: Kernel, texts: Mapping[str, str], target: Target) -> tuple[Fi
     return finished, functions
 
 
-def _packings(kernel: Kernel) -> dict[str, list[Function]]:
-    """The functions that bring inputs into the layouts which the schedule chose, in order."""
-    assert kernel.schedule is not None and kernel.function is not None
+def packing_functions(function: Function, schedule: Schedule) -> dict[str, list[Function]]:
+    """The functions that bring inputs into the layouts which a schedule chose, in order.
+
+    Args:
+        function: The loop program that was scheduled.
+        schedule: Its schedule.
+
+    Returns:
+        Functions from one buffer to another, "packed", by input.
+
+    Raises:
+        InternalError: If the schedule takes an input in another layout than its steps say.
+    """
     result: dict[str, list[Function]] = {}
-    buffers = buffer_table(kernel.function)
-    for step in kernel.schedule.trace.steps:
-        if step.primitive != "transform_layout" or step.args[0] not in kernel.function.inputs:
+    buffers = buffer_table(function)
+    for step in schedule.trace.steps:
+        if step.primitive != "transform_layout" or step.args[0] not in function.inputs:
             continue
         name = str(step.args[0])
         index_map = parse_index_map(str(step.args[1]))
@@ -78,11 +93,11 @@ def _packings(kernel: Kernel) -> dict[str, list[Function]]:
         packed = Buffer(name, source.dtype, mapped_shape(source, index_map))
         result.setdefault(name, []).append(pack_function(source, packed, index_map))
         buffers[name] = packed
-    final = buffer_table(kernel.schedule.function)
+    final = buffer_table(schedule.function)
     for name in result:
         if final[name].shape != buffers[name].shape:
             raise InternalError(
-                f"kernel {kernel.name} takes {name} as {final[name].shape}, packed as {buffers[name].shape}"
+                f"kernel {function.name} takes {name} as {final[name].shape}, packed as {buffers[name].shape}"
             )
     return result
 

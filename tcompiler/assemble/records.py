@@ -25,6 +25,7 @@ from tcompiler.ir.graph.grammar import Node, TensorType
 from tcompiler.ir.layout_text import print_layout
 from tcompiler.ir.scalar.grammar import Const
 from tcompiler.ir.scalar.text import print_scalar
+from tcompiler.target.named import maker
 from tcompiler.target.target import Target
 
 
@@ -60,7 +61,7 @@ class KernelRecords:
     def __init__(self, target: Target, threads: int, accuracy: str) -> None:
         self.built: dict[str, BuiltKernel] = {}
         self._store = ObjectCache()
-        self._context = f"{target.digest()} {threads} {accuracy} {package_digest()}"
+        self._context = f"{target.digest()} {maker(target).digest()} {threads} {accuracy} {package_digest()}"
         self._types: dict[Hashable, list[Any]] = {}
 
     def key(

@@ -126,6 +126,7 @@ class Model:
 
         Raises:
             ArgumentError: The arguments are not those that the model takes.
+            UserError: The model was compiled for another machine, whose code this one cannot run.
         """
         arrays = self._arrays(args, named)
         frame = self._take_frame()
@@ -146,7 +147,7 @@ class Model:
 
         Raises:
             ArgumentError: The arguments are not those that the model takes.
-            UserError: The model was compiled without a table of its steps.
+            UserError: The model was compiled without a table of its steps, or for another machine.
         """
         calls = self.manifest["calls"]
         if not calls and self.manifest["kernels"]:
@@ -283,6 +284,9 @@ class Model:
             return self._frames.pop()
         except IndexError:
             manifest = self.manifest
+            mismatch = package.check_target(manifest["target"])
+            if mismatch is not None:
+                raise UserError(f"the model cannot be called here: it is {mismatch}; it can be saved") from None
             return _Frame(
                 manifest["arena_bytes"],
                 manifest["scratch_bytes"],

@@ -89,6 +89,18 @@ def host() -> Target:
     )
 
 
+def maker(target: Target) -> Target:
+    """Whose code lays out a model's constants: the target's, or this machine's where that cannot run here.
+
+    Args:
+        target: The machine that the model is for.
+    """
+    here = host()
+    same = (target.kind, target.triple.split("-")[0]) == (here.kind, here.triple.split("-")[0])
+    needed = {f for f in target.features if f.startswith("+")}
+    return target if same and needed <= set(here.features) else here
+
+
 def _runs(name: str, enabled: frozenset[str]) -> bool:
     return all(f[1:] in enabled for f in NAMED[name].features if f.startswith("+"))
 

@@ -9,6 +9,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
+from tcompiler.assemble.finish import packing_functions
 from tcompiler.backends.llvm.codegen import generate
 from tcompiler.backends.llvm.instructions import available
 from tcompiler.ir.loop.analysis import find_block
@@ -122,7 +123,11 @@ def checked(function: Function, target: str, threads: int = 1, constants: Collec
     verify(sch.function)
     inputs = values(function)
     expected = evaluate(function, inputs)
-    found = [evaluate(sch.function, inputs)] + ([run(sch.function, inputs, threads)] if target == "host" else [])
+    laid = dict(inputs)
+    for name, functions in packing_functions(function, sch).items():
+        for f in functions:
+            laid[name] = evaluate(f, {f.inputs[0]: laid[name]})["packed"]
+    found = [evaluate(sch.function, laid)] + ([run(sch.function, laid, threads)] if target == "host" else [])
     for outputs in found:
         for name, array in expected.items():
             np.testing.assert_array_equal(outputs[name], array)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -57,15 +59,16 @@ def test_one_thread_shares_nothing() -> None:
 @pytest.mark.parametrize("columns", [8, 17, 24, 40])
 def test_few_columns_are_shared_by_rows(columns: int) -> None:
     # One or two panels and a tail: sharing those would leave a thread idle half of the time.
+    # Halves of the places, or many parts of them, come out even.
     w = RNG.standard_normal((columns, 96, 1, 1), dtype=np.float32)
 
     def model(x: SymbolicTensor) -> SymbolicTensor:
         return tc.conv(x, w)
 
     compiled = tc.compile(tc.trace(model, x=tc.spec("f32", (1, 96, 56, 56))), threads=2)
-    extents = [e for found in shared(compiled).values() for e in found]
-    assert extents
-    assert min(extents) >= 4
+    loops = re.findall(r"for v1_(\w+) in parallel\((\d+)\)", compiled.text("scheduled"))
+    assert loops
+    assert all(name.startswith("hw_") and (int(extent) >= 4 or extent == "2") for name, extent in loops)
     x = RNG.standard_normal((1, 96, 56, 56), dtype=np.float32)
     expected = np.einsum("nchw,kc->nkhw", x, w[:, :, 0, 0])
     np.testing.assert_allclose(compiled(x), expected, rtol=1e-4, atol=1e-4)

@@ -283,7 +283,7 @@ def test_transposed_by_planes(
         group=groups,
         output_padding=extra,
     )
-    texts = check(model(node, data, (data[1], filters, *kernel)), tmp_path, threads)
+    check(model(node, data, (data[1], filters, *kernel)), tmp_path, threads)
+    texts = api.compile_stages(tmp_path / "m.onnx", "llvm", target="x86-64-v4", threads=threads).texts
     assert any("_planes = alloc" in text for text in texts.values())
-    code = api.compile_stages(tmp_path / "m.onnx", "llvm", target="x86-64-v4", threads=threads).texts
-    assert not any("masked.gather" in text for text in code.values())
+    assert not any("masked.gather" in text for stage, text in texts.items() if stage.startswith("llvm/"))
