@@ -22,7 +22,7 @@ from tcompiler.schedule.rules.packing import (
     runtime_packs,
 )
 from tcompiler.schedule.rules.plan import Plan, chunked
-from tcompiler.schedule.rules.row_blocks import Blocks, block_rows, from_memory, in_parts
+from tcompiler.schedule.rules.row_blocks import Blocks, block_rows, from_memory, in_parts, swift
 from tcompiler.schedule.rules.threads import parallelize
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.model import core, pace
@@ -223,7 +223,8 @@ def make_nest(job: Job, panels: Panels, by_rows: bool) -> Nest:
     in_blocks = not (panels.packs or job.inside or job.plan.row is None or job.plan.shared.moves(job.plan.row))
     apart = None if job.inside else rows_apart(job.plan, job.target, job.constants)
     if in_blocks:
-        copied = panels.rows if panels.far else None
+        # panels that several blocks of rows read come slowly each time, unless all rows of a part stay beside them
+        copied = panels.rows if panels.far or not swift(job.target) else None
         others = job.running(job.others)
         job.plan = in_parts(sch, job.plan, job.order, others, job.target, job.threads, job.constants, copied)
         panels.bytes = job.plan.panel(job.element)

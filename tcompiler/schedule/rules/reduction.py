@@ -50,18 +50,18 @@ from tcompiler.schedule.rules.nest import (
 from tcompiler.schedule.rules.packing import pack, pack_constants, packable, rows_apart, stays_near
 from tcompiler.schedule.rules.placement import order_as_read
 from tcompiler.schedule.rules.plan import Plan, make_plan
+from tcompiler.schedule.rules.row_blocks import swift
 from tcompiler.schedule.rules.threads import WORTH, parallelize, share_tails
 from tcompiler.schedule.schedule import Schedule
-from tcompiler.target.model import pace
 from tcompiler.target.target import Target
 from tcompiler.target.tile import Registers, near_bytes
 
 TURNS = 40
 """Tiles up to which a panel is asked for ahead: among more of them, the first one's waiting does not show."""
+NEXT = 8
+"""The part of the level 2 cache that the next panel may take beside a block of rows and the panel in use."""
 SHARES = 4
 """Tiles of rows for each thread from which on it does not matter that they do not come out even."""
-SWIFT = 12.0
-"""Bytes per cycle from beyond the level 2 cache at which waiting costs less than losing the panel that is in use."""
 
 
 def schedule_reduction(sch: Schedule, block: str, target: Target, threads: int, constants: Collection[str]) -> bool:
@@ -298,8 +298,8 @@ def _fill(job: Job, panels: Panels, nest: Nest) -> None:
     walked = [(v, n, plan.extents[v]) for v in reversed(job.order) if (n := job.loop_of[v]) not in nest.parts]
     groups, step = unroll_steps(sch, plan, walked, job.element * 8, target)
     streamed = panels.columns * panels.bytes > target.l2_bytes // 2 and panels.bytes <= _ahead(target)
-    once = blocks is not None and not blocks.around and panels.columns > 1
-    turns = blocks.inside if blocks is not None and once and streamed else []
+    asked = panels.columns > 1 and blocks is not None and (not blocks.around or _waits(panels, target))
+    turns = blocks.inside if blocks is not None and asked and streamed else []
     if prod(sch.extent(n) or 1 for n in turns) > TURNS:
         turns = []
     if groups:
@@ -308,6 +308,15 @@ def _fill(job: Job, panels: Panels, nest: Nest) -> None:
         attempt(sch, sch.prefetch, block, plan.shared.buffer, step, nest.panel, turns)
 
 
+def _waits(panels: Panels, target: Target) -> bool:
+    """Whether panels that blocks pass again and again come slowly each time, and the next one finds room beside them.
+
+    Where others use what is beyond the level 2 cache as well, tiles wait for it though it comes in order.
+    """
+    much = panels.columns * panels.bytes > 2 * target.l2_bytes
+    return not swift(target) and much and panels.bytes <= target.l2_bytes // NEXT
+
+
 def _ahead(target: Target) -> int:
     """Bytes of a panel up to which the next one is asked for while it is in use, even if not both of them fit."""
-    return target.l2_bytes // 2 if pace(target).far_bytes >= SWIFT else near_bytes(target)
+    return target.l2_bytes // 2 if swift(target) else near_bytes(target)

@@ -1,0 +1,33 @@
+"""Panels that come slowly from beyond the level 2 cache: what keeps tiles from waiting for them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.schedule.test_schedule_contractions import affine, product, traces
+
+
+@pytest.mark.parametrize(("target", "parts"), [("znver3", True), ("znver5", False)])
+def test_panels_that_come_slowly_meet_all_rows_of_a_part(tmp_path: Path, target: str, parts: bool) -> None:
+    # 6 MB of weights lie in the last cache, which one core reads swiftly and the other does not
+    text = traces(affine(tmp_path / "m.onnx", 125, 2000, 770), target)
+    found = re.search(r'sch\.split\("(\w+_k)", \[None, \d{3}\]\)', text)
+    assert (found is not None) == parts, text
+    copied = re.search(r'sch\.compute_at\("\w+_copy", "(\w+)_0"\)', text)
+    assert (copied and copied[1]) == (found and found[1]), text
+
+
+@pytest.mark.parametrize(
+    ("target", "depth", "columns", "asked"),
+    [("znver3", 1000, 1100, True), ("znver5", 1000, 1100, False), ("znver3", 500, 500, False)],
+)
+def test_panels_that_blocks_pass_again_are_asked_for_where_they_come_slowly(
+    tmp_path: Path, target: str, depth: int, columns: int, asked: bool
+) -> None:
+    # 1 MB, as those of the last, is near enough
+    text = traces(product(tmp_path / "m.onnx", "ij,jk->ik", {"i": 900, "j": depth, "k": columns}, 1), target)
+    assert re.search(r'sch\.split\("\w+_i_0", ', text), text
+    assert ('sch.prefetch("v1_block", "c0", ' in text) == asked
