@@ -62,7 +62,7 @@ class Registers:
         vector_bytes: Bytes of one.
         near_bytes: Bytes of a panel that stay close to the core: over half of the level 2 cache; 0 where what is read
             streams by in any case.
-        part_bytes: Bytes of a panel from which on a reduction is done in parts.
+        part_bytes: Bytes that a panel of three vectors may have.
         ways: Ways of a set of the level 1 cache.
         pace: What the core sustains.
     """

@@ -9,6 +9,8 @@ from tcompiler.ir.expr.text import parse_program
 from tcompiler.ir.layout import Layout, permutation
 from tcompiler.ir.scalar.grammar import as_int
 from tcompiler.lower.function import lower
+from tcompiler.target.named import NAMED
+from tcompiler.target.tile import hides_lines
 
 
 def convolution(channels: int, dtype: str = "f32") -> Program:
@@ -39,6 +41,19 @@ def test_padded_lines_of_an_image_stay_lines(channels: int, dtype: str, shape: l
     assert buffers["y"] == [1, 6, 7, 8]
     assert buffers["pad"] == shape
     assert buffers["x"] == [1, channels, 6, 7]
+
+
+def test_padded_lines_are_transposed_where_steps_would_wait_for_them() -> None:
+    program = convolution(16)
+    function = lower(program, {"y": channels_last(program, "y")}, lines=False)
+    assert {b.name: [as_int(e) for e in b.shape] for b in function.buffers}["pad"] == [1, 8, 9, 16]
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden"), [("x86-64-v3", False), ("znver3", False), ("skylake-avx512", True), ("znver5", True)]
+)
+def test_wide_tiles_hide_the_lines_of_their_steps(name: str, hidden: bool) -> None:
+    assert hides_lines(NAMED[name]) == hidden
 
 
 def test_padded_data_lie_as_the_data_do() -> None:

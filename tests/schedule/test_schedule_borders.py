@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -28,6 +29,7 @@ from tcompiler.target.named import get
 from tcompiler.target.tile import NEVER, Registers, choose_tile
 from tests.schedule.data.checking import check
 from tests.schedule.programs import PROGRAMS
+from tests.schedule.test_schedule_contractions import check as compare
 from tests.schedule.test_schedule_contractions import normal, write
 
 
@@ -106,6 +108,17 @@ def test_a_tile_for_the_rows_that_taps_have_inside() -> None:
     tile = choose_tile(7, 64, 512, registers, True, 7, taps=(seven, seven))
     whole = choose_tile(7, 64, 512, registers, True, 7)
     assert tile.cost < 0.87 * whole.cost
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 7), (9, 7)])
+def test_few_rows_take_three_vectors_also_in_parts(height: int, width: int, tmp_path: Path) -> None:
+    """Four rows of seven and three: six accumulators wait for each other, nine do not."""
+    x, w = normal(1, 400, height, width), normal(96, 400, 3, 3) / np.float32(60)
+    path = write(tmp_path / "m.onnx", [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4)], {"x": x}, {"w": w})
+    text = "".join(api.compile_stages(path, "scheduled", target="znver3", threads=1).texts.values())
+    assert re.search(r"_acc = alloc\(f32\[4, 24\]", text)
+    (expected,) = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    compare(path, {"x": x}, expected)
 
 
 @pytest.mark.parametrize(("rows", "columns", "depth"), [(784, 512, 128), (197, 768, 768), (14, 256, 2304)])
