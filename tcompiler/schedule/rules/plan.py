@@ -188,9 +188,9 @@ def make_plan(
     registers = Registers.of(
         target,
         width,
-        # longer reductions over rows are done in parts, whose panels stay close, however many vectors wide
+        # longer reductions over rows are done in parts, whose panels stay close; those of constants at no further cost
         NEVER if by_row else 0 if once else near_bytes(target),
-        NEVER if by_row else near_bytes(target),
+        NEVER if by_row and shared.buffer in constants else near_bytes(target),
     )
     line = _line(shape, lane, row, shared) if by_row else None
     turn = _turn(shape, lane, shared) if by_row and not lanes else None
