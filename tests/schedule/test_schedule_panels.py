@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import tcompiler as tc
 from tests.schedule.test_schedule_contractions import affine, product, traces
 
 
@@ -31,3 +33,28 @@ def test_panels_that_blocks_pass_again_are_asked_for_where_they_come_slowly(
     text = traces(product(tmp_path / "m.onnx", "ij,jk->ik", {"i": 900, "j": depth, "k": columns}, 1), target)
     assert re.search(r'sch\.split\("\w+_i_0", ', text), text
     assert ('sch.prefetch("v1_block", "c0", ' in text) == asked
+
+
+@pytest.mark.parametrize(
+    ("target", "rows", "depth", "columns", "streams"),
+    [
+        ("x86-64-v3", 1, 3001, 1291, True),  # 5 panels behind the last four of 16 columns, and 11 columns
+        ("x86-64-v3", 1, 3000, 1280, True),
+        ("x86-64-v3", 1, 100, 30011, True),
+        ("x86-64-v3", 1, 1000, 1280, False),  # 5 MB stay in the last cache
+        ("x86-64-v3", 2, 3000, 1280, False),
+        ("znver5", 1, 3000, 1280, False),
+    ],
+)
+def test_a_single_row_reads_several_panels_from_memory_at_once(
+    tmp_path: Path, target: str, rows: int, depth: int, columns: int, streams: bool
+) -> None:
+    path = affine(tmp_path / "m.onnx", rows, depth, columns)
+    assert (re.search(r'sch\.split\("\w+_0", \[None, 4\]\)', traces(path, target)) is not None) == streams
+    if streams:
+        a = np.random.default_rng(1).standard_normal((rows, depth), np.float32)
+        found = [np.asarray(tc.compile(path, target=target, threads=n)(a)) for n in (1, 2)]
+        expected = np.asarray(tc.compile(path)(a))
+        assert np.count_nonzero(expected)
+        for each in found:
+            np.testing.assert_allclose(each, expected, rtol=1e-4, atol=1e-3)

@@ -33,6 +33,8 @@ BLOCK, NARROW = 8, 1 << 15
 """Panels that are packed at once, and bytes of more of them where they are narrow: rows are written in longer runs."""
 EVEN = 1.03
 """How much of its panels a thread may have more than others."""
+STREAMS, PAIR = 4, 2
+"""Panels that are read side by side where they come slowly from memory for a single row, and vectors of each."""
 PASSING = 0.5
 """Share of what memory gives one core that all cores' rows may take while they compute."""
 
@@ -102,6 +104,7 @@ class Panels:
         room: How many half of the level 2 cache holds.
         at_once: How many are packed at once.
         even: Whether threads that pack panels of their own have shares that are alike, about.
+        streams: How many a single row is multiplied with at once.
     """
 
     packs: list[Operand]
@@ -113,6 +116,7 @@ class Panels:
     room: int
     at_once: int
     even: bool
+    streams: int = 1
 
 
 @dataclass(slots=True)
@@ -171,13 +175,28 @@ def choose_panels(job: Job) -> Panels:
     if packs and plan.panel(job.element) > near_bytes(target):
         # two panels of a part stay close, and a tile's rows in the level 1 cache
         job.plan = plan = chunked(plan, job.order, job.element, target.l2_bytes // 4)
+    streams = STREAMS if _streamed(job, packs) else 1
+    if streams > 1:
+        width = min(plan.lanes, PAIR * target.vector_lanes(job.element * 8))
+        job.plan = plan = replace(plan, tile=replace(plan.tile, lanes=width))
     size = plan.panel(job.element)
     columns = -(-plan.shape.extents[plan.lane] // plan.lanes)
     room = max(1, target.l2_bytes // 2 // max(size, 1))
     narrow = min(NARROW // max(size, 1), columns // job.threads)
     parts = plan.shape.extents[plan.lane] / plan.lanes
     at_once = _at_once(parts, min(columns, room, max(BLOCK, narrow)), job.threads) if packs else 1
-    return Panels(packs, ahead, rows, far, size, columns, room, at_once, _even(parts, at_once, job.threads))
+    return Panels(packs, ahead, rows, far, size, columns, room, at_once, _even(parts, at_once, job.threads), streams)
+
+
+def _streamed(job: Job, packs: Sequence[Operand]) -> bool:
+    """Whether a single row is multiplied with panels of constants that come slowly from memory.
+
+    A processor reads ahead of each place that it is read from, so it has more on its way with several panels at once.
+    """
+    plan, target = job.plan, job.target
+    single = plan.row is None and not (job.inside or packs or plan.chunk or job.running([*job.lead, *job.others]))
+    laid_out = len(plan.shape.operands) == 2 and plan.shared.buffer in job.constants
+    return single and laid_out and not swift(target) and from_memory(plan, plan.shared, job.element, target)
 
 
 def _at_once(columns: float, most: int, threads: int) -> int:
@@ -338,6 +357,9 @@ def _around_panels(job: Job, panels: Panels, by_rows: bool, beside: Var | None) 
         outer = [*lead, *([*parts, *rest, panel] if parts else [panel, *rest]), *tiles]
     else:
         outer = [*lead, *rest, panel, *tiles]
+    if panels.streams > 1:
+        panel, stream = sch.split(panel, [None, panels.streams])
+        outer[-1], rows = panel, [stream]
     return Nest(outer, parts, packed, panel, tiles, rows, lanes)
 
 
