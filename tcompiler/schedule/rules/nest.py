@@ -34,7 +34,9 @@ BLOCK, NARROW = 8, 1 << 15
 EVEN = 1.03
 """How much of its panels a thread may have more than others."""
 STREAMS, PAIR = 4, 2
-"""Panels that are read side by side where they come slowly from memory for a single row, and vectors of each."""
+"""Panels that are read side by side where they come slowly for a single row, and vectors of each."""
+FILLED = 4
+"""Level 2 caches that such panels fill at least: there are enough of them for all threads."""
 PASSING = 0.5
 """Share of what memory gives one core that all cores' rows may take while they compute."""
 
@@ -189,14 +191,15 @@ def choose_panels(job: Job) -> Panels:
 
 
 def _streamed(job: Job, packs: Sequence[Operand]) -> bool:
-    """Whether a single row is multiplied with panels of constants that come slowly from memory.
+    """Whether a single row is multiplied with panels of constants that come slowly.
 
     A processor reads ahead of each place that it is read from, so it has more on its way with several panels at once.
     """
     plan, target = job.plan, job.target
     single = plan.row is None and not (job.inside or packs or plan.chunk or job.running([*job.lead, *job.others]))
     laid_out = len(plan.shape.operands) == 2 and plan.shared.buffer in job.constants
-    return single and laid_out and not swift(target) and from_memory(plan, plan.shared, job.element, target)
+    size = job.element * prod(e for v, e in plan.shape.extents.items() if plan.shared.moves(v))
+    return single and laid_out and not swift(target) and size > FILLED * target.l2_bytes
 
 
 def _at_once(columns: float, most: int, threads: int) -> int:
