@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from itertools import groupby
+from math import ceil, prod
 
-from tcompiler.ir.loop.analysis import find_block
+from tcompiler.ir.loop.analysis import blocks, find_block
+from tcompiler.ir.loop.grammar import Update
 from tcompiler.ir.scalar.grammar import Var, conjuncts
 from tcompiler.ir.scalar.rewrite import free_vars
 from tcompiler.schedule.bounds import bounds_of, turns
@@ -90,8 +92,26 @@ def cut_tiles(spans: Spans, extent: int, step: int) -> list[Spans]:
     return found
 
 
+def lines_left(sch: Schedule, lanes: int) -> float:
+    """Lines of text for each sum that is still to be scheduled: those that are scheduled have taken theirs.
+
+    Args:
+        sch: The schedule; a sum without vectors is still to be scheduled.
+        lanes: Lanes of a vector.
+    """
+    taken, waiting = 0, 0
+    for name in [b.name for b in blocks(sch.function) if isinstance(b.body, Update)]:
+        kinds = {loop: sch.kind(loop) for loop in sch.loops(name)}
+        unrolled, across = ([sch.extent(n) or 1 for n in kinds if kinds[n] == k] for k in ("unrolled", "vectorized"))
+        if across:
+            taken += PIECE + prod(unrolled) * (ELEMENT + ceil(prod(across) / lanes))
+        else:
+            waiting += 1
+    return max(LINES - taken, 0) / max(waiting, 1)
+
+
 def steps_written(
-    borders: Mapping[Var, Spans], extents: Mapping[Var, int], tile: Mapping[Var, int], vectors: int, sums: int
+    borders: Mapping[Var, Spans], extents: Mapping[Var, int], tile: Mapping[Var, int], vectors: int, lines: float
 ) -> float:
     """How many steps of a reduction may be written out in each of the pieces that borders cut its tiles into.
 
@@ -102,7 +122,7 @@ def steps_written(
         extents: Places along axes.
         tile: Places in a tile along the axes that it has rows of.
         vectors: Vectors of lanes.
-        sums: Sums of the kernel.
+        lines: Lines of text that there may be.
     """
     rows = pieces = 1
     for v in {**borders, **tile}:
@@ -111,7 +131,7 @@ def steps_written(
         sizes = [last - first for taps in cut for (first, last), _ in taps if first < last]
         rows *= sum(sizes)
         pieces *= len(sizes)
-    return (LINES / sums - pieces * PIECE) / (rows * (ELEMENT + vectors))
+    return (lines - pieces * PIECE) / (rows * (ELEMENT + vectors))
 
 
 def skip_borders(

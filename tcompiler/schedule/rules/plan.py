@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import gcd, inf, prod
 
-from tcompiler.ir.loop.analysis import blocks, find_block
-from tcompiler.ir.loop.grammar import Update, buffer_table
+from tcompiler.ir.loop.analysis import find_block
+from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
-from tcompiler.schedule.rules.borders import find_borders, inside_share, steps_written
+from tcompiler.schedule.rules.borders import find_borders, inside_share, lines_left, steps_written
 from tcompiler.schedule.rules.partials import contiguous_axes
 from tcompiler.schedule.schedule import Schedule
 from tcompiler.target.target import Target
@@ -218,9 +218,9 @@ def make_plan(
         if line is not None and tile.lines > 1:
             steps[line] = tile.lines
         cut = {v: s for v, s in along.items() if v in steps or not asked}
-        return steps_written(cut, shape.extents, steps, -(-tile.lanes // width), sums) if cut else inf
+        return steps_written(cut, shape.extents, steps, -(-tile.lanes // width), left) if cut else inf
 
-    sums = sum(isinstance(b.body, Update) for b in blocks(sch.function))
+    left = lines_left(sch, width)
     asked = written(borders, False) < 1
     if asked:
         inner = [v for v in borders if v is row or v is line]
