@@ -67,6 +67,16 @@ def test_last_exponentials_of_a_row_are_a_whole_vector_under_a_mask(chain: str, 
     assert len(re.findall(r"in vectorized\(16\):\n +with block\(.*, where=\w+ < 5\):", text)) == masked
 
 
+@pytest.mark.parametrize(
+    ("length", "target", "tails"), [(127, "znver3", [16, 15]), (120, "znver3", [24]), (127, "znver5", [63])]
+)
+def test_tails_of_a_row_have_the_lanes_of_what_wrote_them(length: int, target: str, tails: list[int]) -> None:
+    text = tc.compile(_model("softmax", 40, length), target=target, threads=1).text("scheduled")
+    found = re.findall(r"for (\w+) in vectorized\((\d+)\):", text[text.index("= exp(") :])
+    for loop in ("softmax_0_total_block_ax1_1", "v1_i1_1"):
+        assert [int(lanes) for name, lanes in found if name.startswith(f"{loop}_t")] == tails
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("chain", ["softmax", "layer_norm"])
 def test_rows_from_far_are_asked_for_ahead(chain: str, threads: int) -> None:

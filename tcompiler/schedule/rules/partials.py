@@ -48,7 +48,10 @@ def reduce_in_lanes(sch: Schedule, block: str, target: Target, source: str = "")
     Returns:
         False, with nothing changed, where no operand is contiguous along a reduce axis or the axis is too short.
     """
-    return (source and attempt(sch, _reduce, sch, block, target, source)) or attempt(sch, _reduce, sch, block, target)
+    if source and attempt(sch, _reduce, sch, block, target, source):
+        return True
+    narrow = sch.extent(sch.loops(source)[-1]) or 0 if source else 0
+    return attempt(sch, _reduce, sch, block, target, "", narrow)
 
 
 def vectors_at_once(block: Block, target: Target) -> int:
@@ -56,7 +59,7 @@ def vectors_at_once(block: Block, target: Target) -> int:
     return VECTORS if operations(block) <= CHEAP else max(1, min(VECTORS, target.vector_registers // NEEDED))
 
 
-def _reduce(sch: Schedule, block: str, target: Target, source: str = "") -> bool:
+def _reduce(sch: Schedule, block: str, target: Target, source: str = "", narrow: int = 0) -> bool:
     shape = shape_of(sch.function, find_block(sch.function, block))
     if shape is None or 0 in shape.extents.values():
         return False
@@ -94,7 +97,7 @@ def _reduce(sch: Schedule, block: str, target: Target, source: str = "") -> bool
         return True
     if extent % lanes_at_once:
         peel_tails(sch, steps)
-    in_vectors(sch, [lane], target)
+    in_vectors(sch, [lane], target, narrow)
     if short and steps in sch.loop_names():
         sch.unroll(steps)
     return True
@@ -199,7 +202,7 @@ def _factored(sch: Schedule, block: str, lane: str, reduced: list[str], spatial:
     return combining
 
 
-def in_vectors(sch: Schedule, loops: Sequence[str], target: Target) -> None:
+def in_vectors(sch: Schedule, loops: Sequence[str], target: Target, narrow: int = 0) -> None:
     """Vectorizes loops and their tails: in whole vectors, the last one masked, where there is much to compute.
 
     A shorter vector would take as long, have constants of its own in other registers, and have to be put into a longer
@@ -209,11 +212,18 @@ def in_vectors(sch: Schedule, loops: Sequence[str], target: Target) -> None:
         sch: The schedule.
         loops: Loops over lanes of the same elements, whose tails have been peeled.
         target: The machine.
+        narrow: Lanes that other passes over these elements have; 0 for any. A tail is done in pieces of as many: the
+            last vector is read from the register that it was written from by lanes that are alike, and comes late from
+            memory, where it was written in several stores.
     """
     blocks = [sch.blocks_under(n)[0] for n in loops]
     much = any(operations(find_block(sch.function, b)) > CHEAP for b in blocks) and target.has("avx512vl")
     for loop, block in zip(loops, blocks, strict=True):
         width = target.vector_lanes(buffer_table(sch.function)[sch.written_by(block)].dtype.bits)
+        for name in copies_of(loop, sch.loop_names()):
+            extent = sch.extent(name) or 0
+            if name != loop and extent % width and 0 < narrow < extent:
+                sch.peel(name, [*range(narrow, extent, narrow)])
         for name in copies_of(loop, sch.loop_names()):
             lanes, extent = name, sch.extent(name) or 0
             # a vectorized loop has a power of two of lanes

@@ -58,13 +58,14 @@ def schedule_row_blocks(
             reduce_in_lanes(sch, name, target, sources[-1] if sources else "")
         elif own and attempt(sch, _vectors, sch, name, own, target):
             maps.append(name)
+    together = [sch.extent(sch.loops(m)[-1]) or 0 for m in maps]
     for name in maps:
         inner = [n for n in sch.loops(name) if n not in shared]
         waiting = len(inner) > 1 and sch.kind(inner[-1]) == "serial"
         lanes = sorted({sch.loops(b)[-1] for b in sch.blocks_under(inner[-2])}) if waiting else []
         for loop in inner:
             peel_tails(sch, loop)
-        in_vectors(sch, lanes, target)
+        in_vectors(sch, lanes, target, min(together))
     common = [n for n in shared if set(sch.blocks_under(n)) >= set(blocks)]
     parallelize(sch, last, common, work, threads)
     if among is None:
