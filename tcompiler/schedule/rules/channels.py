@@ -63,8 +63,9 @@ WRITTEN_OUT = 256
 """Multiply-adds of a tile that are written out."""
 LONG = 1024
 """Multiply-adds of a tile's columns along a line, up to which all taps of the line are written out in any case."""
-FEWER = 0.7
-"""Share of what storing lines takes that tiles which run on from line to line have to get along with."""
+FEWER, FEW = 0.7, 0.8
+"""Share of what storing lines takes that tiles which run on from line to line have to get along with, as their taps
+share less of what they load; and where registers are so few that taps of lines share little, too."""
 EACH = 1.5
 """Lines of LLVM's text for a multiply-add of vectors that others have loaded, too."""
 
@@ -234,8 +235,9 @@ def _through(found: Windows, target: Target) -> int:
         return 0
     width, most = target.vector_lanes(BITS), _most_rows(found, target)
     count, line = extents[lines[0]], extents[found.row]
-    rows = even_tile(count * line, min(most, width))
-    return rows if _stored(count * line, rows) <= FEWER * count * _stored(line, even_tile(line, most)) else 0
+    rows = even_tile(count * line, min(most + 1, width))  # one more fits, where the next taps read memory again
+    share = FEWER if target.has("avx512vl") else FEW
+    return rows if _stored(count * line, rows) <= share * count * _stored(line, even_tile(line, most)) else 0
 
 
 def _stored(places: int, rows: int) -> int:
