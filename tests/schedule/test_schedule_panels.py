@@ -58,3 +58,11 @@ def test_a_single_row_reads_several_far_panels_at_once(
         assert np.count_nonzero(expected)
         for each in found:
             np.testing.assert_allclose(each, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_panels_are_copied_in_their_own_order(tmp_path: Path) -> None:
+    # the steps of a panel are those of j and d, while d is outermost in what is copied
+    path = product(tmp_path / "m.onnx", "jdi,djk->ik", {"i": 300, "j": 20, "d": 31, "k": 136}, None)
+    text = tc.compile(path, target="znver3", threads=2).text("scheduled")
+    copy = text[text.index("v1_cache = alloc(f32[9, 20, 31, 16]") : text.index("v1_cache[")]
+    assert re.findall(r"for v1_copy_ax\d in \w+\((\d+)\):", copy) == ["20", "31"]

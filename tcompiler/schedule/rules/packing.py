@@ -140,6 +140,11 @@ def pack(sch: Schedule, block: str, plan: Plan, operand: Operand, loop: str, ord
         # rows are read in runs of a block of panels, which is kinder to caches and pages than panel by panel, as is
         # writing to no more places at once than a cache has ways
         tail_loop, run = sch.split(tail_loop, [None, RUN_PANELS])
+        # a run is several lines, while a panel gets one of each: the order of the panels, not of what is read
+        steps = {
+            sch.loop_of(copy, k): order.index(v) for k, i in enumerate(operand.indices) if (v := shifted(i)) in order
+        }
+        others.sort(key=lambda n: steps.get(n, -1))
         sch.reorder(tail_loop, *others, run, lane_loop)
         cut = [tail_loop, run]
     else:
