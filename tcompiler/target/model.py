@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from tcompiler.target.machine import Machine
 
 
+SWIFT = 12.0
+"""Bytes per cycle from beyond the level 2 cache at which waiting costs less than losing the panel that is in use."""
+
+
 @dataclass(frozen=True, slots=True)
 class Core:
     """A core, as far as the speed of generated code depends on it.
@@ -205,6 +209,11 @@ def pace(target: Target) -> Pace:
         near_bytes=made.near_bytes,
         far_bytes=8.0 * made.far_speed,
     )
+
+
+def swift(target: Target) -> bool:
+    """Whether what lies beyond the level 2 cache comes as fast as tiles want it, whoever else reads from there."""
+    return pace(target).far_bytes >= SWIFT
 
 
 def gigahertz(made: Core, machine: Machine) -> float:

@@ -26,6 +26,8 @@ ADDRESS_CYCLES = 4.0
 """Cycles in which a row's address follows from its number."""
 WAY_BYTES = 4096
 """Addresses this far apart share a set of the level 1 cache, which is looked up by the offset within a page."""
+FORESEEN = 1024
+"""Bytes from one read to the next up to which a processor foresees it."""
 ELSE = 2
 """Ways of a set of the level 1 cache that what else a tile touches wants, beside lines that all fall into that set."""
 

@@ -112,6 +112,8 @@ def _touched(function: Function, stmt: Stmt) -> tuple[_Boxes, _Boxes]:
             pending += children(block)
             continue
         found = accesses(block)
+        if not (found.writes or found.updates or found.write_regions):
+            continue  # what it asks for ahead it does not use
         for boxes, elements in ((reads, found.reads), (reads, found.updates), (writes, found.writes)):
             for e in elements:
                 grow(boxes, block, e.buffer, e.indices, e.indices)

@@ -236,8 +236,8 @@ def _limits(target: For, start: int, extent: int) -> dict[Var, int]:
     limits: dict[Var, int] = {}
     for loop in loops_under(target.body):
         blocks = found.get(loop.var, {})
-        below = blocks_under(loop.body) if blocks else []
-        # A block that never runs is left out altogether.
+        # What asks for memory ahead (it writes nothing) has no say; a block that never runs is left out altogether.
+        below = [b for b in blocks_under(loop.body) if touched(b).writes] if blocks else []
         limit = max([blocks[b] for b in below]) if blocks and all(b in blocks for b in below) else 0
         size = as_int(loop.var.extent)
         if limit > 0 and size is not None and limit < size:

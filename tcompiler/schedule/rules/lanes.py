@@ -20,7 +20,7 @@ from tcompiler.ir.scalar.grammar import Var, as_int
 from tcompiler.schedule.rules.accesses import Operand, shape_of
 from tcompiler.schedule.rules.last_columns import Last, last_columns
 from tcompiler.schedule.rules.last_places import streamed_cycles
-from tcompiler.schedule.rules.packing import packable, rows_apart, stays_near
+from tcompiler.schedule.rules.packing import lost, packable, rows_apart, stays_near
 from tcompiler.schedule.rules.plan import Plan, make_plan
 from tcompiler.schedule.rules.row_blocks import crowded
 from tcompiler.schedule.schedule import Schedule
@@ -43,6 +43,8 @@ CROWDED = 1.03
 """How much longer a tile takes whose panels do not stay in the level 2 cache beside what is read with them."""
 FAR = 3.0
 """Cycles for an element of rows from memory, if each step of the reduction reads another line: nothing foresees it."""
+LOST = 2.0
+"""The same from the last cache, where each tile has its lines come again, for the part of them that it reads."""
 
 
 def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection[str], cut: bool = True) -> Plan | None:
@@ -231,7 +233,7 @@ def _cycles(plan: Plan, target: Target, constants: Collection[str], element: int
     for o in shape.operands:
         if not o.moves(plan.lane) or o.buffer in constants or not packable(o):
             continue
-        if stays_near(plan, o, element, target):
+        if plan.once or stays_near(plan, o, element, target):
             continue
         each = COPY if o.strides.get(plan.lane) == 1 else TRANSPOSE
         total += _elements(shape.extents, o.strides) * each / width
@@ -239,7 +241,7 @@ def _cycles(plan: Plan, target: Target, constants: Collection[str], element: int
     if rows is not None:
         total += _elements(shape.extents, rows.strides) * COPY / width
     else:
-        total += FAR * sum(_scattered(plan, o, target, element) for o in shape.operands if o.buffer not in constants)
+        total += sum(_scattered(plan, o, target, element) for o in shape.operands if o.buffer not in constants)
     if shape.target.strides.get(plan.lane) != 1:
         # sums of a part are read again, too
         parts = -(-plan.panel(element) // near_bytes(target))
@@ -260,14 +262,16 @@ def _storing(plan: Plan, tile: Tile, element: int, target: Target) -> float:
     return ACROSS / width if beside and tile.lanes <= room(apart, cache_ways(target)) else SCATTER
 
 
-def _scattered(plan: Plan, operand: Operand, target: Target, element: int) -> int:
-    """Elements of a row operand from memory that lies across the steps of the reduction; 0 if it is no such operand."""
+def _scattered(plan: Plan, operand: Operand, target: Target, element: int) -> float:
+    """Cycles in which a row operand that lies across the steps of the reduction comes; 0 where it is none, or near."""
     shape = plan.shape
     steps = [element * abs(s) for v in shape.reduce if shape.extents[v] > 1 and (s := operand.strides.get(v))]
     size = _elements(shape.extents, operand.strides)
     if plan.row is None or operand.strides.get(plan.row) != 1 or min(steps, default=0) < LINE_BYTES:
-        return 0
-    return size if size * element > far_bytes(target) else 0
+        return 0.0
+    if size * element > far_bytes(target):
+        return FAR * size
+    return LOST * size if lost(shape, operand, element, target) else 0.0
 
 
 def _elements(extents: dict[Var, int], strides: dict[Var, int | None]) -> int:

@@ -21,13 +21,13 @@ from tcompiler.schedule.rules.packing import (
     rows_copied,
     runtime_packs,
 )
-from tcompiler.schedule.rules.plan import Plan, chunked
-from tcompiler.schedule.rules.row_blocks import Blocks, block_rows, from_memory, in_parts, swift
-from tcompiler.schedule.rules.threads import parallelize
+from tcompiler.schedule.rules.plan import SHARED, Plan, chunked
+from tcompiler.schedule.rules.row_blocks import Blocks, block_rows, from_memory, in_parts
+from tcompiler.schedule.rules.threads import WORTH, parallelize
 from tcompiler.schedule.schedule import Schedule
-from tcompiler.target.model import core, pace
+from tcompiler.target.model import core, pace, swift
 from tcompiler.target.target import LINE_BYTES, Target
-from tcompiler.target.tile import WAY_BYTES, near_bytes
+from tcompiler.target.tile import WAY_BYTES, cache_ways, fullest_set, near_bytes
 
 BLOCK, NARROW = 8, 1 << 15
 """Panels that are packed at once, and bytes of more of them where they are narrow: rows are written in longer runs."""
@@ -37,6 +37,10 @@ STREAMS, PAIR = 4, 2
 """Panels that are read side by side where they come slowly for a single row, and vectors of each."""
 FILLED = 4
 """Level 2 caches that such panels fill at least: there are enough of them for all threads."""
+STEPS = 16
+"""Rows of memory that are read side by side where an operand streams by once."""
+SUMS = 1 << 16
+"""Bytes of the sums that go and come again for every few of them."""
 PASSING = 0.5
 """Share of what memory gives one core that all cores' rows may take while they compute."""
 
@@ -128,6 +132,7 @@ class Nest:
     Attributes:
         outer: Those around the reduction, outermost first.
         parts: Of these, the ones over parts of the reduction.
+        share: Of these, the one over what threads have, each with parts of its own; "" if there is none.
         packed: Of these, the one over what is packed at once; "" if there is none.
         panel: Of these, the one over panels.
         tiles: Of these, the ones over tiles of rows, where rows are not cut into blocks.
@@ -146,13 +151,14 @@ class Nest:
     lanes: str
     blocks: Blocks | None = None
     copies: list[str] = field(default_factory=list)
+    share: str = ""
 
     @property
     def cut(self) -> list[str]:
         """The loops that may have a tail."""
         if self.blocks is not None:
             return [*self.parts, self.panel, *self.blocks.cut]
-        return [n for n in (*self.parts, self.packed, self.panel, *self.tiles) if n]
+        return [n for n in (self.share, *self.parts, self.packed, self.panel, *self.tiles) if n]
 
     def shared(self, lead: Sequence[Var]) -> list[str]:
         """The loops that threads may share, outermost first.
@@ -242,8 +248,9 @@ def make_nest(job: Job, panels: Panels, by_rows: bool) -> Nest:
     sch, extents = job.sch, job.plan.shape.extents
     beside = _beside(job) if panels.packs and not job.plan.chunk and panels.at_once == panels.columns else None
     units = [job.loop_of[v] for v in (*job.lead, *job.others) if extents[v] == 1 and job.loop_of[v]]
-    in_blocks = not (panels.packs or job.inside or job.plan.row is None or job.plan.shared.moves(job.plan.row))
-    apart = None if job.inside else rows_apart(job.plan, job.target, job.constants)
+    in_blocks = not (panels.packs or job.inside or job.plan.once)
+    in_blocks = in_blocks and job.plan.row is not None and not job.plan.shared.moves(job.plan.row)
+    apart = None if job.inside or job.plan.once else rows_apart(job.plan, job.target, job.constants)
     if in_blocks:
         # panels that several blocks of rows read come slowly each time, unless all rows of a part stay beside them
         copied = panels.rows if panels.far or not swift(job.target) else None
@@ -258,9 +265,9 @@ def make_nest(job: Job, panels: Panels, by_rows: bool) -> Nest:
     if in_blocks:
         others = job.running(job.others)
         job.plan, blocks = block_rows(sch, job.plan, others, job.loop_of, job.target, job.threads, job.constants)
-    if job.plan.once and not panels.packs and not job.inside and job.running(job.others):
-        # a few rows read what streams by: as much of it at a time as the level 1 cache holds
-        job.plan = chunked(job.plan, job.order, job.element, job.target.l1_bytes // 2 // panels.columns)
+    if job.plan.once and job.plan.row is not None and not panels.packs:
+        # as many rows of memory at a time as a processor finds out by itself to be read one after the other
+        job.plan = chunked(job.plan, job.order, job.element, job.plan.lanes * job.element * _beside_each_other(job))
     nest = _around_panels(job, panels, by_rows, beside) if blocks is None else _around_blocks(job, blocks)
     steps = [job.loop_of[v] for v in job.order if job.loop_of[v] not in nest.parts]
     sch.reorder(*units, *nest.outer, *steps, *nest.rows, nest.lanes)
@@ -334,8 +341,11 @@ def _around_blocks(job: Job, blocks: Blocks) -> Nest:
 def _around_panels(job: Job, panels: Panels, by_rows: bool, beside: Var | None) -> Nest:
     """Panels around the rows: as many as are packed at once stay close to the core while rows go by."""
     sch, plan, extents = job.sch, job.plan, job.plan.shape.extents
-    panel, lanes = sch.split(job.loop_of[plan.lane], [None, plan.lanes])
+    columns, share = job.loop_of[plan.lane], ""
     parts = _in_parts(job)
+    if parts and not panels.packs and (size := _share(job)) < extents[plan.lane]:
+        share, columns = sch.split(columns, [None, size])
+    panel, lanes = sch.split(columns, [None, plan.lanes])
     sizes = ((plan.line, plan.tile.lines), (plan.row, plan.tile.rows))
     tiled = [(v, n) for v, n in sizes if v is not None and (v is plan.row or n > 1)]
     split = [sch.split(job.loop_of[v], [None, n]) for v, n in tiled]
@@ -356,14 +366,42 @@ def _around_panels(job: Job, panels: Panels, by_rows: bool, beside: Var | None) 
         outer = [*lead, *parts, packed, *rest, *tiles, panel]
     elif panels.packs:
         outer = [*lead, *parts, panel, *rest, *tiles]
+    elif parts:
+        outer = [*lead, *([share] if share else []), *parts, *rest, panel, *tiles]
     elif panels.columns * panels.bytes > job.target.l2_bytes // 2:
-        outer = [*lead, *([*parts, *rest, panel] if parts else [panel, *rest]), *tiles]
+        outer = [*lead, panel, *rest, *tiles]
     else:
         outer = [*lead, *rest, panel, *tiles]
     if panels.streams > 1:
         panel, stream = sch.split(panel, [None, panels.streams])
         outer[-1], rows = panel, [stream]
-    return Nest(outer, parts, packed, panel, tiles, rows, lanes)
+    return Nest(outer, parts, packed, panel, tiles, rows, lanes, share=share)
+
+
+def _beside_each_other(job: Job) -> int:
+    """Steps of the reduction in a part, each of which reads a row of memory that streams by.
+
+    A tile's sums go and come again with every part, which takes longer than memory where rows are many; of a few, lines
+    of all steps had better find room in the level 1 cache, as the next tile reads their rest.
+    """
+    steps = [abs(s) * job.element for v in job.plan.shape.reduce if (s := job.plan.shared.strides.get(v))]
+    crowded = fullest_set(((min(steps), STEPS),), job.plan.lanes * job.element) > cache_ways(job.target)
+    return STEPS // 2 if crowded and _rows(job) <= SHARED else STEPS
+
+
+def _rows(job: Job) -> int:
+    """Rows that all meet what lanes read."""
+    return prod(job.plan.shape.extents[v] for v in (job.plan.row, *job.others) if v is not None)
+
+
+def _share(job: Job) -> int:
+    """Columns along which parts of a reduction go at a time: as many as a thread has, and whose sums stay near."""
+    plan, width = job.plan, job.target.vector_lanes(job.element * 8)
+    threads = 1 if job.running(job.lead) or plan.shape.points() < WORTH else job.threads
+    columns = plan.shape.extents[plan.lane]
+    shares = max(ceil(_rows(job) * columns * job.element / SUMS), 1)
+    shares = ceil(shares / threads) * threads
+    return ceil(columns / (shares * width)) * width
 
 
 def _beside(job: Job) -> Var | None:
@@ -413,6 +451,8 @@ def reduce_order(shape: Shape, plan: Plan, target: Target) -> list[Var]:
         target: The machine.
     """
     streamed = [o for o in shape.operands if plan.row is not None and o.moves(plan.row)] or list(shape.operands)
+    if plan.once:
+        streamed = [plan.shared]
 
     def step(v: Var) -> int:
         return min((abs(o.strides.get(v) or 1 << 40) for o in streamed), default=0)

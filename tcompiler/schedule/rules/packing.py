@@ -9,13 +9,14 @@ from tcompiler.backends.llvm.linear import linear
 from tcompiler.ir.loop.grammar import buffer_table
 from tcompiler.ir.scalar.grammar import Scalar, Var, as_int
 from tcompiler.ir.scalar.rewrite import free_vars
-from tcompiler.schedule.rules.accesses import Operand, element_strides
+from tcompiler.schedule.rules.accesses import Operand, Shape, element_strides
 from tcompiler.schedule.rules.attempt import attempt, peel_tails
 from tcompiler.schedule.rules.plan import Plan
 from tcompiler.schedule.rules.row_blocks import from_memory
 from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.model import swift
 from tcompiler.target.target import LINE_BYTES, Target
-from tcompiler.target.tile import ELSE, WAY_BYTES, cache_ways, fullest_set
+from tcompiler.target.tile import ELSE, FORESEEN, WAY_BYTES, cache_ways, fullest_set
 
 PANELS = 4
 """Panels that rows have to meet to be worth a copy where the level 1 cache does not hold their lines."""
@@ -27,6 +28,8 @@ RUN_PANELS = 8
 """Panels that a copy of a whole operand writes to side by side."""
 RUN_LINES = 2
 """Lines of memory that lanes read side by side from which on a panel is read where it lies, if a cache holds it."""
+FAR_WAY_BYTES = 1 << 16
+"""Addresses this far apart share a set of the level 2 cache."""
 CROWDED_SETS = 2
 """Times the lines of a set that there are on average, in the fullest set, from which on lines crowd a few sets."""
 STEP = 8
@@ -79,6 +82,26 @@ def stays_near(plan: Plan, operand: Operand, element: int, target: Target) -> bo
     return size <= room * WAY_BYTES and fullest_set(apart, run) <= max(room, CROWDED_SETS * size / WAY_BYTES)
 
 
+def lost(shape: Shape, operand: Operand, element: int, target: Target) -> bool:
+    """Whether an operand comes from beyond the level 2 cache again and again, as that does not hold its lines.
+
+    Those of all steps of the reduction are read before what lies beside the first of them is; at even distances they
+    crowd a few sets of the cache. Those a little apart, a processor finds out by itself to be read next.
+
+    Args:
+        shape: The reduction.
+        operand: What is read.
+        element: Bytes of an element.
+        target: The machine.
+    """
+    size = element * prod(e for v, e in shape.extents.items() if operand.moves(v))
+    steps = [element * abs(s) for v in shape.reduce if shape.extents[v] > 1 and (s := operand.strides.get(v))]
+    lines = prod(shape.extents[v] for v in shape.reduce if operand.moves(v))
+    held = target.l2_bytes // max(gcd(*steps, FAR_WAY_BYTES), LINE_BYTES)
+    far = size > target.l2_bytes and not swift(target)
+    return far and lines > held // 2 and min(steps, default=0) >= FORESEEN
+
+
 def runtime_packs(sch: Schedule, plan: Plan, constants: Collection[str], target: Target) -> list[Operand]:
     """Operands to copy into panels inside the kernel: read along the lanes, reused by many rows, badly laid out."""
     shape = plan.shape
@@ -95,7 +118,8 @@ def runtime_packs(sch: Schedule, plan: Plan, constants: Collection[str], target:
                 reuse *= shape.extents[v]
         apart = max((abs(o.strides.get(v) or 0) for v in shape.reduce), default=0)
         side_by_side = apart < plan.lanes + target.vector_lanes(element * 8)  # but for a part of a vector
-        if o.strides.get(plan.lane) != 1 or (reuse >= REUSE * plan.rows and not side_by_side):
+        again = reuse >= REUSE * plan.rows or (reuse > plan.rows and lost(shape, o, element, target))
+        if o.strides.get(plan.lane) != 1 or (again and not side_by_side and not plan.once):
             result.append(o)
     return result
 

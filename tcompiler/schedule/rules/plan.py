@@ -14,13 +14,27 @@ from tcompiler.schedule.rules.accesses import Operand, Shape, shape_of
 from tcompiler.schedule.rules.borders import find_borders, inside_share, lines_left, steps_written
 from tcompiler.schedule.rules.partials import contiguous_axes
 from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.model import swift
 from tcompiler.target.target import Target
-from tcompiler.target.tile import NEVER, Registers, Spans, Tile, choose_flat_tile, choose_tile, near_bytes
+from tcompiler.target.tile import (
+    FORESEEN,
+    NEVER,
+    WAY_BYTES,
+    Registers,
+    Spans,
+    Tile,
+    cache_ways,
+    choose_flat_tile,
+    choose_tile,
+    near_bytes,
+)
 
 RUN = 512
 """Bytes along the reduction from which on a matrix that is read once is read by itself, not beside others."""
 SHARED = 4
 """Rows for which an operand is read as it lies, rather than laid out along lanes first."""
+FEW = 16
+"""The same where it comes slowly from beyond the level 2 cache: it passes by once, in its order in memory."""
 
 
 @dataclass(slots=True)
@@ -160,14 +174,13 @@ def make_plan(
         ]
         if candidates:
             shared, row = o, _best_row(shape, candidates)
-            few = not inside and not lanes and prod(shape.extents[v] for v in candidates) <= SHARED
-            few = few and _turn(shape, lane, o) is None  # they are written side by side
-            if few and o.buffer not in constants and _read_once(sch, shape, o, candidates):
-                if o.strides.get(lane) != 1 and _as_it_lies(shape, moved, lane, width):
+            few = prod(shape.extents[v] for v in candidates) if not (inside or lanes) else inf
+            few = few if _turn(shape, lane, o) is None else inf  # they are written side by side
+            most = SHARED if swift(target) else FEW
+            if few <= most and o.buffer not in constants and _read_once(sch, shape, o, candidates):
+                if few <= SHARED and o.strides.get(lane) != 1 and _as_it_lies(shape, moved, lane, width):
                     return None  # laying it out for a few rows costs more than reading it for each
-                size = prod(e for v, e in shape.extents.items() if o.moves(v)) * bits // 8
-                once = size > target.l2_bytes and o.strides.get(lane) == 1
-                row = None if once else row
+                once = o.strides.get(lane) == 1 and _streams_by(shape, o, row, int(few), bits // 8, target)
             break
     if shared is None:
         if _as_it_lies(shape, moved, lane, width):
@@ -265,6 +278,16 @@ def _read_once(sch: Schedule, shape: Shape, operand: Operand, rows: Sequence[Var
     elements = prod(as_int(e) or 0 for e in buffer.shape)
     own = prod(shape.extents[v] for v in others) <= elements  # windows overlap
     return own and len(shape.operands) > 1 and run >= RUN and all(operand.moves(v) for v in others)
+
+
+def _streams_by(shape: Shape, operand: Operand, row: Var | None, rows: int, element: int, target: Target) -> bool:
+    """Whether an operand had better pass by in its order, as a processor does not foresee what a panel reads of it."""
+    size = element * prod(e for v, e in shape.extents.items() if operand.moves(v))
+    steps = [element * abs(operand.strides.get(v) or 0) for v in shape.reduce if shape.extents[v] > 1]
+    # sums of all rows go and come again: those of more rows than a set of a cache has ways must not share sets
+    apart = element * (shape.target.strides.get(row) or 0) if row is not None else 0
+    held = rows <= cache_ways(target) or apart % WAY_BYTES != 0
+    return held and size > target.l2_bytes and min(steps, default=0) >= FORESEEN
 
 
 def chunked(plan: Plan, order: Sequence[Var], element: int, near: int) -> Plan:

@@ -50,9 +50,9 @@ from tcompiler.schedule.rules.nest import (
 from tcompiler.schedule.rules.packing import pack, pack_constants, packable, rows_apart, stays_near
 from tcompiler.schedule.rules.placement import order_as_read
 from tcompiler.schedule.rules.plan import Plan, make_plan
-from tcompiler.schedule.rules.row_blocks import swift
 from tcompiler.schedule.rules.threads import WORTH, parallelize, share_tails
 from tcompiler.schedule.schedule import Schedule
+from tcompiler.target.model import swift
 from tcompiler.target.target import Target
 from tcompiler.target.tile import Registers, near_bytes
 

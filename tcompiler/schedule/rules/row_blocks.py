@@ -20,8 +20,6 @@ from tcompiler.target.tile import Tile, far_bytes, near_bytes
 
 SUMS = 3
 """How often a part's sums go past the cache: out and in again, and their lines beside each other in few sets."""
-SWIFT = 12.0
-"""Bytes per cycle from beyond the level 2 cache at which waiting costs less than losing the panel that is in use."""
 CROWDED = 1.1
 """How much longer tiles of fewer rows take, as panels pass by more often, which do not stay in the level 2 cache."""
 
@@ -56,11 +54,6 @@ class _Choice:
     problem: Problem
     blocking: Blocking
     producer: str
-
-
-def swift(target: Target) -> bool:
-    """Whether what lies beyond the level 2 cache comes as fast as tiles want it, whoever else reads from there."""
-    return pace(target).far_bytes >= SWIFT
 
 
 def from_memory(plan: Plan, operand: Operand, element: int, target: Target) -> bool:
