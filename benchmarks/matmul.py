@@ -5,6 +5,8 @@ Example: python -m benchmarks.matmul --json docs/results/matmul.json --markdown 
 
 from __future__ import annotations
 
+import argparse
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -23,14 +25,23 @@ _SHAPES = (*((n, n, n) for n in (256, 512, 1024, 2048)), (1000, 1021, 997))
 def main() -> None:
     """Measure every shape and print the part of the peak and the gain from threads."""
     options = parser(__doc__, rounds=15, against=("onnxruntime",))
+    options.add_argument("--shapes", type=_shapes, default=_SHAPES, metavar="MxKxN,…", help="sizes of other products")
     chosen = options.parse_args()
     recorder = Recorder("Matmul from the builder", chosen)
     with tempfile.TemporaryDirectory(prefix="tcompiler-matmul-") as folder:
         for threads in chosen.threads:
             with Bench([*chosen.against, "tcompiler"], threads) as bench:
-                for m, k, n in _SHAPES:
+                for m, k, n in chosen.shapes:
                     recorder.add(f"{m}×{k}×{n}", _measure(bench, chosen, Path(folder), m, k, n))
     recorder.finish(_scaling(recorder.results), "Shapes are m×k×n; both factors are inputs of the call.")
+
+
+def _shapes(text: str) -> list[tuple[int, int, int]]:
+    """Sizes from the command line: "4x1000x1111,16x768x768"."""
+    found = [re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", one) for one in text.split(",")]
+    if None in found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of sizes MxKxN, as 4x1000x1111,16x768x768 is one")
+    return [(int(m[1]), int(m[2]), int(m[3])) for m in found if m is not None]
 
 
 def _measure(bench: Bench, chosen: object, folder: Path, m: int, k: int, n: int) -> Result:
