@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,7 +64,38 @@ def test_results_come_in_the_order_of_jobs(processes: int) -> None:
         assert apply(result, f"times{factor}", 7) == 7 * factor
 
 
+def test_jobs_are_made_while_others_are_compiled() -> None:
+    stop_workers()
+    seen: list[int] = []
+
+    def made() -> Iterator[CompileJob]:
+        for factor in (2, 3, 4, 5):
+            yield times(factor)
+            # the job before is on its way: its process was started before the next job is asked for
+            seen.append(len(workers._idle))
+
+    results = compile_objects(made(), 2)
+    assert [apply(r, f"times{f}", 7) for r, f in zip(results, (2, 3, 4, 5), strict=True)] == [14, 21, 28, 35]
+    assert seen == [0, 0, 0, 0]
+    assert len(workers._idle) == 2
+
+
+def test_jobs_that_cannot_be_made_end_the_processes_at_work() -> None:
+    stop_workers()
+
+    def made() -> Iterator[CompileJob]:
+        yield times(2)
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match=r"^no more$"):
+        compile_objects(made(), 2)
+    assert workers._idle == []
+    (result,) = compile_objects([times(3)], 2)
+    assert apply(result, "times3", 7) == 21
+
+
 def test_no_jobs() -> None:
+    assert compile_objects(iter(()), 2) == []
     assert compile_objects([], 2) == []
 
 

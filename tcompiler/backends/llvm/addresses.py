@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from tcompiler.backends.llvm.arithmetic import Arithmetic
-from tcompiler.backends.llvm.linear import ZERO, Linear, linear
+from tcompiler.backends.llvm.linear import ZERO, Linear, at, linear, parts
 from tcompiler.backends.llvm.ssa import Value
 from tcompiler.errors import InternalError
 from tcompiler.ir import dtypes as dt
 from tcompiler.ir.loop.grammar import Buffer
 from tcompiler.ir.scalar import canonical
-from tcompiler.ir.scalar.grammar import Scalar, Var, as_int
+from tcompiler.ir.scalar.grammar import Const, Scalar, Var, as_int
 from tcompiler.ir.scalar.rewrite import free_vars, loads
 from tcompiler.target.target import Target
 
@@ -35,6 +35,8 @@ class Addresses(Arithmetic):
         self.pointers: dict[str, str] = {}
         self.lane: Var | None = None
         self._strides: dict[str, tuple[int, ...]] = {}
+        self._sums: dict[Scalar, Linear] = {}
+        self._flat: dict[tuple[str, tuple[Scalar, ...]], Linear] = {}
 
     @abstractmethod
     def operation(self, node: Scalar) -> Value:
@@ -42,7 +44,7 @@ class Addresses(Arithmetic):
 
     def linear(self, node: Scalar) -> Linear:
         """An i64 expression as a linear form over loop variables."""
-        return linear(node, self.env)
+        return linear(node, self.env, self._sums)
 
     def strides(self, name: str) -> tuple[int, ...]:
         """A buffer's strides in elements."""
@@ -54,9 +56,13 @@ class Addresses(Arithmetic):
 
     def offset(self, buffer: str, indices: tuple[Scalar, ...]) -> Linear:
         """The flat element offset of an access."""
-        total = ZERO
-        for i, stride in zip(indices, self.strides(buffer), strict=True):
-            total = total + self.linear(i).scaled(stride)
+        flat = self._flat.get((buffer, indices))
+        if flat is None:
+            flat = ZERO
+            for i, stride in zip(indices, self.strides(buffer), strict=True):
+                flat = flat + parts(i, self._sums).scaled(stride)
+            self._flat[buffer, indices] = flat
+        total = at(flat, self.env)
         if all(isinstance(a, Var) for a in total.terms):
             return total
         # digits of one number (a fused loop's // and %) may have come together
@@ -156,6 +162,8 @@ def constant(node: Scalar | None) -> int:
     Raises:
         InternalError: If it names a parameter; `codegen.generate` refuses those.
     """
+    if isinstance(node, Const):
+        return int(node.value)
     value = as_int(None if node is None else canonical.simplify(node))
     if value is None:
         raise InternalError(f"{node!r} is not constant")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -75,9 +75,15 @@ def build_kernels(functions: Mapping[str, Function], target: Target, processes: 
         return built
     from tcompiler.backends.llvm.codegen import generate
 
-    codes = {key: generate(f, target, f"k_{key[:24]}") for key, f in functions.items() if key not in built}
-    jobs = [job(key, code.text, target, code.passes) for key, code in codes.items()]
-    for key, data in compile_texts(jobs, processes).items():
+    codes: dict[str, KernelCode] = {}
+
+    def jobs() -> Iterator[CompileJob]:
+        for key, function in functions.items():
+            if key not in built:
+                codes[key] = generate(function, target, f"k_{key[:24]}")
+                yield job(key, codes[key].text, target, codes[key].passes)
+
+    for key, data in compile_texts(jobs(), processes).items():
         built[key] = BuiltKernel(codes[key], data, False)
         store.put(key, _pack(built[key]))
     return built
@@ -136,7 +142,7 @@ def feature_string(target: Target) -> str:
     return ",".join(f if f[0] in "+-" else f"+{f}" for f in target.features)
 
 
-def compile_texts(jobs: Sequence[CompileJob], processes: int) -> dict[str, bytes]:
+def compile_texts(jobs: Iterable[CompileJob], processes: int) -> dict[str, bytes]:
     """Compiles modules to objects by key.
 
     Raises:

@@ -65,18 +65,70 @@ ZERO = Linear(0, {})
 Env = Mapping[Scalar, Linear]
 
 
-def linear(node: Scalar, env: Env) -> Linear:
-    """Reads an i64 expression as a linear form; env gives the forms of variables that stand for something else."""
+def linear(node: Scalar, env: Env, sums: dict[Scalar, Linear] | None = None) -> Linear:
+    """Reads an i64 expression as a linear form.
+
+    Args:
+        node: The expression.
+        env: The forms of variables that stand for something else.
+        sums: What `parts` said of expressions before; it is added to.
+
+    Returns:
+        The form, over variables that env does not name.
+    """
+    if isinstance(node, Var):
+        return env.get(node) or Linear(0, {node: 1})
+    return at(parts(node, {} if sums is None else sums), env)
+
+
+def parts(node: Scalar, sums: dict[Scalar, Linear]) -> Linear:
+    """An expression as a sum before anything is put in for its variables: atoms are whatever is no sum itself.
+
+    Args:
+        node: The expression.
+        sums: Expressions that were taken apart before; the result is added.
+    """
+    known = sums.get(node)
+    if known is not None:
+        return known
     match node:
         case Const():
-            return Linear(int(node.value), {})
-        case Var():
-            known = env.get(node)
-            return Linear(0, {node: 1}) if known is None else known
+            form = Linear(int(node.value), {})
         case Binary(op="add", a=a, b=b):
-            return linear(a, env) + linear(b, env)
+            form = parts(a, sums) + parts(b, sums)
         case Binary(op="sub", a=a, b=b):
-            return linear(a, env) + linear(b, env).scaled(-1)
+            form = parts(a, sums) + parts(b, sums).scaled(-1)
+        case Binary(op="mul", a=a, b=b):
+            x, y = parts(a, sums), parts(b, sums)
+            form = x.scaled(y.const) if not y.terms else y.scaled(x.const) if not x.terms else Linear(0, {node: 1})
+        case _:
+            form = Linear(0, {node: 1})
+    sums[node] = form
+    return form
+
+
+def at(form: Linear, env: Env) -> Linear:
+    """A sum with forms put in for the variables of its atoms."""
+    if not form.terms:
+        return form
+    const, terms = form.const, dict[Scalar, int]()
+    for atom, c in form.terms.items():
+        if isinstance(atom, Var):
+            known = env.get(atom)
+            if known is None:
+                terms[atom] = terms.get(atom, 0) + c
+                continue
+        else:
+            known = _value(atom, env)
+        const += c * known.const
+        for inner, k in known.terms.items():
+            terms[inner] = terms.get(inner, 0) + c * k
+    return Linear(const, terms if all(terms.values()) else {a: c for a, c in terms.items() if c})
+
+
+def _value(node: Scalar, env: Env) -> Linear:
+    """The form of an expression that is no sum, with others put in for its variables."""
+    match node:
         case Binary(op="mul", a=a, b=b):
             x, y = linear(a, env), linear(b, env)
             if not y.terms:

@@ -19,10 +19,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 from tcompiler.errors import InternalError
 
@@ -90,11 +90,12 @@ def start_workers(processes: int) -> None:
             _idle.append(_Worker())
 
 
-def compile_objects(jobs: Sequence[CompileJob], processes: int, timeout: float = 300.0) -> list[CompileResult]:
-    """Compile modules in parallel, the longest first.
+def compile_objects(jobs: Iterable[CompileJob], processes: int, timeout: float = 300.0) -> list[CompileResult]:
+    """Compile modules in parallel.
 
     Args:
-        jobs: The modules.
+        jobs: The modules. Those of a sequence are taken the longest first; those that an iterator makes one by one are
+            compiled while it makes the next.
         processes: How many processes may work on them at once, at least 1.
         timeout: Seconds that one job may take.
 
@@ -102,41 +103,50 @@ def compile_objects(jobs: Sequence[CompileJob], processes: int, timeout: float =
         A result for each job, in the jobs' order. A job that fails, takes too long or crashes its process gives a
         `CompileFailure` and does not disturb the others.
     """
-    pending = deque(sorted(range(len(jobs)), key=lambda i: len(jobs[i].llvm_text), reverse=True))
-    results: list[CompileResult | None] = [None] * len(jobs)
-    count = min(max(processes, 1), len(jobs))
-    workers = _take(count)
+    numbered: Iterable[tuple[int, CompileJob]] = enumerate(jobs)
+    if isinstance(jobs, Sequence):
+        numbered = sorted(numbered, key=lambda x: len(x[1].llvm_text), reverse=True)
+    pending: SimpleQueue[tuple[int, CompileJob] | None] = SimpleQueue()
+    results: dict[int, CompileResult] = {}
+    workers: list[_Worker] = []
+    threads: list[threading.Thread] = []
+    asked = 0
 
     def serve(slot: int) -> None:
-        while True:
-            try:
-                index = pending.popleft()
-            except IndexError:
-                return
+        while (given := pending.get()) is not None:
             if workers[slot].broken:
                 workers[slot] = _Worker()
-            results[index] = workers[slot].compile(jobs[index], timeout)
+            results[given[0]] = workers[slot].compile(given[1], timeout)
 
-    threads = [threading.Thread(target=serve, args=(slot,), daemon=True) for slot in range(1, count)]
     try:
-        for thread in threads:
-            thread.start()
-        if count:
-            serve(0)
+        for given in numbered:
+            pending.put(given)
+            asked += 1
+            if len(threads) < max(processes, 1):
+                workers += _take(1)
+                threads.append(threading.Thread(target=serve, args=(len(threads),), daemon=True))
+                threads[-1].start()
+        for _ in threads:
+            pending.put(None)
         for thread in threads:
             thread.join()
     except BaseException:
         # Interrupted: answers may be under way, so these processes cannot be used again.
-        pending.clear()
+        while not pending.empty():
+            pending.get()
+        for worker in workers:
+            pending.put(None)
+            worker.kill()
+        for thread in threads:
+            thread.join()
         for worker in workers:
             worker.close()
         raise
     finally:
         _give_back(workers)
-    done = [result for result in results if result is not None]
-    if len(done) != len(jobs):
-        raise InternalError(f"{len(jobs) - len(done)} of {len(jobs)} modules were not compiled")
-    return done
+    if len(results) != asked:
+        raise InternalError(f"{asked - len(results)} of {asked} modules were not compiled")
+    return [results[k] for k in range(asked)]
 
 
 def stop_workers() -> None:
@@ -195,9 +205,13 @@ class _Worker:
             return CompileFailure(job.key, result)
         return CompiledObject(job.key, *result)
 
-    def close(self) -> None:
+    def kill(self) -> None:
+        """End the process; whoever waits for its answer learns that there is none."""
         self.broken = True
         self._process.kill()
+
+    def close(self) -> None:
+        self.kill()
         self._process.wait()
         self.abandon()
 
