@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -45,12 +46,17 @@ class DType:
     @property
     def numpy(self) -> np.dtype[np.generic]:
         """The numpy dtype with the same bits (bf16 is ml_dtypes.bfloat16)."""
-        if self.name == "bf16":
-            import ml_dtypes
+        return _numpy(self.name)
 
-            bfloat16: np.dtype[np.generic] = np.dtype(ml_dtypes.bfloat16)
-            return bfloat16
-        return np.dtype(_NUMPY[self.name])
+
+@cache
+def _numpy(name: str) -> np.dtype[np.generic]:
+    if name == "bf16":
+        import ml_dtypes
+
+        bfloat16: np.dtype[np.generic] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
+    return np.dtype(_NUMPY[name])
 
 
 f16 = DType("f16", "float", 16, 2)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, assert_never
 
 import numpy as np
 
+from tcompiler.ir.dtypes import DType
 from tcompiler.ir.scalar import semantics
 from tcompiler.ir.scalar.grammar import Binary, Cast, Const, Load, Scalar, Select, Unary, Var
 
@@ -28,6 +30,8 @@ def interpret(node: Scalar, env: Mapping[Var, Value], read: Callable[[str, tuple
     Raises:
         KeyError: If a variable has no value.
     """
+    if isinstance(node, Var):  # most are, in a program
+        return _of(node.dtype, env[node])
     # an explicit stack: each entry is a node to visit, or what to do with the operands computed so far
     done: list[Value] = []
     todo: list[tuple[str, Scalar]] = [("visit", node)]
@@ -38,7 +42,7 @@ def interpret(node: Scalar, env: Mapping[Var, Value], read: Callable[[str, tuple
                 case Const():
                     done.append(const_value(n))
                 case Var():
-                    done.append(n.dtype.numpy.type(env[n]))
+                    done.append(_of(n.dtype, env[n]))
                 case Unary(a=a) | Cast(a=a):
                     todo += [("apply", n), ("visit", a)]
                 case Binary(a=a, b=b):
@@ -70,7 +74,7 @@ def _apply(n: Scalar, done: list[Value], read: Callable[[str, tuple[int, ...]], 
         case Load(buffer=name, indices=indices):
             at = done[len(done) - len(indices) :]
             del done[len(done) - len(indices) :]
-            done.append(n.dtype.numpy.type(read(name, tuple(int(i) for i in at))))
+            done.append(_of(n.dtype, read(name, tuple(int(i) for i in at))))
         case Const() | Var() | Select():
             raise TypeError("leaves and selects are not applied")
         case _:
@@ -78,11 +82,19 @@ def _apply(n: Scalar, done: list[Value], read: Callable[[str, tuple[int, ...]], 
 
 
 def _scalar(x: Any, n: Scalar) -> Value:
-    return np.asarray(x).astype(n.dtype.numpy)[()]
+    return x if type(x) is n.dtype.numpy.type else np.asarray(x).astype(n.dtype.numpy)[()]
+
+
+def _of(dtype: DType, x: Any) -> Value:
+    of = dtype.numpy.type
+    return x if type(x) is of else of(x)
 
 
 def const_value(node: Const) -> Value:
     """A constant as a numpy scalar, bit for bit."""
-    d = node.dtype
-    raw = node.bits.to_bytes(d.bytes, "little")
-    return np.frombuffer(raw, dtype=d.numpy)[0]
+    return _from_bits(node.bits, node.dtype)
+
+
+@lru_cache(4096)
+def _from_bits(bits: int, dtype: DType) -> Value:
+    return np.frombuffer(bits.to_bytes(dtype.bytes, "little"), dtype=dtype.numpy)[0]
