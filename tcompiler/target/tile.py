@@ -246,18 +246,19 @@ def room(apart: int, ways: int) -> int:
 
 
 @lru_cache(maxsize=4096)
-def fullest_set(axes: tuple[tuple[int, int], ...], run: int) -> int:
-    """Lines of memory in the fullest set of the level 1 cache, of runs that begin at every point of some axes.
+def fullest_set(axes: tuple[tuple[int, int], ...], run: int, way: int = WAY_BYTES) -> int:
+    """Lines of memory in the fullest set of a cache, of runs that begin at every point of some axes.
 
     Distances a little off a multiple of a way crowd a few sets as the multiple itself does.
 
     Args:
         axes: Bytes from a point of an axis to the next, and points along it.
         run: Bytes of a run; what is less than a line at its end does not count.
+        way: Bytes from one address to the next of the same set; those of the level 1 cache by default.
     """
     starts = {sum(at) // LINE_BYTES for at in product(*(range(0, apart * points, apart) for apart, points in axes))}
     lines = {start + k for start in starts for k in range(max(run // LINE_BYTES, 1))}
-    return max(Counter(line % (WAY_BYTES // LINE_BYTES) for line in lines).values())
+    return max(Counter(line % (way // LINE_BYTES) for line in lines).values())
 
 
 def _pieces(extent: int, tile: int, taps: Spans = ()) -> list[tuple[float, int]]:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
 import tcompiler as tc
-from tests.schedule.test_schedule_contractions import affine, product, traces
+from tests.schedule.test_schedule_contractions import affine, normal, product, traces, write
 
 
 @pytest.mark.parametrize(("target", "parts"), [("znver3", True), ("znver5", False)])
@@ -66,3 +67,27 @@ def test_panels_are_copied_in_their_own_order(tmp_path: Path) -> None:
     text = tc.compile(path, target="znver3", threads=2).text("scheduled")
     copy = text[text.index("v1_cache = alloc(f32[9, 20, 31, 16]") : text.index("v1_cache[")]
     assert re.findall(r"for v1_copy_ax\d in \w+\((\d+)\):", copy) == ["20", "31"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "places", "target", "asked"),
+    [
+        (13, (126, 127), "znver3", True),
+        (3, (200, 201), "znver3", True),
+        (13, (126, 127), "znver5", False),  # which has them in time
+        (13, (30, 31), "znver3", False),  # 0.2 MB
+        (13, (128, 128), "znver3", False),  # lines of all channels crowd a set of each cache, and are copied
+        (13, (127, 129), "znver3", False),  # and here four of these
+        (29, (126, 127), "znver3", False),  # enough rows for a copy
+    ],
+)
+def test_planes_that_are_read_where_they_lie_are_asked_for_a_panel_ahead(
+    tmp_path: Path, filters: int, places: tuple[int, int], target: str, asked: bool
+) -> None:
+    x, w = normal(1, 55, *places), normal(filters, 55, 1, 1)
+    write(tmp_path / "m.onnx", [helper.make_node("Conv", ["x", "w"], ["y"])], {"x": x}, {"w": w})
+    assert ('.prefetch("v1_block", "v0", ' in traces(tmp_path / "m.onnx", target)) == asked
+    expected = np.einsum("oc,ncyx->noyx", w[:, :, 0, 0].astype(np.float64), x)
+    for threads in (1, 2):
+        found = tc.compile(tmp_path / "m.onnx", target="znver3", threads=threads)(x)
+        np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-4, atol=1e-4)

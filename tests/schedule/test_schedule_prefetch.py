@@ -21,7 +21,7 @@ def test_a_panel_is_asked_for_while_the_one_before_is_used() -> None:
     sch.unroll("i_1")
     assert sch.prefetch("C", "B", "k_1", "j_0", "i_0") == ("B_prefetch",)
     text = print_function(check(start, sch))
-    place = "span(min(v_k_0 * 8 + v_i_0 % 8, 18), 1), span(min(v_j_0 + 1, 2) * 16, 1)"
+    place = "span(min(v_k_0 * 8 + v_i_0 % 8, 18), 1), span(min(min(v_j_0 + 1, 2) * 16 + 15, 36), 1)"
     assert f'intrinsic("prefetch", reads=(B[{place}],))' in text
     sch.peel("i_0")
     sch.peel("j_0")
@@ -42,7 +42,7 @@ def test_few_turns_ask_for_more_lines_each() -> None:
     sch.prefetch("C", "B", "k_1", "j_0", "i_0")
     text = print_function(check(start, sch))
     # four turns for eight steps of two lines each; j_0 has one iteration, and so no next one
-    lines = [f"B[span(v_k_0 * 8 + v_i_0 * 2{at}, 1), span({lane}, 1)]" for at in ("", " + 1") for lane in (0, 16)]
+    lines = [f"B[span(v_k_0 * 8 + v_i_0 * 2{at}, 1), span({lane}, 1)]" for at in ("", " + 1") for lane in (15, 31)]
     assert f'intrinsic("prefetch", reads=({", ".join(lines)}))' in text
 
 
@@ -57,7 +57,7 @@ def test_loops_take_turns_together() -> None:
     sch.prefetch("C", "B", "k_1", "j_0", ["i_0", "i_1"])
     text = print_function(check(start, sch))
     # eight turns for eight steps
-    place = "span(v_k_0 * 8 + v_i_0 * 2 + v_i_1, 1), span(16, 1)"
+    place = "span(v_k_0 * 8 + v_i_0 * 2 + v_i_1, 1), span(31, 1)"
     assert f'intrinsic("prefetch", reads=(B[{place}],))' in text
 
 
@@ -85,4 +85,5 @@ def test_where_the_next_row_is_stored_is_asked_for_before_lanes() -> None:
     sch.vectorize(lanes)
     assert sch.prefetch(sch.blocks()[-1], "Y", lanes, row) == ("Y_prefetch",)
     text = print_function(check(start, sch))
-    assert f'intrinsic("prefetch", reads=(Y[span(min(v_{row} + 1, 4), 1), span(v_{steps} * 4, 1)],))' in text
+    place = f"span(min(v_{row} + 1, 4), 1), span(min(v_{steps} * 4 + 3, 6), 1)"
+    assert f'intrinsic("prefetch", reads=(Y[{place}],))' in text

@@ -68,16 +68,17 @@ def prefetch(
 
         with block("B_prefetch"):
             v_p = spatial(8, p); v_t = spatial(10, t); v_k = spatial(32, k)
-            intrinsic("prefetch", reads=[B[min(v_p + 1, 7), v_k * 8 + v_t % 8, 0]])
+            intrinsic("prefetch", reads=[B[min(v_p + 1, 7), v_k * 8 + v_t % 8, 15]])
 
     It asks for what the block reads in the loops that are not around the given one: one line for each iteration, and
-    all lines of the lanes of a vectorized loop. With `ahead`, for what it reads in that loop's next iteration. With
-    `turn`, the iterations of the outermost of the block's own loops are shared out: each iteration of `turn` asks for
-    some, so that all is asked for once it has run as often as they are many; several loops take turns as one. Of a
-    block that adds to what others began, it can be what it adds to, too, and of one that stores, where it does. With
-    `like`, the lines lie in the buffer as what the block reads of that other one, for a block that stores there later.
-    What would lie outside the buffer is clamped into it, and no result changes. That panels wait in the cache is what
-    Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), assume.
+    all lines of the lanes of a vectorized loop. With `ahead`, for what it reads in that loop's next iteration: each
+    line by its last element, as one that begins in the iteration before has come with that. With `turn`, the iterations
+    of the outermost of the block's own loops are shared out: each iteration of `turn` asks for some, so that all is
+    asked for once it has run as often as they are many; several loops take turns as one. Of a block that adds to what
+    others began, it can be what it adds to, too, and of one that stores, where it does. With `like`, the lines lie in
+    the buffer as what the block reads of that other one, for a block that stores there later. What would lie outside
+    the buffer is clamped into it, and no result changes. That panels wait in the cache is what Goto and van de Geijn,
+    "Anatomy of High-Performance Matrix Multiplication" (2008), assume.
 
     Args:
         function: The function.
@@ -124,7 +125,7 @@ def prefetch(
     own = above[len(running) :]
     bindings = [binding for it, binding in zip(b.iters, b.bindings, strict=True) if _named(read, it.var)]
     moving = [s for s in own if any(s.var in free_vars(x) for x in bindings)]
-    lines = [_steps(s, held) for s in moving]
+    lines = [_steps(s, held, bool(ahead)) for s in moving]
     middle = [loop_named(function, name) for name in shared if name]
     if middle and moving:
         count = prod(_extent(s) for s in middle)
@@ -178,10 +179,11 @@ def _named(indices: tuple[Scalar, ...], var: Var) -> bool:
     return any(var in free_vars(i) for i in indices)
 
 
-def _steps(loop: For, buffer: Buffer) -> list[Scalar]:
-    """Values of a loop's variable that begin a line each, if lanes follow each other in memory."""
+def _steps(loop: For, buffer: Buffer, ends: bool) -> list[Scalar]:
+    """Values of a loop's variable in a line each, if lanes follow each other in memory: its first lane, or its last."""
     apart = max(LINE_BYTES // buffer.dtype.bytes, 1) if loop.kind == "vectorized" else 1
-    return [index(k) for k in range(0, _extent(loop), apart)]
+    extent = _extent(loop)
+    return [index(min(k + apart, extent) - 1 if ends else k) for k in range(0, extent, apart)]
 
 
 def _element(b: Block, buffer: Buffer, indices: tuple[Scalar, ...], values: dict[Scalar, Scalar]) -> Region:

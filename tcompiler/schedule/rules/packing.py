@@ -85,8 +85,8 @@ def stays_near(plan: Plan, operand: Operand, element: int, target: Target) -> bo
 def lost(shape: Shape, operand: Operand, element: int, target: Target) -> bool:
     """Whether an operand comes from beyond the level 2 cache again and again, as that does not hold its lines.
 
-    Those of all steps of the reduction are read before what lies beside the first of them is; at even distances they
-    crowd a few sets of the cache. Those a little apart, a processor finds out by itself to be read next.
+    Those of all steps of the reduction are read before what lies beside the first of them is; at even distances, or
+    nearly even ones, they crowd a few sets of the cache. Those close by, a processor foresees.
 
     Args:
         shape: The reduction.
@@ -95,11 +95,38 @@ def lost(shape: Shape, operand: Operand, element: int, target: Target) -> bool:
         target: The machine.
     """
     size = element * prod(e for v, e in shape.extents.items() if operand.moves(v))
+    steps = [
+        (element * abs(s), e) for v in shape.reduce if (e := shape.extents[v]) > 1 and (s := operand.strides.get(v))
+    ]
+    if swift(target) or size <= target.l2_bytes or min((s for s, _ in steps), default=0) < FORESEEN:
+        return False
+    return fullest_set(tuple(steps), LINE_BYTES, FAR_WAY_BYTES) > target.l2_bytes // FAR_WAY_BYTES // 2
+
+
+def asked_ahead(plan: Plan, operand: Operand, element: int, target: Target) -> bool:
+    """Whether lanes read an operand where it lies, far away, so that tiles ask for it a panel ahead.
+
+    Each step of a reduction reads a line of its own from beyond the level 2 cache, far from the one before, which
+    nothing foresees: the few tiles of rows that meet a panel wait for it otherwise, or a copy does.
+
+    Args:
+        plan: The plan.
+        operand: What is read along the lanes.
+        element: Bytes of an element.
+        target: The machine.
+    """
+    shape = plan.shape
+    size = element * prod(e for v, e in shape.extents.items() if operand.moves(v))
     steps = [element * abs(s) for v in shape.reduce if shape.extents[v] > 1 and (s := operand.strides.get(v))]
-    lines = prod(shape.extents[v] for v in shape.reduce if operand.moves(v))
-    held = target.l2_bytes // max(gcd(*steps, FAR_WAY_BYTES), LINE_BYTES)
-    far = size > target.l2_bytes and not swift(target)
-    return far and lines > held // 2 and min(steps, default=0) >= FORESEEN
+    if swift(target) or size <= target.l2_bytes or min(steps, default=0) < FORESEEN:
+        return False
+    few = _reuse(shape, operand) < REUSE * plan.rows
+    return few and operand.strides.get(plan.lane) == 1 and not lost(shape, operand, element, target)
+
+
+def _reuse(shape: Shape, operand: Operand) -> int:
+    """How often a reduction reads an element of an operand, but for the taps of windows."""
+    return prod(shape.extents[v] for v in shape.spatial if not operand.moves(v))
 
 
 def runtime_packs(sch: Schedule, plan: Plan, constants: Collection[str], target: Target) -> list[Operand]:
@@ -112,12 +139,9 @@ def runtime_packs(sch: Schedule, plan: Plan, constants: Collection[str], target:
         element = buffer_table(sch.function)[o.buffer].dtype.bytes
         if stays_near(plan, o, element, target):
             continue
-        reuse = 1
-        for v in shape.spatial:
-            if not o.moves(v):
-                reuse *= shape.extents[v]
         apart = max((abs(o.strides.get(v) or 0) for v in shape.reduce), default=0)
         side_by_side = apart < plan.lanes + target.vector_lanes(element * 8)  # but for a part of a vector
+        reuse = _reuse(shape, o)
         again = reuse >= REUSE * plan.rows or (reuse > plan.rows and lost(shape, o, element, target))
         if o.strides.get(plan.lane) != 1 or (again and not side_by_side and not plan.once):
             result.append(o)

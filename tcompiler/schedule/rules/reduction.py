@@ -47,7 +47,7 @@ from tcompiler.schedule.rules.nest import (
     rows_once,
     spread_rows,
 )
-from tcompiler.schedule.rules.packing import pack, pack_constants, packable, rows_apart, stays_near
+from tcompiler.schedule.rules.packing import asked_ahead, pack, pack_constants, packable, rows_apart, stays_near
 from tcompiler.schedule.rules.placement import order_as_read
 from tcompiler.schedule.rules.plan import Plan, make_plan
 from tcompiler.schedule.rules.threads import WORTH, parallelize, share_tails
@@ -282,7 +282,7 @@ def _in_two(job: Job, even: int) -> bool:
 
 def _fill(job: Job, panels: Panels, nest: Nest) -> None:
     """Accumulates in registers, takes the epilogue in, expands the tile, and asks for what comes next."""
-    sch, block, plan, target, blocks = job.sch, job.block, job.plan, job.target, nest.blocks
+    sch, block, plan, target = job.sch, job.block, job.plan, job.target
     steps = [job.loop_of[v] for v in job.order if job.loop_of[v] not in nest.parts]
     init, write = sch.stage_accumulate(block, nest.outer[-1] if nest.outer else sch.loops(block)[0], "register")
     lanes_innermost(sch, block, nest.lanes, init, write)
@@ -297,15 +297,24 @@ def _fill(job: Job, panels: Panels, nest: Nest) -> None:
     sch.vectorize(nest.lanes)
     walked = [(v, n, plan.extents[v]) for v in reversed(job.order) if (n := job.loop_of[v]) not in nest.parts]
     groups, step = unroll_steps(sch, plan, walked, job.element * 8, target)
-    streamed = panels.columns * panels.bytes > target.l2_bytes // 2 and panels.bytes <= _ahead(target)
-    asked = panels.columns > 1 and blocks is not None and (not blocks.around or _waits(panels, target))
-    turns = blocks.inside if blocks is not None and asked and streamed else []
-    if prod(sch.extent(n) or 1 for n in turns) > TURNS:
-        turns = []
     if groups:
         peel_tails(sch, groups)
-    if step and turns and (plan.shared.buffer in job.constants or stays_near(plan, plan.shared, job.element, target)):
+    turns = _asking(job, panels, nest)
+    if step and turns is not None:
         attempt(sch, sch.prefetch, block, plan.shared.buffer, step, nest.panel, turns)
+
+
+def _asking(job: Job, panels: Panels, nest: Nest) -> list[str] | None:
+    """The loops over tiles that take turns in asking for the next panel, if any; None where nothing asks for it."""
+    plan, blocks, target, read = job.plan, nest.blocks, job.target, job.plan.shared
+    turns = blocks.inside if blocks is not None else []
+    if read.buffer not in job.constants and asked_ahead(plan, read, job.element, target):
+        return turns if panels.columns > 1 else None
+    streamed = panels.columns * panels.bytes > target.l2_bytes // 2 and panels.bytes <= _ahead(target)
+    asked = panels.columns > 1 and blocks is not None and (not blocks.around or _waits(panels, target))
+    few = prod(job.sch.extent(n) or 1 for n in turns) <= TURNS
+    near = read.buffer in job.constants or stays_near(plan, read, job.element, target)
+    return turns if turns and streamed and asked and few and near else None
 
 
 def _waits(panels: Panels, target: Target) -> bool:
