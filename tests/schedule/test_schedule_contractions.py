@@ -215,7 +215,7 @@ def test_rows_are_written_in_vectors_where_they_lie_side_by_side(tmp_path: Path,
     assert 'sch.unroll("v1_block_write_ax0")\nsch.vectorize("v1_block_write_ax1")' in text
 
 
-@pytest.mark.parametrize(("columns", "turned"), [(16388, True), (16384, False)])
+@pytest.mark.parametrize(("columns", "turned"), [(2052, True), (2048, False)])
 def test_lanes_that_crowd_a_set_of_the_cache_are_no_better(tmp_path: Path, columns: int, turned: bool) -> None:
     # a line is written for each lane; lines at even distances leave the cache before they are full
     text = traces(product(tmp_path / "m.onnx", "ij,jk->ik", {"i": 16, "j": 56, "k": columns}, 0))

@@ -76,9 +76,10 @@ def test_panels_are_copied_in_their_own_order(tmp_path: Path) -> None:
         (3, (200, 201), "znver3", True),
         (13, (126, 127), "znver5", False),  # which has them in time
         (13, (30, 31), "znver3", False),  # 0.2 MB
+        (13, (64, 208), "znver3", False),  # lines of all channels crowd a set of the level 1 cache
         (13, (128, 128), "znver3", False),  # lines of all channels crowd a set of each cache, and are copied
         (13, (127, 129), "znver3", False),  # and here four of these
-        (29, (126, 127), "znver3", False),  # enough rows for a copy
+        (61, (126, 127), "znver3", False),  # enough rows for a copy
     ],
 )
 def test_planes_that_are_read_where_they_lie_are_asked_for_a_panel_ahead(

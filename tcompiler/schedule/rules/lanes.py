@@ -24,7 +24,6 @@ from tcompiler.schedule.rules.packing import asked_ahead, lost, packable, rows_a
 from tcompiler.schedule.rules.plan import Plan, make_plan
 from tcompiler.schedule.rules.row_blocks import crowded
 from tcompiler.schedule.schedule import Schedule
-from tcompiler.target.model import swift
 from tcompiler.target.target import LINE_BYTES, Target
 from tcompiler.target.tile import SCATTER, Registers, Tile, cache_ways, far_bytes, near_bytes, room
 
@@ -46,8 +45,6 @@ FAR = 3.0
 """Cycles for an element of rows from memory, if each step of the reduction reads another line: nothing foresees it."""
 LOST = 2.0
 """The same from the last cache, where each tile has its lines come again, for the part of them that it reads."""
-NEAR = 1.0
-"""The same from the last cache where lines stay until all of them is read."""
 
 
 def choose_plan(sch: Schedule, block: str, target: Target, constants: Collection[str], cut: bool = True) -> Plan | None:
@@ -274,9 +271,7 @@ def _scattered(plan: Plan, operand: Operand, target: Target, element: int) -> fl
         return 0.0
     if size * element > far_bytes(target):
         return FAR * size
-    if lost(shape, operand, element, target):
-        return LOST * size
-    return NEAR * size if size * element > target.l2_bytes and not swift(target) else 0.0
+    return LOST * size if lost(shape, operand, element, target) else 0.0
 
 
 def _elements(extents: dict[Var, int], strides: dict[Var, int | None]) -> int:

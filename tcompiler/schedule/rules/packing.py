@@ -24,6 +24,8 @@ CROWDED_PANELS = 16
 """Panels that they have to meet where it does hold them, and not much else."""
 REUSE = 4
 """An operand that is not contiguous along the lanes is packed if each of its elements is used this often."""
+FEW = 8
+"""The same of one that is asked for a panel ahead where it lies."""
 RUN_PANELS = 8
 """Panels that a copy of a whole operand writes to side by side."""
 RUN_LINES = 2
@@ -107,7 +109,8 @@ def asked_ahead(plan: Plan, operand: Operand, element: int, target: Target) -> b
     """Whether lanes read an operand where it lies, far away, so that tiles ask for it a panel ahead.
 
     Each step of a reduction reads a line of its own from beyond the level 2 cache, far from the one before, which
-    nothing foresees: the few tiles of rows that meet a panel wait for it otherwise, or a copy does.
+    nothing foresees: the few tiles of rows that meet a panel wait for it otherwise, or a copy does. The level 1 cache
+    holds both panels.
 
     Args:
         plan: The plan.
@@ -115,13 +118,18 @@ def asked_ahead(plan: Plan, operand: Operand, element: int, target: Target) -> b
         element: Bytes of an element.
         target: The machine.
     """
-    shape = plan.shape
+    shape, panel = plan.shape, plan.panel(element)
     size = element * prod(e for v, e in shape.extents.items() if operand.moves(v))
-    steps = [element * abs(s) for v in shape.reduce if shape.extents[v] > 1 and (s := operand.strides.get(v))]
-    if swift(target) or size <= target.l2_bytes or min(steps, default=0) < FORESEEN:
+    steps = [
+        (element * abs(s), e) for v in shape.reduce if (e := shape.extents[v]) > 1 and (s := operand.strides.get(v))
+    ]
+    if swift(target) or size <= target.l2_bytes or min((s for s, _ in steps), default=0) < FORESEEN:
         return False
-    few = _reuse(shape, operand) < REUSE * plan.rows
-    return few and operand.strides.get(plan.lane) == 1 and not lost(shape, operand, element, target)
+    few = _reuse(shape, operand) < FEW * plan.rows and 2 * panel <= target.l1_bytes
+    if not few or operand.strides.get(plan.lane) != 1 or lost(shape, operand, element, target):
+        return False
+    room = max(cache_ways(target) / 2, CROWDED_SETS * panel / WAY_BYTES)
+    return fullest_set(tuple(steps), plan.lanes * element) <= room
 
 
 def _reuse(shape: Shape, operand: Operand) -> int:
@@ -142,7 +150,8 @@ def runtime_packs(sch: Schedule, plan: Plan, constants: Collection[str], target:
         apart = max((abs(o.strides.get(v) or 0) for v in shape.reduce), default=0)
         side_by_side = apart < plan.lanes + target.vector_lanes(element * 8)  # but for a part of a vector
         reuse = _reuse(shape, o)
-        again = reuse >= REUSE * plan.rows or (reuse > plan.rows and lost(shape, o, element, target))
+        again = reuse >= REUSE * plan.rows and not asked_ahead(plan, o, element, target)
+        again = again or (reuse > plan.rows and lost(shape, o, element, target))
         if o.strides.get(plan.lane) != 1 or (again and not side_by_side and not plan.once):
             result.append(o)
     return result
